@@ -1,0 +1,182 @@
+//! The graph IR: SSA over tensors. `ops` translates every ATen node into these few primitives, or
+//! into an external call; `fusion` and `lower` know nothing else.
+
+use cranelift_entity::{PrimaryMap, entity_impl};
+use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
+use ipex_runtime::DType;
+use ipex_runtime::plan::{CallArg, Route};
+
+/// A tensor value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(u32);
+entity_impl!(ValueId, "t");
+
+/// A node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(u32);
+entity_impl!(NodeId, "n");
+
+/// Shape, dtype and the strides the value has if it is put in memory (dense; what eager gives
+/// where eager has this value, contiguous for values that only decompositions have).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// PyTorch's ScalarType code.
+    pub scalar_type: i32,
+    /// Sizes, static.
+    pub sizes: Vec<i64>,
+    /// Strides in elements.
+    pub strides: Vec<i64>,
+}
+
+/// How the result's index selects the operand's element. Views move no data.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    /// Same elements in row-major order, other shape.
+    Reshape,
+    /// `out.dim[k] = in.dim[perm[k]]`
+    Permute(Vec<usize>),
+    /// Per operand dim: result index `i` reads `start + step*i` (step may be negative: flip).
+    Slice {
+        /** first element */
+        start: Vec<i64>,
+        /** stride */
+        step: Vec<i64>,
+    },
+    /// Broadcasts dims of size 1 (same rank; leading dims are added by `Reshape` first).
+    Expand,
+}
+
+/// What a node computes. Elementwise operands have exactly the result's sizes (broadcast by
+/// `View`) and the compute type that the op wants: every conversion is an explicit `Convert`.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub enum Op {
+    /// The n-th argument of the call.
+    Input(u32),
+    /// A constant of any shape.
+    Full(Const),
+    /// `start + step * index[dim]` as I64.
+    Iota {
+        dim: usize,
+        start: i64,
+        step: i64,
+    },
+    Unary(UnaryOp),
+    Binary(BinaryOp),
+    /// a*b+c
+    Fma,
+    Compare(CmpOp),
+    /// operands: condition, on true, on false
+    Select,
+    /// To the compute type of the result's dtype; narrow dtypes are rounded or wrapped if `narrow`.
+    Convert {
+        narrow: bool,
+    },
+    View(View),
+    /// Over `dims` (sorted), which disappear from the result. The result's dtype is computed in
+    /// its compute type.
+    Reduce {
+        op: ReduceOp,
+        dims: Vec<usize>,
+    },
+    /// Flat row-major position (I64) within `dims` of the first extremum. `op`: Min or Max.
+    ArgReduce {
+        op: ReduceOp,
+        dims: Vec<usize>,
+    },
+    /// operands: source, index (i64 compute). `out[.., i.., ..] = src[.., index[i..], ..]`:
+    /// the index tensor's dims replace `dim`; negative indices wrap; out of range is an error
+    /// raised by a check before the group runs. (index_select, embedding, select by tensor.)
+    IndexSelect {
+        dim: usize,
+    },
+    /// operands: source, index of the result's rank: `torch.gather`.
+    Gather {
+        dim: usize,
+    },
+    /// Operands side by side along `dim`.
+    Cat {
+        dim: usize,
+    },
+    /// Constant padding: `before[d]` elements in front of, `after[d]` behind each dim; >= 0.
+    Pad {
+        before: Vec<i64>,
+        after: Vec<i64>,
+        value: Const,
+    },
+    /// A call; operands are exactly the tensors in `args`, in order.
+    External {
+        name: String,
+        route: Route,
+        args: Vec<CallArg>,
+        list_result: bool,
+    },
+}
+
+/// A node; all but `External` have one result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// Tensor operands. In an External's `args`, `CallArg::Tensor` refs hold `BufferId(k)`,
+    /// meaning operand k; `plan` replaces them.
+    pub operands: Vec<ValueId>,
+    /// Results.
+    pub results: Vec<ValueId>,
+    /// Index into [`Graph::origins`].
+    pub origin: u32,
+}
+
+/// Where a node comes from, for messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The ATen node's name and target, e.g. `add_3 = aten.add.Tensor`.
+    pub node: String,
+    /// The person's source line, if the document has it.
+    pub source: Option<String>,
+}
+
+/// A result of the graph.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are the kinds of results")]
+pub enum GraphOutput {
+    Value(ValueId),
+    None,
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+}
+
+/// A graph in topological order.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Nodes, in an order in which they can run.
+    pub nodes: PrimaryMap<NodeId, Node>,
+    /// Metadata of values.
+    pub values: PrimaryMap<ValueId, Meta>,
+    /// The node that defines each value.
+    pub producers: PrimaryMap<ValueId, NodeId>,
+    /// Number of call arguments.
+    pub num_inputs: u32,
+    /// Results in order.
+    pub outputs: Vec<GraphOutput>,
+    /// Origins; entry 0 is the unknown one.
+    pub origins: Vec<Origin>,
+}
+
+impl Meta {
+    /// The element type, if generated code can handle it.
+    pub fn dtype(&self) -> Option<DType> {
+        DType::from_torch(self.scalar_type)
+    }
+
+    /// The compute type, if generated code can handle it.
+    pub fn ty(&self) -> Option<Type> {
+        self.dtype().map(Type::of)
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> i64 {
+        self.sizes.iter().product()
+    }
+}

@@ -1,0 +1,114 @@
+//! The loop-level kernel IR: one fused group of a graph as a nest of loops over scalar SSA code.
+//!
+//! It is target-neutral: nothing here knows a vector width or a code generator. A kernel has one
+//! outermost loop, whose iterations are independent and are split over threads; at most one loop
+//! on each path from the root is marked `vector`, meaning that its iterations may run in lanes
+//! (its body may hold further serial loops, which then run once for all lanes).
+
+pub mod entities;
+pub mod inst;
+pub mod types;
+
+pub use entities::{ParamId, ScratchId, ValueId, VarId};
+pub use inst::{BinaryOp, CmpOp, Const, Index, Inst, Mem, ReduceOp, UnaryOp};
+pub use types::Type;
+
+use cranelift_entity::PrimaryMap;
+use ipex_runtime::DType;
+
+/// How the kernel uses a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Read only.
+    In,
+    /// Written only; never aliases another parameter.
+    Out,
+    /// Read and written at the same index in the same iteration (in-place).
+    InOut,
+}
+
+/// A tensor argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Param {
+    /// Element type in memory.
+    pub dtype: DType,
+    /// Direction.
+    pub access: Access,
+}
+
+/// A per-thread array of `len` elements in its compute type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scratch {
+    /// Element type.
+    pub ty: Type,
+    /// Number of elements.
+    pub len: u64,
+}
+
+/// A loop variable's range: `0..extent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Var {
+    /// Number of iterations.
+    pub extent: u64,
+}
+
+/// A statement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub enum Stmt {
+    /// Defines `value`.
+    Let {
+        value: ValueId,
+        inst: Inst,
+    },
+    /// Converts from the compute type to the memory's dtype and writes.
+    Store {
+        mem: Mem,
+        index: Index,
+        value: ValueId,
+    },
+    Loop(Loop),
+}
+
+/// A reduction carried by a loop: `result` is `init` combined with every iteration's `value`.
+/// The order of combination is free (lanes, several accumulators, pairwise).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Carry {
+    /// How values combine.
+    pub op: ReduceOp,
+    /// The value, defined in the loop body, that each iteration contributes.
+    pub value: ValueId,
+    /// The result, visible after the loop. It starts from the identity of `op`.
+    pub result: ValueId,
+    /// For `Min`/`Max`: also yields, as I64, the value of this loop's variable (for several nested
+    /// reduced loops the lowering flattens them first) at the first extremum; NaN counts as one.
+    pub arg: Option<ValueId>,
+}
+
+/// A counted loop.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loop {
+    /// Its variable, running over `0..vars[var].extent`.
+    pub var: VarId,
+    /// Whether the iterations may run in vector lanes.
+    pub vector: bool,
+    /// Statements of one iteration.
+    pub body: Vec<Stmt>,
+    /// Reductions over the iterations.
+    pub carries: Vec<Carry>,
+}
+
+/// A kernel: called as `f(args, begin, end)` to run iterations `begin..end` of its outermost loop.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// Tensor arguments, in call order.
+    pub params: PrimaryMap<ParamId, Param>,
+    /// Scratch arrays.
+    pub scratch: PrimaryMap<ScratchId, Scratch>,
+    /// Loop variables.
+    pub vars: PrimaryMap<VarId, Var>,
+    /// Types of the SSA values.
+    pub values: PrimaryMap<ValueId, Type>,
+    /// The outermost loop; it carries no reduction.
+    pub root: Loop,
+}

@@ -1,0 +1,3 @@
+//! The loop-level kernel IR, its interpreter, and the code generators for CPUs.
+
+pub mod kernel;

@@ -1,0 +1,151 @@
+//! The immutable plan of one compiled graph, as `backend` builds it and `execute` runs it.
+
+use crate::DType;
+use std::sync::Arc;
+
+/// A block of memory of the plan; an index into [`Plan::buffers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// Where a buffer's memory comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub enum Buffer {
+    /// The n-th argument of the call, which must be a tensor: its data pointer.
+    Input(u32),
+    /// Bytes `offset..offset+bytes` of the graph's arena; 64-byte aligned.
+    Arena { offset: u64, bytes: u64 },
+    /// A block from the output pool, handed to the caller as (part of) a result.
+    Output { bytes: u64 },
+    /// A tensor that an external call returns; its memory is ATen's.
+    External,
+    /// Bytes fixed at compile time, 64-byte aligned at run time.
+    Constant(Arc<[u8]>),
+}
+
+/// A strided view of a buffer. Sizes and strides in elements; `offset` in elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct TensorRef {
+    pub buffer: BufferId,
+    /// PyTorch's ScalarType code: external values may have types no kernel handles.
+    pub scalar_type: i32,
+    pub sizes: Vec<i64>,
+    pub strides: Vec<i64>,
+    pub offset: i64,
+}
+
+/// Entry point of compiled code: `(args, begin, end)`, see `ipex_jit::kernel::Kernel`.
+pub type KernelFn = unsafe extern "C" fn(args: *const *mut u8, begin: i64, end: i64);
+
+/// A compiled kernel; owns its machine code through `code`.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct KernelCode {
+    pub entry: KernelFn,
+    /// Keeps the executable pages alive.
+    pub code: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+/// An argument of an external call, in the schema's order and already completed with defaults.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are the schema's types")]
+pub enum CallArg {
+    None,
+    Tensor(TensorRef),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Str(String),
+    ScalarType(i32),
+    Layout(i32),
+    MemoryFormat(i32),
+    /// Device type and index (-1: none).
+    Device(i32, i32),
+    /// `Optional[T]` that is present.
+    Some(Box<CallArg>),
+    List(Vec<CallArg>),
+    /// `Scalar` of the schema, which the C ABI can't carry.
+    Scalar(Scalar),
+}
+
+/// A Python number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are Python's types")]
+pub enum Scalar {
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+}
+
+/// How an external call is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub enum Route {
+    /// `torch_call_dispatcher(op, overload)`, results are new tensors.
+    Dispatcher { op: String, overload: String },
+    /// A C function of libtorch's AOTI shim that writes into the given outputs
+    /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
+    OutFunction { symbol: &'static str },
+    /// The n-th Python callable that the shim passed: `f(*args) -> tensor | sequence`.
+    Python(u32),
+}
+
+/// A call into ATen or Python.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct ExternalCall {
+    /// For messages: `aten.mm.default`.
+    pub name: String,
+    pub route: Route,
+    pub args: Vec<CallArg>,
+    /// Results in order; `None` where unused. With `OutFunction` these are written, else each
+    /// is the whole of an `External` buffer.
+    pub outputs: Vec<Option<TensorRef>>,
+    /// Index in `args` of the list result's elements is never mixed: a `Tensor[]` result fills
+    /// `outputs` element by element.
+    pub list_result: bool,
+}
+
+/// One step.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub enum Step {
+    Kernel {
+        code: KernelCode,
+        /// Buffer and byte offset for each parameter.
+        args: Vec<(BufferId, i64)>,
+        /// Iterations of the outermost loop.
+        extent: i64,
+        /// Iterations under which a split over threads does not pay.
+        grain: i64,
+    },
+    External(Box<ExternalCall>),
+    /// An external buffer's tensor is not needed any more.
+    Release(BufferId),
+}
+
+/// One result of the graph.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are the kinds of results")]
+pub enum Output {
+    Tensor(TensorRef),
+    /// The n-th argument, returned as it is.
+    Input(u32),
+    None,
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+}
+
+/// A compiled graph.
+#[derive(Clone, Default)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct Plan {
+    /// Number of call arguments (tensors and others, which are ignored).
+    pub num_inputs: u32,
+    pub buffers: Vec<Buffer>,
+    pub arena_bytes: u64,
+    pub steps: Vec<Step>,
+    pub outputs: Vec<Output>,
+}
