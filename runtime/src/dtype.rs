@@ -96,3 +96,19 @@ impl fmt::Display for DType {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::DType;
+
+    #[test]
+    fn codes_and_names_round_trip() {
+        for dtype in DType::ALL {
+            assert_eq!(DType::from_torch(dtype.torch_code()), Some(dtype));
+            assert_eq!(DType::from_name(dtype.name()), Some(dtype));
+        }
+        // complex64 (9) and qint8 (12) belong to ATen alone.
+        assert_eq!(DType::from_torch(9), None);
+        assert_eq!(DType::from_torch(12), None);
+    }
+}

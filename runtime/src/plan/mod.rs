@@ -1,6 +1,5 @@
 //! The immutable plan of one compiled graph, as `backend` builds it and `execute` runs it.
 
-use crate::DType;
 use std::sync::Arc;
 
 /// A block of memory of the plan; an index into [`Plan::buffers`].
