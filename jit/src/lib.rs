@@ -1,3 +1,4 @@
 //! The loop-level kernel IR, its interpreter, and the code generators for CPUs.
 
 pub mod kernel;
+pub mod math;

@@ -1,0 +1,319 @@
+//! The operations the functions of this folder are written in, and their two meanings: kernel IR,
+//! and plain arithmetic on one number.
+
+use crate::kernel::{BinaryOp, CmpOp, Const, Inst, Kernel, Stmt, Type, UnaryOp, ValueId};
+use std::collections::HashMap;
+
+/// Straight-line 32-bit arithmetic. Integer arithmetic wraps; shift counts lie in `0..32`.
+#[expect(missing_docs, reason = "the names are the operations")]
+pub trait Emit {
+    /// An f32 value.
+    type F: Copy;
+    /// An i32 value.
+    type I: Copy;
+    /// A truth value.
+    type B: Copy;
+
+    fn f(&mut self, c: f32) -> Self::F;
+    fn i(&mut self, c: i32) -> Self::I;
+
+    fn funary(&mut self, op: UnaryOp, x: Self::F) -> Self::F;
+    fn fbinary(&mut self, op: BinaryOp, x: Self::F, y: Self::F) -> Self::F;
+    fn fma(&mut self, x: Self::F, y: Self::F, z: Self::F) -> Self::F;
+    fn ibinary(&mut self, op: BinaryOp, x: Self::I, y: Self::I) -> Self::I;
+    fn bbinary(&mut self, op: BinaryOp, x: Self::B, y: Self::B) -> Self::B;
+    fn fcmp(&mut self, op: CmpOp, x: Self::F, y: Self::F) -> Self::B;
+    fn icmp(&mut self, op: CmpOp, x: Self::I, y: Self::I) -> Self::B;
+    fn fsel(&mut self, c: Self::B, x: Self::F, y: Self::F) -> Self::F;
+    fn isel(&mut self, c: Self::B, x: Self::I, y: Self::I) -> Self::I;
+    /// The bits of a float.
+    fn bits(&mut self, x: Self::F) -> Self::I;
+    /// The float of some bits.
+    fn as_float(&mut self, x: Self::I) -> Self::F;
+    /// Nearest float of an integer.
+    fn to_float(&mut self, x: Self::I) -> Self::F;
+
+    fn add(&mut self, x: Self::F, y: Self::F) -> Self::F {
+        self.fbinary(BinaryOp::Add, x, y)
+    }
+    fn sub(&mut self, x: Self::F, y: Self::F) -> Self::F {
+        self.fbinary(BinaryOp::Sub, x, y)
+    }
+    fn mul(&mut self, x: Self::F, y: Self::F) -> Self::F {
+        self.fbinary(BinaryOp::Mul, x, y)
+    }
+    fn div(&mut self, x: Self::F, y: Self::F) -> Self::F {
+        self.fbinary(BinaryOp::Div, x, y)
+    }
+    fn copysign(&mut self, x: Self::F, y: Self::F) -> Self::F {
+        self.fbinary(BinaryOp::Copysign, x, y)
+    }
+    fn neg(&mut self, x: Self::F) -> Self::F {
+        self.funary(UnaryOp::Neg, x)
+    }
+    fn abs(&mut self, x: Self::F) -> Self::F {
+        self.funary(UnaryOp::Abs, x)
+    }
+    /// `x*y - z`
+    fn fms(&mut self, x: Self::F, y: Self::F, z: Self::F) -> Self::F {
+        let z = self.neg(z);
+        self.fma(x, y, z)
+    }
+    /// `x*c`
+    fn mulc(&mut self, x: Self::F, c: f32) -> Self::F {
+        let c = self.f(c);
+        self.mul(x, c)
+    }
+    /// `x*c + y`
+    fn fmac(&mut self, x: Self::F, c: f32, y: Self::F) -> Self::F {
+        let c = self.f(c);
+        self.fma(x, c, y)
+    }
+    /// `x + c`
+    fn addc(&mut self, x: Self::F, c: f32) -> Self::F {
+        let c = self.f(c);
+        self.add(x, c)
+    }
+    /// `x op c`
+    fn fcmpc(&mut self, op: CmpOp, x: Self::F, c: f32) -> Self::B {
+        let c = self.f(c);
+        self.fcmp(op, x, c)
+    }
+    /// `x op c`
+    fn ic(&mut self, op: BinaryOp, x: Self::I, c: i32) -> Self::I {
+        let c = self.i(c);
+        self.ibinary(op, x, c)
+    }
+    /// Logical shift right by a constant in `1..32`.
+    fn lshr(&mut self, x: Self::I, n: i32) -> Self::I {
+        let x = self.ic(BinaryOp::Shr, x, n);
+        self.ic(BinaryOp::And, x, (u32::MAX >> n).cast_signed())
+    }
+    /// `x` where it is not above `c`; NaN stays NaN.
+    fn at_most(&mut self, x: Self::F, c: f32) -> Self::F {
+        let c = self.f(c);
+        let above = self.fcmp(CmpOp::Gt, x, c);
+        self.fsel(above, c, x)
+    }
+    /// `x` where it is not below `c`; NaN stays NaN.
+    fn at_least(&mut self, x: Self::F, c: f32) -> Self::F {
+        let c = self.f(c);
+        let below = self.fcmp(CmpOp::Lt, x, c);
+        self.fsel(below, c, x)
+    }
+    /// `c[0] + c[1] x + c[2] x² + …`
+    fn poly(&mut self, c: &[f32], x: Self::F) -> Self::F {
+        let (last, rest) = c.split_last().expect("a coefficient");
+        let mut sum = self.f(*last);
+        for &c in rest.iter().rev() {
+            let c = self.f(c);
+            sum = self.fma(sum, x, c);
+        }
+        sum
+    }
+}
+
+/// Emits kernel IR.
+pub struct Ir<'a> {
+    /// The kernel whose value table grows.
+    kernel: &'a mut Kernel,
+    /// Where the statements go.
+    out: &'a mut Vec<Stmt>,
+    /// The constants that `out` defines.
+    consts: &'a mut HashMap<Const, ValueId>,
+}
+
+impl<'a> Ir<'a> {
+    /// Appends to `out`, which already defines `consts`; new values get their types in `kernel`.
+    pub fn new(
+        kernel: &'a mut Kernel,
+        out: &'a mut Vec<Stmt>,
+        consts: &'a mut HashMap<Const, ValueId>,
+    ) -> Self {
+        Ir {
+            kernel,
+            out,
+            consts,
+        }
+    }
+
+    fn push(&mut self, ty: Type, inst: Inst) -> ValueId {
+        let value = self.kernel.values.push(ty);
+        self.out.push(Stmt::Let { value, inst });
+        value
+    }
+
+    fn constant(&mut self, ty: Type, c: Const) -> ValueId {
+        if let Some(&value) = self.consts.get(&c) {
+            return value;
+        }
+        let value = self.push(ty, Inst::Const(c));
+        self.consts.insert(c, value);
+        value
+    }
+
+    fn select(&mut self, ty: Type, cond: ValueId, on_true: ValueId, on_false: ValueId) -> ValueId {
+        self.push(
+            ty,
+            Inst::Select {
+                cond,
+                on_true,
+                on_false,
+            },
+        )
+    }
+}
+
+impl Emit for Ir<'_> {
+    type F = ValueId;
+    type I = ValueId;
+    type B = ValueId;
+
+    fn f(&mut self, c: f32) -> ValueId {
+        self.constant(Type::F32, Const::F32(c.to_bits()))
+    }
+    fn i(&mut self, c: i32) -> ValueId {
+        self.constant(Type::I32, Const::I32(c))
+    }
+    fn funary(&mut self, op: UnaryOp, arg: ValueId) -> ValueId {
+        self.push(Type::F32, Inst::Unary { op, arg })
+    }
+    fn fbinary(&mut self, op: BinaryOp, x: ValueId, y: ValueId) -> ValueId {
+        self.push(Type::F32, Inst::Binary { op, args: [x, y] })
+    }
+    fn fma(&mut self, x: ValueId, y: ValueId, z: ValueId) -> ValueId {
+        self.push(Type::F32, Inst::Fma { args: [x, y, z] })
+    }
+    fn ibinary(&mut self, op: BinaryOp, x: ValueId, y: ValueId) -> ValueId {
+        self.push(Type::I32, Inst::Binary { op, args: [x, y] })
+    }
+    fn bbinary(&mut self, op: BinaryOp, x: ValueId, y: ValueId) -> ValueId {
+        self.push(Type::Bool, Inst::Binary { op, args: [x, y] })
+    }
+    fn fcmp(&mut self, op: CmpOp, x: ValueId, y: ValueId) -> ValueId {
+        self.push(Type::Bool, Inst::Compare { op, args: [x, y] })
+    }
+    fn icmp(&mut self, op: CmpOp, x: ValueId, y: ValueId) -> ValueId {
+        self.fcmp(op, x, y)
+    }
+    fn fsel(&mut self, c: ValueId, x: ValueId, y: ValueId) -> ValueId {
+        self.select(Type::F32, c, x, y)
+    }
+    fn isel(&mut self, c: ValueId, x: ValueId, y: ValueId) -> ValueId {
+        self.select(Type::I32, c, x, y)
+    }
+    fn bits(&mut self, arg: ValueId) -> ValueId {
+        let op = UnaryOp::Bitcast;
+        self.push(Type::I32, Inst::Unary { op, arg })
+    }
+    fn as_float(&mut self, arg: ValueId) -> ValueId {
+        self.funary(UnaryOp::Bitcast, arg)
+    }
+    fn to_float(&mut self, arg: ValueId) -> ValueId {
+        let to = Type::F32;
+        self.push(Type::F32, Inst::Convert { to, arg })
+    }
+}
+
+/// Computes on one number, for tests and constant folding.
+pub struct Plain;
+
+impl Emit for Plain {
+    type F = f32;
+    type I = i32;
+    type B = bool;
+
+    fn f(&mut self, c: f32) -> f32 {
+        c
+    }
+    fn i(&mut self, c: i32) -> i32 {
+        c
+    }
+    #[inline]
+    fn funary(&mut self, op: UnaryOp, x: f32) -> f32 {
+        match op {
+            UnaryOp::Neg => -x,
+            UnaryOp::Abs => x.abs(),
+            UnaryOp::Trunc => x.trunc(),
+            UnaryOp::Round => x.round_ties_even(),
+            _ => unreachable!("{op:?} is not used here"),
+        }
+    }
+    #[inline]
+    fn fbinary(&mut self, op: BinaryOp, x: f32, y: f32) -> f32 {
+        match op {
+            BinaryOp::Add => x + y,
+            BinaryOp::Sub => x - y,
+            BinaryOp::Mul => x * y,
+            BinaryOp::Div => x / y,
+            BinaryOp::Copysign => x.copysign(y),
+            _ => unreachable!("{op:?} is not used here"),
+        }
+    }
+    #[inline]
+    fn fma(&mut self, x: f32, y: f32, z: f32) -> f32 {
+        x.mul_add(y, z)
+    }
+    #[inline]
+    fn ibinary(&mut self, op: BinaryOp, x: i32, y: i32) -> i32 {
+        match op {
+            BinaryOp::Add => x.wrapping_add(y),
+            BinaryOp::Sub => x.wrapping_sub(y),
+            BinaryOp::Mul => x.wrapping_mul(y),
+            BinaryOp::And => x & y,
+            BinaryOp::Or => x | y,
+            BinaryOp::Xor => x ^ y,
+            BinaryOp::Shl => x << y,
+            BinaryOp::Shr => x >> y,
+            _ => unreachable!("{op:?} is not used here"),
+        }
+    }
+    #[inline]
+    fn bbinary(&mut self, op: BinaryOp, x: bool, y: bool) -> bool {
+        match op {
+            BinaryOp::And => x & y,
+            BinaryOp::Or => x | y,
+            BinaryOp::Xor => x ^ y,
+            _ => unreachable!("{op:?} is not used here"),
+        }
+    }
+    #[inline]
+    fn fcmp(&mut self, op: CmpOp, x: f32, y: f32) -> bool {
+        compare(op, x, y)
+    }
+    #[inline]
+    fn icmp(&mut self, op: CmpOp, x: i32, y: i32) -> bool {
+        compare(op, x, y)
+    }
+    fn fsel(&mut self, c: bool, x: f32, y: f32) -> f32 {
+        if c { x } else { y }
+    }
+    fn isel(&mut self, c: bool, x: i32, y: i32) -> i32 {
+        if c { x } else { y }
+    }
+    fn bits(&mut self, x: f32) -> i32 {
+        x.to_bits().cast_signed()
+    }
+    fn as_float(&mut self, x: i32) -> f32 {
+        f32::from_bits(x.cast_unsigned())
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "rounds to nearest, as the IR does"
+    )]
+    fn to_float(&mut self, x: i32) -> f32 {
+        x as f32
+    }
+}
+
+#[inline]
+fn compare<T: PartialOrd>(op: CmpOp, x: T, y: T) -> bool {
+    match op {
+        CmpOp::Eq => x == y,
+        CmpOp::Ne => x != y,
+        CmpOp::Lt => x < y,
+        CmpOp::Le => x <= y,
+        CmpOp::Gt => x > y,
+        CmpOp::Ge => x >= y,
+    }
+}

@@ -1,0 +1,64 @@
+"""Fits the polynomials of this folder: minimax by Lawson's reweighting, coefficients rounded to
+f32 one by one from the lowest, the rest refitted after each. Prints Rust arrays and the error
+of the rounded polynomial against f64."""
+
+import math
+import numpy as np
+
+V = np.vectorize
+
+
+def fit(name, lo, hi, basis, target, n):
+    """Finds c with max |sum_j c[j]*basis(x, j) - target(x)| small on [lo, hi]."""
+    x = (lo + hi) / 2 + (hi - lo) / 2 * np.cos((np.arange(3000) + 0.5) * math.pi / 3000)
+    cols = np.stack([basis(x, j) for j in range(n)], 1)
+    t = target(x)
+    coefs = []
+    for k in range(n):
+        w = np.ones_like(x)
+        rest = t - cols[:, :k] @ np.array(coefs, dtype=float) if k else t
+        a = cols[:, k:]
+        best, best_c = np.inf, None
+        for _ in range(300):
+            s = np.sqrt(w)[:, None]
+            scale = np.abs(a * s).max(0)
+            c = np.linalg.lstsq(a * s / scale, rest * s[:, 0], rcond=None)[0] / scale
+            e = np.abs(a @ c - rest)
+            if e.max() < best:
+                best, best_c = e.max(), c
+            w = w * (e + 1e-3 * e.max())
+            w /= w.mean()
+        coefs.append(float(np.float32(best_c[0])))
+    err = np.abs(cols @ np.array(coefs) - t).max()
+    print(f"// {name} on [{lo:.6g}, {hi:.6g}]: 2^{math.log2(err):.2f}")
+    bits = ", ".join(repr(np.float32(c).item()) if False else str(np.float32(c)) for c in coefs)
+    print(f"const {name}: [f32; {n}] = [{bits}];")
+
+
+L2 = math.log(2)
+erf, erfc = V(math.erf), V(math.erfc)
+for n in (5, 6):
+    fit(f"EXPM1_{n}", -L2 / 2 - 1e-6, L2 / 2 + 1e-6, lambda x, j: x ** (2 + j) / np.expm1(x),
+        lambda x: (np.expm1(x) - x) / np.expm1(x), n)
+for n in (8, 9):
+    fit(f"LOG_{n}", -1 / 3, 1 / 3, lambda x, j: x ** (2 + j) / np.log1p(x),
+        lambda x: (np.log1p(x) - x) / np.log1p(x), n)
+for s, c in (("LOG2", 1 / L2), ("LOG10", 1 / math.log(10))):
+    fit(s, -1 / 3, 1 / 3, lambda x, j: x ** (2 + j) / (c * np.log1p(x)),
+        lambda x: (c * np.log1p(x) - c * x) / (c * np.log1p(x)), 9)
+for n in (5, 6):
+    fit(f"TANH_{n}", 1e-4, 0.65, lambda x, j: x ** (3 + 2 * j) / np.tanh(x),
+        lambda x: (np.tanh(x) - x) / np.tanh(x), n)
+for n in (6, 7):
+    fit(f"ERF_{n}", 1e-4, 0.95, lambda x, j: x ** (1 + 2 * j) / erf(x),
+        lambda x: (erf(x) - x) / erf(x), n)
+for n in (7, 8):
+    fit(f"ERFC_{n}", 0.92, 4.0, lambda x, j: x ** j * erfc(x) / erf(x),
+        lambda x: np.log(erfc(x)) * erfc(x) / erf(x), n)
+for n in (3, 4):
+    fit(f"SIN_{n}", 1e-4, math.pi / 4 + 1e-3, lambda x, j: x ** (3 + 2 * j) / np.sin(x),
+        lambda x: (np.sin(x) - x) / np.sin(x), n)
+    fit(f"COS_{n}", 1e-4, math.pi / 4 + 1e-3, lambda x, j: x ** (4 + 2 * j) / np.cos(x),
+        lambda x: (np.cos(x) - 1 + x * x / 2) / np.cos(x), n)
+fit("ATANH", 1e-4, 0.2001, lambda x, j: x ** (3 + 2 * j) / (2 * np.arctanh(x)),
+    lambda x: (2 * np.arctanh(x) - 2 * x) / (2 * np.arctanh(x)), 4)
