@@ -2,4 +2,8 @@
 //!
 //! JSON -> graph -> fused -> kernel IR -> machine code -> plan.
 
+pub mod fusion;
 pub mod graph;
+pub mod lower;
+pub mod passes;
+pub mod plan;

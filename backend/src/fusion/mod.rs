@@ -1,0 +1,3 @@
+//! Groups of nodes that become one kernel.
+
+pub mod refusal;

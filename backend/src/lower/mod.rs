@@ -1,0 +1,3 @@
+//! Lowering of groups to kernel IR.
+
+pub mod index;

@@ -1,0 +1,58 @@
+//! The order of the passes.
+
+use crate::graph::Graph;
+
+/// Runs all graph passes.
+pub fn run(graph: &Graph) -> Graph {
+    super::dce::dce(&super::cse::cse(graph))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{GraphOutput, Meta, Node, Op, ValueId};
+    use ipex_jit::kernel::{BinaryOp, UnaryOp};
+
+    fn push(g: &mut Graph, op: Op, operands: &[ValueId]) -> ValueId {
+        let v = g.values.push(Meta {
+            scalar_type: 6,
+            sizes: vec![4],
+            strides: vec![1],
+        });
+        g.producers.push(g.nodes.next_key());
+        g.nodes.push(Node {
+            op,
+            operands: operands.to_vec(),
+            results: vec![v],
+            origin: 0,
+        });
+        v
+    }
+
+    #[test]
+    fn merges_equal_nodes_and_drops_dead_ones() {
+        let mut g = Graph::default();
+        let x = push(&mut g, Op::Input(0), &[]);
+        let a = push(&mut g, Op::Unary(UnaryOp::Exp), &[x]);
+        let b = push(&mut g, Op::Unary(UnaryOp::Exp), &[x]);
+        let a2 = push(&mut g, Op::Unary(UnaryOp::Neg), &[a]);
+        let b2 = push(&mut g, Op::Unary(UnaryOp::Neg), &[b]);
+        push(&mut g, Op::Unary(UnaryOp::Sin), &[x]);
+        let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[a2, b2]);
+        g.outputs.push(GraphOutput::Value(sum));
+        let new = run(&g);
+        let ops: Vec<&Op> = new.nodes.values().map(|n| &n.op).collect();
+        assert_eq!(
+            ops,
+            [
+                &Op::Input(0),
+                &Op::Unary(UnaryOp::Exp),
+                &Op::Unary(UnaryOp::Neg),
+                &Op::Binary(BinaryOp::Add)
+            ]
+        );
+        let add = new.nodes.values().last().unwrap();
+        assert_eq!(add.operands[0], add.operands[1]);
+        assert_eq!(new.outputs, [GraphOutput::Value(add.results[0])]);
+    }
+}

@@ -1,0 +1,3 @@
+//! From groups to a runtime plan.
+
+pub mod offsets;
