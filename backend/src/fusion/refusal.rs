@@ -22,4 +22,13 @@ pub enum Refusal {
         /// Extent of the inner loop.
         inner: i64,
     },
+    /// The operation has no pointwise lowering.
+    #[error("{0} is not pointwise")]
+    Op(String),
+    /// Generated code cannot handle the ScalarType.
+    #[error("unsupported scalar type {0}")]
+    Dtype(i32),
+    /// Roots of one loop nest differ in shape.
+    #[error("roots have different shapes")]
+    Shapes,
 }

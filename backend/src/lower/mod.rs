@@ -1,3 +1,5 @@
 //! Lowering of groups to kernel IR.
 
+pub mod eval;
 pub mod index;
+pub mod kernel;
