@@ -103,3 +103,97 @@ fn attempt(
         tensors: eval.tensors,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Meta, Node, Op, View};
+    use ipex_jit::kernel::{BinaryOp, Index, Inst};
+
+    fn push(g: &mut Graph, op: Op, operands: &[ValueId], sizes: &[i64]) -> ValueId {
+        let mut strides = vec![1; sizes.len()];
+        for k in (1..sizes.len()).rev() {
+            strides[k - 1] = strides[k] * sizes[k];
+        }
+        let v = g.values.push(Meta {
+            scalar_type: 6,
+            sizes: sizes.to_vec(),
+            strides,
+        });
+        g.producers.push(g.nodes.next_key());
+        g.nodes.push(Node {
+            op,
+            operands: operands.to_vec(),
+            results: vec![v],
+            origin: 0,
+        });
+        v
+    }
+
+    /// Runs loads, additions and stores.
+    fn run(l: &Loop, k: &Kernel, at: &mut Vec<i64>, v: &mut Vec<f32>, mem: &mut [Vec<f32>]) {
+        let place = |i: &Index, at: &[i64]| {
+            let sum: i64 = i.vars.iter().map(|t| t.1 * at[t.0.as_u32() as usize]).sum();
+            (sum + i.offset) as usize
+        };
+        for i in 0..k.vars[l.var].extent as i64 {
+            at[l.var.as_u32() as usize] = i;
+            for s in &l.body {
+                match s {
+                    Stmt::Loop(inner) => run(inner, k, at, v, mem),
+                    Stmt::Let { value, inst } => {
+                        v[value.as_u32() as usize] = match inst {
+                            Inst::Load {
+                                mem: Mem::Param(p),
+                                index,
+                            } => mem[p.as_u32() as usize][place(index, at)],
+                            Inst::Binary {
+                                op: BinaryOp::Add,
+                                args: [a, b],
+                            } => v[a.as_u32() as usize] + v[b.as_u32() as usize],
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    Stmt::Store {
+                        mem: Mem::Param(p),
+                        index,
+                        value,
+                    } => mem[p.as_u32() as usize][place(index, at)] = v[value.as_u32() as usize],
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn add_of_reshaped_and_transposed() {
+        let mut g = Graph::default();
+        let x = push(&mut g, Op::Input(0), &[], &[2, 3, 4]);
+        let y = push(&mut g, Op::Input(1), &[], &[12, 2]);
+        let x2 = push(&mut g, Op::View(View::Reshape), &[x], &[2, 12]);
+        let y2 = push(&mut g, Op::View(View::Permute(vec![1, 0])), &[y], &[2, 12]);
+        let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[x2, y2], &[2, 12]);
+        let mut group = EntitySet::new();
+        for v in [x2, y2, sum] {
+            group.insert(g.producers[v]);
+        }
+        let low = pointwise(&g, &group, &[sum]).unwrap();
+        assert_eq!(low.tensors, [x, y, sum]);
+        let k = &low.kernel;
+        assert_eq!(k.vars.len(), 3);
+        let data: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        let mut mem = [data.clone(), data, vec![-1.0; 24]];
+        run(
+            &k.root,
+            k,
+            &mut vec![0; 3],
+            &mut vec![0.0; k.values.len()],
+            &mut mem,
+        );
+        for i in 0..2 {
+            for j in 0..12 {
+                assert_eq!(mem[2][i * 12 + j], (i * 12 + j + j * 2 + i) as f32);
+            }
+        }
+    }
+}
