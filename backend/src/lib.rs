@@ -5,5 +5,6 @@
 pub mod fusion;
 pub mod graph;
 pub mod lower;
+pub mod ops;
 pub mod passes;
 pub mod plan;
