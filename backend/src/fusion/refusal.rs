@@ -3,7 +3,7 @@
 use ipex_jit::kernel::VarId;
 use thiserror::Error;
 
-/// The reason a trial lowering failed; `ipexc explain` prints it.
+/// The reason a translation or a trial lowering failed; `ipexc explain` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// A reshape's index is no affine function of the loop variables.
@@ -22,8 +22,8 @@ pub enum Refusal {
         /// Extent of the inner loop.
         inner: i64,
     },
-    /// The operation has no pointwise lowering.
-    #[error("{0} is not pointwise")]
+    /// The operation has no lowering.
+    #[error("{0} is not lowered")]
     Op(String),
     /// Generated code cannot handle the ScalarType.
     #[error("unsupported scalar type {0}")]
@@ -31,4 +31,32 @@ pub enum Refusal {
     /// Roots of one loop nest differ in shape.
     #[error("roots have different shapes")]
     Shapes,
+    /// A reduction runs over other columns than the kernel's first one.
+    #[error("a reduction over {found:?} in a kernel that reduces over {expected:?}")]
+    Columns {
+        /// The kernel's columns.
+        expected: Vec<i64>,
+        /// The reduction's.
+        found: Vec<i64>,
+    },
+    /// A reduction's result is wanted at an index that depends on the columns.
+    #[error("a reduction would be recomputed for each column")]
+    ReductionInColumns,
+    /// An expensive value would be computed several times.
+    #[error("{op} would be computed {times} times for each element")]
+    Recompute {
+        /// The operation.
+        op: String,
+        /// How often.
+        times: i64,
+    },
+    /// The kernel would be too large.
+    #[error("the kernel would have {0} instructions or parameters too many")]
+    Size(usize),
+    /// A path leaves the group and comes back.
+    #[error("another step lies between the two groups")]
+    Between,
+    /// Several results beside a concatenation or padding.
+    #[error("a concatenation or padding must be its kernel's only result")]
+    Assembly,
 }

@@ -1,112 +1,273 @@
 //! Lazy evaluation of graph values at affine indices into kernel IR.
 
+use super::body::{Body, Place};
 use super::index::{AffineExpr, view_index};
 use crate::fusion::refusal::Refusal;
 use crate::graph::{Graph, NodeId, Op, ValueId};
-use cranelift_entity::{EntitySet, PrimaryMap};
-use ipex_jit::kernel::{
-    self, Access, BinaryOp, Const, Index, Inst, Mem, Param, ParamId, Stmt, Type, Var, VarId,
-};
+use cranelift_entity::EntitySet;
+use ipex_jit::kernel::{self, BinaryOp, Carry, Const, Inst, Mem, ReduceOp, Type};
 use ipex_runtime::DType;
 use std::collections::HashMap;
 
-/// State of one lowering: the kernel's tables and the body of its innermost loop.
+/// State of one lowering.
 pub struct Eval<'a> {
     /// The graph.
     pub graph: &'a Graph,
-    /// Nodes computed here; every other value is loaded.
+    /// Nodes computed here. Views and constants are computed wherever they are used; every other
+    /// value is loaded.
     pub group: &'a EntitySet<NodeId>,
-    /// The kernel's parameters.
-    pub params: PrimaryMap<ParamId, Param>,
-    /// The value behind each parameter.
-    pub tensors: Vec<ValueId>,
-    /// Loop variables.
-    pub vars: PrimaryMap<VarId, Var>,
-    /// Types of SSA values.
-    pub values: PrimaryMap<kernel::ValueId, Type>,
-    /// Statements so far.
-    pub body: Vec<Stmt>,
-    /// What is computed already.
-    pub memo: HashMap<(ValueId, Vec<AffineExpr>), kernel::ValueId>,
-    /// Parameters of loaded values.
-    pub loads: HashMap<ValueId, ParamId>,
+    /// The kernel so far.
+    pub body: Body<'a>,
+    memo: HashMap<(ValueId, Vec<AffineExpr>), kernel::ValueId>,
+    levels: HashMap<ValueId, usize>,
 }
 
-impl Eval<'_> {
-    /// Appends an instruction.
-    pub fn inst(&mut self, ty: Type, inst: Inst) -> kernel::ValueId {
-        let value = self.values.push(ty);
-        self.body.push(Stmt::Let { value, inst });
-        value
+/// Operations that cost too much to be repeated.
+fn is_expensive(op: &Op) -> bool {
+    use ipex_jit::kernel::UnaryOp as U;
+    match op {
+        Op::Unary(op) => !matches!(
+            op,
+            U::Neg
+                | U::Abs
+                | U::Not
+                | U::Floor
+                | U::Ceil
+                | U::Trunc
+                | U::Round
+                | U::IsNan
+                | U::Bitcast
+        ),
+        Op::Binary(op) => matches!(
+            op,
+            BinaryOp::Div
+                | BinaryOp::FloorDiv
+                | BinaryOp::Rem
+                | BinaryOp::Fmod
+                | BinaryOp::Pow
+                | BinaryOp::Atan2
+                | BinaryOp::Hypot
+        ),
+        _ => false,
     }
+}
 
-    /// Adds a parameter for `value`.
-    pub fn param(&mut self, value: ValueId, access: Access) -> Result<ParamId, Refusal> {
-        let meta = &self.graph.values[value];
-        let dtype = meta.dtype().ok_or(Refusal::Dtype(meta.scalar_type))?;
-        self.tensors.push(value);
-        Ok(self.params.push(Param { dtype, access }))
-    }
-
-    /// The place of element `idx` of a materialised value.
-    pub fn address(&self, value: ValueId, idx: &[AffineExpr]) -> Index {
-        let strides = &self.graph.values[value].strides;
-        let flat = idx
-            .iter()
-            .zip(strides)
-            .fold(AffineExpr::default(), |sum, (e, &s)| sum.add_scaled(e, s));
-        Index {
-            vars: flat.terms,
-            values: Vec::new(),
-            offset: flat.offset,
+impl<'a> Eval<'a> {
+    /// An empty kernel over the body's space.
+    pub fn new(graph: &'a Graph, group: &'a EntitySet<NodeId>, body: Body<'a>) -> Self {
+        Eval {
+            graph,
+            group,
+            body,
+            memo: HashMap::new(),
+            levels: HashMap::new(),
         }
+    }
+
+    fn is_inline(&self, id: NodeId) -> bool {
+        self.group.contains(id)
+            || matches!(
+                self.graph.nodes[id].op,
+                Op::View(_) | Op::Full(_) | Op::Iota { .. }
+            )
+    }
+
+    /// How many levels of this kernel's reductions `value` depends on.
+    pub fn level(&mut self, value: ValueId) -> usize {
+        if let Some(&level) = self.levels.get(&value) {
+            return level;
+        }
+        let graph = self.graph;
+        let id = graph.producers[value];
+        let node = &graph.nodes[id];
+        let mut level = 0;
+        if self.is_inline(id) {
+            level = node
+                .operands
+                .iter()
+                .map(|&v| self.level(v))
+                .max()
+                .unwrap_or(0);
+            level += usize::from(matches!(node.op, Op::Reduce { .. } | Op::ArgReduce { .. }));
+        }
+        self.levels.insert(value, level);
+        level
     }
 
     /// The element `idx` of `value`.
     pub fn eval(&mut self, value: ValueId, idx: &[AffineExpr]) -> Result<kernel::ValueId, Refusal> {
+        let graph = self.graph;
+        let id = graph.producers[value];
+        let zero = vec![AffineExpr::default(); idx.len()];
+        // The same everywhere, so computed in the outermost place.
+        let idx = if matches!(graph.nodes[id].op, Op::Full(_)) {
+            &zero
+        } else {
+            idx
+        };
         let key = (value, idx.to_vec());
         if let Some(&v) = self.memo.get(&key) {
             return Ok(v);
         }
-        let graph = self.graph;
-        let meta = &graph.values[value];
-        let ty = meta.ty().ok_or(Refusal::Dtype(meta.scalar_type))?;
-        let id = graph.producers[value];
-        let result = if self.group.contains(id) {
-            self.eval_node(value, id, ty, idx)?
+        let result = if !self.is_inline(id) {
+            let mem = Mem::Param(self.body.input(graph, value)?);
+            let index = self.body.address(&graph.values[value].strides, idx);
+            let place = self.body.place(idx, 0);
+            let ty = self.ty(value)?;
+            self.body.inst(place, ty, Inst::Load { mem, index })
+        } else if let Some(v) = self.from_earlier_pass(value, id, idx)? {
+            v
         } else {
-            let param = match self.loads.get(&value) {
-                Some(&p) => p,
-                None => {
-                    let p = self.param(value, Access::In)?;
-                    self.loads.insert(value, p);
-                    p
-                }
-            };
-            let index = self.address(value, idx);
-            let mem = Mem::Param(param);
-            self.inst(ty, Inst::Load { mem, index })
+            self.eval_node(value, id, idx)?
         };
         self.memo.insert(key, result);
         Ok(result)
+    }
+
+    fn ty(&self, value: ValueId) -> Result<Type, Refusal> {
+        let meta = &self.graph.values[value];
+        meta.ty().ok_or(Refusal::Dtype(meta.scalar_type))
+    }
+
+    /// An expensive value that an earlier pass over the row could compute goes through scratch.
+    fn from_earlier_pass(
+        &mut self,
+        value: ValueId,
+        id: NodeId,
+        idx: &[AffineExpr],
+    ) -> Result<Option<kernel::ValueId>, Refusal> {
+        let level = self.level(value);
+        let Place::Pass(pass) = self.body.place(idx, level) else {
+            return Ok(None);
+        };
+        if level >= pass || !is_expensive(&self.graph.nodes[id].op) {
+            return Ok(None);
+        }
+        let ty = self.ty(value)?;
+        let earlier = self.body.in_pass(idx, pass, level);
+        let slot = match self.body.scratch_of(value, &earlier) {
+            Some(slot) => slot,
+            None => {
+                let Some(slot) = self.body.new_scratch(value, &earlier, ty) else {
+                    return Ok(None);
+                };
+                let v = self.eval(value, &earlier)?;
+                let at = self.body.flat(level);
+                self.body
+                    .store(Place::Pass(level), Mem::Scratch(slot), at, v);
+                slot
+            }
+        };
+        let (mem, index) = (Mem::Scratch(slot), self.body.flat(pass));
+        Ok(Some(self.body.inst(
+            Place::Pass(pass),
+            ty,
+            Inst::Load { mem, index },
+        )))
     }
 
     fn eval_node(
         &mut self,
         value: ValueId,
         id: NodeId,
-        ty: Type,
         idx: &[AffineExpr],
     ) -> Result<kernel::ValueId, Refusal> {
         let graph = self.graph;
         let node = &graph.nodes[id];
         let meta = &graph.values[value];
-        if let Op::View(view) = &node.op {
-            let from = node.operands[0];
-            let in_sizes = &graph.values[from].sizes;
-            let inner = view_index(view, idx, &meta.sizes, in_sizes, &self.vars)?;
-            return self.eval(from, &inner);
+        match &node.op {
+            Op::View(view) => {
+                let from = node.operands[0];
+                let in_sizes = &graph.values[from].sizes;
+                let inner = view_index(view, idx, &meta.sizes, in_sizes, &self.body.vars);
+                let inner = inner.map_err(|r| self.body.only_loops(r, in_sizes, &meta.sizes))?;
+                self.eval(from, &inner)
+            }
+            Op::Reduce { op, dims } => self.reduce(value, *op, dims, node.operands[0], idx, false),
+            Op::ArgReduce { op, dims } => {
+                self.reduce(value, *op, dims, node.operands[0], idx, true)
+            }
+            Op::IndexSelect { dim } => {
+                let (source, index) = (node.operands[0], node.operands[1]);
+                let rank = graph.values[index].sizes.len();
+                let at = self.eval(index, &idx[*dim..dim + rank])?;
+                let place = self.body.place(&idx[*dim..dim + rank], self.levels[&index]);
+                let n = graph.values[source].sizes[*dim];
+                let mut inner = idx[..*dim].to_vec();
+                inner.push(self.body.gathered(at, n, place));
+                inner.extend_from_slice(&idx[dim + rank..]);
+                self.eval(source, &inner)
+            }
+            Op::Gather { dim } => {
+                let (source, index) = (node.operands[0], node.operands[1]);
+                let at = self.eval(index, idx)?;
+                let place = self.body.place(idx, self.levels[&index]);
+                let n = graph.values[source].sizes[*dim];
+                let mut inner = idx.to_vec();
+                inner[*dim] = self.body.gathered(at, n, place);
+                self.eval(source, &inner)
+            }
+            _ => self.elementwise(value, id, idx),
         }
+    }
+
+    fn reduce(
+        &mut self,
+        value: ValueId,
+        op: ReduceOp,
+        dims: &[usize],
+        operand: ValueId,
+        idx: &[AffineExpr],
+        position: bool,
+    ) -> Result<kernel::ValueId, Refusal> {
+        let level = self.level(operand);
+        if matches!(self.body.place(idx, 0), Place::Pass(_)) {
+            return Err(Refusal::ReductionInColumns);
+        }
+        let cols = self.body.pass(level).index.clone();
+        let sizes = &self.graph.values[operand].sizes;
+        let inner = self.body.space.join(idx, &cols, sizes, dims)?;
+        let v = self.eval(operand, &inner)?;
+        let place = Place::Pass(level);
+        let operand_ty = self.body.values[v];
+        let ty = if position {
+            operand_ty
+        } else {
+            self.ty(value)?
+        };
+        let v = if operand_ty == ty {
+            v
+        } else {
+            self.body.inst(place, ty, Inst::Convert { to: ty, arg: v })
+        };
+        // A value that does not depend on the columns is defined outside the loop, but a carry
+        // wants one of the loop's own.
+        let v = self.body.own(level, v);
+        let result = self.body.values.push(ty);
+        let arg = position.then(|| self.body.values.push(Type::I64));
+        if position && self.body.pass(level).vars.len() != 1 {
+            return Err(Refusal::Op("argmax over several loops".into()));
+        }
+        self.body.pass(level).carries.push(Carry {
+            op,
+            value: v,
+            result,
+            arg,
+        });
+        Ok(arg.unwrap_or(result))
+    }
+
+    fn elementwise(
+        &mut self,
+        value: ValueId,
+        id: NodeId,
+        idx: &[AffineExpr],
+    ) -> Result<kernel::ValueId, Refusal> {
+        let graph = self.graph;
+        let node = &graph.nodes[id];
+        let ty = self.ty(value)?;
+        let level = self.level(value);
+        let place = self.body.place(idx, level);
         if !matches!(
             node.op,
             Op::Full(_)
@@ -120,6 +281,13 @@ impl Eval<'_> {
         ) {
             return Err(Refusal::Op(format!("{:?}", node.op)));
         }
+        let times = self.body.repetitions(place, idx);
+        if times > 1 && is_expensive(&node.op) {
+            return Err(Refusal::Recompute {
+                op: format!("{:?}", node.op),
+                times,
+            });
+        }
         let mut a = Vec::with_capacity(node.operands.len());
         for &operand in &node.operands {
             a.push(self.eval(operand, idx)?);
@@ -128,7 +296,7 @@ impl Eval<'_> {
             Op::Full(c) => Inst::Const(c),
             Op::Iota { dim, start, step } => {
                 let e = AffineExpr::constant(start).add_scaled(&idx[dim], step);
-                return Ok(self.affine(&e));
+                return Ok(self.affine(place, &e));
             }
             Op::Unary(op) => Inst::Unary { op, arg: a[0] },
             Op::Binary(op) => Inst::Binary {
@@ -148,32 +316,47 @@ impl Eval<'_> {
                 on_false: a[2],
             },
             Op::Convert { narrow } => {
-                let mut v = a[0];
-                if self.values[v] != ty {
-                    v = self.inst(ty, Inst::Convert { to: ty, arg: v });
-                }
-                let to = meta.dtype().ok_or(Refusal::Dtype(meta.scalar_type))?;
-                let is_narrow = matches!(
-                    to,
-                    DType::F16 | DType::BF16 | DType::I8 | DType::U8 | DType::I16
-                );
-                if narrow && is_narrow {
-                    v = self.inst(ty, Inst::Narrow { to, arg: v });
-                }
-                return Ok(v);
+                let to = graph.values[value]
+                    .dtype()
+                    .ok_or(Refusal::Op("convert".into()))?;
+                return Ok(self.convert(place, ty, a[0], narrow.then_some(to)));
             }
             _ => unreachable!("refused above"),
         };
-        Ok(self.inst(ty, inst))
+        Ok(self.body.inst(place, ty, inst))
+    }
+
+    fn convert(
+        &mut self,
+        place: Place,
+        ty: Type,
+        arg: kernel::ValueId,
+        narrow: Option<DType>,
+    ) -> kernel::ValueId {
+        let mut v = arg;
+        if self.body.values[v] != ty {
+            v = self.body.inst(place, ty, Inst::Convert { to: ty, arg: v });
+        }
+        use DType::{BF16, F16, I8, I16, U8};
+        match narrow {
+            Some(to) if matches!(to, F16 | BF16 | I8 | U8 | I16) => {
+                self.body.inst(place, ty, Inst::Narrow { to, arg: v })
+            }
+            _ => v,
+        }
     }
 
     /// An affine expression as an I64 value.
-    fn affine(&mut self, e: &AffineExpr) -> kernel::ValueId {
-        let mut sum = self.inst(Type::I64, Inst::Const(Const::I64(e.offset)));
+    fn affine(&mut self, place: Place, e: &AffineExpr) -> kernel::ValueId {
+        let body = &mut self.body;
+        let mut sum = body.inst(place, Type::I64, Inst::Const(Const::I64(e.offset)));
         for &(var, c) in &e.terms {
-            let v = self.inst(Type::I64, Inst::Var(var));
-            let c = self.inst(Type::I64, Inst::Const(Const::I64(c)));
-            let mut bin = |op, args| self.inst(Type::I64, Inst::Binary { op, args });
+            let v = match body.gathers.get(&var) {
+                Some(&(v, _)) => v,
+                None => body.inst(place, Type::I64, Inst::Var(var)),
+            };
+            let c = body.inst(place, Type::I64, Inst::Const(Const::I64(c)));
+            let mut bin = |op, args| body.inst(place, Type::I64, Inst::Binary { op, args });
             let product = bin(BinaryOp::Mul, [v, c]);
             sum = bin(BinaryOp::Add, [sum, product]);
         }

@@ -1,12 +1,18 @@
-//! Kernels of pointwise groups.
+//! Kernels of groups: a nest of loops over rows, and in it the passes over the columns.
 
+use super::body::{Body, Pass};
+use super::collapse::collapse;
 use super::eval::Eval;
-use super::index::AffineExpr;
+use super::index::{AffineExpr, view_index};
+use super::space::Space;
 use crate::fusion::refusal::Refusal;
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, ValueId, View};
 use cranelift_entity::{EntitySet, PrimaryMap};
-use ipex_jit::kernel::{Access, Kernel, Loop, Mem, Stmt, Var, VarId};
-use std::collections::HashMap;
+use ipex_jit::kernel::{self, Access, Carry, Kernel, Loop, Mem, Stmt, Type, Var, VarId};
+
+/// Largest kernel: keeps compile time and register pressure in bounds.
+const MAX_VALUES: usize = 1000;
+const MAX_PARAMS: usize = 40;
 
 /// A kernel, and the values its parameters stand for.
 #[derive(Clone, Debug)]
@@ -17,97 +23,210 @@ pub struct Lowered {
     pub tensors: Vec<ValueId>,
 }
 
-/// Lowers the nodes of `group` that `roots` (of one shape) need to a loop nest over that shape,
-/// ordered by the first root's strides. A loop that a reshape cannot express is split.
-pub fn pointwise(
-    graph: &Graph,
-    group: &EntitySet<NodeId>,
-    roots: &[ValueId],
-) -> Result<Lowered, Refusal> {
-    let first = roots.first().ok_or(Refusal::Shapes)?;
-    let meta = &graph.values[*first];
-    if roots.iter().any(|&r| graph.values[r].sizes != meta.sizes) {
-        return Err(Refusal::Shapes);
-    }
-    let mut order: Vec<usize> = (0..meta.sizes.len()).collect();
-    order.sort_by_key(|&d| std::cmp::Reverse(meta.strides[d]));
-    // Loops from outside in: dimension, extent, stride within the dimension.
-    let mut loops: Vec<(usize, i64, i64)> = order.iter().map(|&d| (d, meta.sizes[d], 1)).collect();
-    loop {
-        match attempt(graph, group, roots, &loops) {
-            Err(Refusal::Split { var, inner }) => {
-                let k = var.as_u32() as usize;
-                let (dim, extent, stride) = loops[k];
-                loops[k] = (dim, extent / inner, stride * inner);
-                loops.insert(k + 1, (dim, inner, stride));
-            }
-            done => return done,
+/// A value to compute, and the tensor it is stored in: its own, or a box of a larger one.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// What is computed.
+    pub value: ValueId,
+    /// Where it goes.
+    pub into: ValueId,
+    /// First element of the box in each dimension of `into`.
+    pub start: Vec<i64>,
+}
+
+impl Root {
+    /// A value stored in its own tensor.
+    pub fn whole(graph: &Graph, value: ValueId) -> Root {
+        let start = vec![0; graph.values[value].sizes.len()];
+        Root {
+            value,
+            into: value,
+            start,
         }
     }
 }
 
+/// Lowers the nodes of `group` that `roots` need. A loop that a reshape cannot express is split.
+pub fn lower(graph: &Graph, group: &EntitySet<NodeId>, roots: &[Root]) -> Result<Lowered, Refusal> {
+    let first = roots.first().ok_or(Refusal::Shapes)?;
+    let mut space = Space::of(graph, group, first.value);
+    loop {
+        match attempt(graph, group, roots, &space) {
+            Err((Refusal::Split { inner, .. }, Some(k))) => space.split(k, inner),
+            Err((refusal, _)) => return Err(refusal),
+            Ok(done) => return Ok(done),
+        }
+    }
+}
+
+/// One attempt; a refusal comes with the loop that a split is asked for.
 fn attempt(
     graph: &Graph,
     group: &EntitySet<NodeId>,
-    roots: &[ValueId],
-    loops: &[(usize, i64, i64)],
-) -> Result<Lowered, Refusal> {
-    let mut vars = PrimaryMap::new();
-    let mut idx = vec![AffineExpr::default(); graph.values[roots[0]].sizes.len()];
-    for &(dim, extent, stride) in loops {
-        let var = vars.push(Var {
-            extent: extent as u64,
-        });
-        idx[dim] = idx[dim].add_scaled(&AffineExpr::var(var), stride);
+    roots: &[Root],
+    space: &Space,
+) -> Result<Lowered, (Refusal, Option<usize>)> {
+    let mut eval = Eval::new(graph, group, Body::new(space));
+    for root in roots {
+        if let Err(refusal) = store(&mut eval, root) {
+            let split = match refusal {
+                Refusal::Split { var, .. } => eval.body.loop_of(var),
+                _ => None,
+            };
+            return Err((refusal, split));
+        }
     }
-    if loops.is_empty() {
-        vars.push(Var { extent: 1 });
+    let body = eval.body;
+    let excess =
+        body.values.len().saturating_sub(MAX_VALUES) + body.params.len().saturating_sub(MAX_PARAMS);
+    if excess > 0 {
+        return Err((Refusal::Size(excess), None));
     }
-    let mut eval = Eval {
-        graph,
-        group,
-        params: PrimaryMap::new(),
-        tensors: Vec::new(),
+    Ok(assemble(body))
+}
+
+/// Computes a root at every element and stores it.
+fn store(eval: &mut Eval, root: &Root) -> Result<(), Refusal> {
+    let graph = eval.graph;
+    let space = eval.body.space;
+    let sizes = &graph.values[root.value].sizes;
+    let numel = graph.values[root.value].numel();
+    let reshape = |eval: &Eval, from: &[AffineExpr], from_sizes: &[i64]| {
+        if from_sizes == sizes.as_slice() {
+            return Ok(from.to_vec());
+        }
+        view_index(&View::Reshape, from, from_sizes, sizes, &eval.body.vars)
+    };
+    let idx = if numel == space.row_count() {
+        let rows = eval.body.row_index.clone();
+        reshape(eval, &rows, &space.rows)?
+    } else if numel == space.row_count() * space.col_count() {
+        let level = eval.level(root.value);
+        let cols = eval.body.pass(level).index.clone();
+        let full = space.full_sizes();
+        let joined = space.join(&eval.body.row_index, &cols, &full, &space.dims)?;
+        reshape(eval, &joined, &full)?
+    } else {
+        return Err(Refusal::Shapes);
+    };
+    let value = eval.eval(root.value, &idx)?;
+    let mem = Mem::Param(eval.body.param(graph, root.into, Access::Out)?);
+    let at: Vec<AffineExpr> = idx
+        .iter()
+        .zip(&root.start)
+        .map(|(e, &s)| AffineExpr::constant(s).add_scaled(e, 1))
+        .collect();
+    let level = eval.level(root.value);
+    let place = eval.body.place(&idx, level);
+    let index = eval.body.address(&graph.values[root.into].strides, &at);
+    eval.body.store(place, mem, index, value);
+    Ok(())
+}
+
+/// Puts loops around the statements.
+fn assemble(body: Body) -> Lowered {
+    let Body {
+        space,
+        params,
+        tensors,
+        scratch,
+        mut vars,
+        mut values,
+        row_vars,
+        before,
+        passes,
+        ..
+    } = body;
+    let mut rows: Vec<Stmt> = Vec::new();
+    let mut passes = passes.into_iter();
+    for stmts in before {
+        rows.extend(stmts);
+        if let Some(pass) = passes.next() {
+            if !pass.body.is_empty() || !pass.carries.is_empty() {
+                rows.extend(nest_pass(pass, !space.vector_rows, &mut values, &mut vars));
+            }
+        }
+    }
+    let mut row_vars = row_vars;
+    if row_vars.is_empty() {
+        row_vars.push(vars.push(Var { extent: 1 }));
+    }
+    let mut vector = space.vector_rows;
+    while let Some(var) = row_vars.pop() {
+        rows = vec![Stmt::Loop(Loop {
+            var,
+            vector,
+            body: rows,
+            carries: Vec::new(),
+        })];
+        vector = false;
+    }
+    let Some(Stmt::Loop(root)) = rows.pop() else {
+        unreachable!("at least one loop was put around the rows")
+    };
+    let mut kernel = Kernel {
+        params,
+        scratch,
         vars,
-        values: PrimaryMap::new(),
-        body: Vec::new(),
-        memo: HashMap::new(),
-        loads: HashMap::new(),
+        values,
+        root,
     };
-    for &root in roots {
-        let value = eval.eval(root, &idx)?;
-        let mem = Mem::Param(eval.param(root, Access::Out)?);
-        let index = eval.address(root, &idx);
-        eval.body.push(Stmt::Store { mem, index, value });
+    collapse(&mut kernel);
+    Lowered { kernel, tensors }
+}
+
+/// The loops of a pass. Between nested loops a reduction is carried from the inner to the outer one.
+fn nest_pass(
+    pass: Pass,
+    vector: bool,
+    values: &mut PrimaryMap<kernel::ValueId, Type>,
+    vars: &mut PrimaryMap<VarId, Var>,
+) -> Vec<Stmt> {
+    let Pass {
+        vars: mut around,
+        mut body,
+        carries,
+        ..
+    } = pass;
+    if around.is_empty() {
+        around.push(vars.push(Var { extent: 1 }));
     }
-    let mut vars: Vec<VarId> = eval.vars.keys().collect();
-    let nest = |var, vector, body| Loop {
-        var,
-        vector,
-        body,
-        carries: Vec::new(),
-    };
-    let inner = vars.pop().expect("at least one loop");
-    let mut root = nest(inner, true, eval.body);
-    while let Some(var) = vars.pop() {
-        root = nest(var, false, vec![Stmt::Loop(root)]);
+    let depth = around.len();
+    let mut contributed: Vec<kernel::ValueId> = carries.iter().map(|c| c.value).collect();
+    for (k, &var) in around.iter().enumerate().rev() {
+        let level: Vec<Carry> = carries
+            .iter()
+            .zip(&mut contributed)
+            .map(|(c, v)| {
+                let result = if k == 0 {
+                    c.result
+                } else {
+                    values.push(values[c.result])
+                };
+                let value = std::mem::replace(v, result);
+                Carry {
+                    op: c.op,
+                    value,
+                    result,
+                    arg: c.arg,
+                }
+            })
+            .collect();
+        let vector = vector && k + 1 == depth;
+        body = vec![Stmt::Loop(Loop {
+            var,
+            vector,
+            body,
+            carries: level,
+        })];
     }
-    Ok(Lowered {
-        kernel: Kernel {
-            params: eval.params,
-            scratch: PrimaryMap::new(),
-            vars: eval.vars,
-            values: eval.values,
-            root,
-        },
-        tensors: eval.tensors,
-    })
+    body
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Meta, Node, Op, View};
+    use crate::graph::{Meta, Node, Op};
     use ipex_jit::kernel::{BinaryOp, Index, Inst};
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId], sizes: &[i64]) -> ValueId {
@@ -177,7 +296,7 @@ mod tests {
         for v in [x2, y2, sum] {
             group.insert(g.producers[v]);
         }
-        let low = pointwise(&g, &group, &[sum]).unwrap();
+        let low = lower(&g, &group, &[Root::whole(&g, sum)]).unwrap();
         assert_eq!(low.tensors, [x, y, sum]);
         let k = &low.kernel;
         assert_eq!(k.vars.len(), 3);

@@ -1,5 +1,8 @@
 //! Lowering of groups to kernel IR.
 
+pub mod body;
+pub mod collapse;
 pub mod eval;
 pub mod index;
 pub mod kernel;
+pub mod space;
