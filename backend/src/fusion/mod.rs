@@ -1,3 +1,4 @@
 //! Groups of nodes that become one kernel.
 
+pub mod cluster;
 pub mod refusal;

@@ -1,7 +1,9 @@
 //! The graph IR: SSA over tensors. `ops` translates every ATen node into these few primitives, or
 //! into an external call; `fusion` and `lower` know nothing else.
 
-use cranelift_entity::{PrimaryMap, entity_impl};
+pub mod strided;
+
+use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
 use ipex_runtime::DType;
 use ipex_runtime::plan::{CallArg, Route};
@@ -160,6 +162,8 @@ pub struct Graph {
     pub num_inputs: u32,
     /// Results in order.
     pub outputs: Vec<GraphOutput>,
+    /// Free nodes (see [`Op::is_free`]) whose result must nevertheless be put in memory.
+    pub forced: EntitySet<NodeId>,
     /// Origins; entry 0 is the unknown one.
     pub origins: Vec<Origin>,
 }
@@ -178,5 +182,33 @@ impl Meta {
     /// Number of elements.
     pub fn numel(&self) -> i64 {
         self.sizes.iter().product()
+    }
+}
+
+impl Graph {
+    /// The node that defines `value`.
+    pub fn producer(&self, value: ValueId) -> &Node {
+        &self.nodes[self.producers[value]]
+    }
+
+    /// Whether a node is computed again wherever its result is needed.
+    pub fn is_free(&self, id: NodeId) -> bool {
+        self.nodes[id].op.is_free() && !self.forced.contains(id)
+    }
+}
+
+impl Op {
+    /// Whether consumers compute it wherever they need it: it costs nothing.
+    pub fn is_free(&self) -> bool {
+        matches!(self, Op::View(_) | Op::Full(_) | Op::Iota { .. })
+    }
+
+    /// Whether it changes one of its operands: `aten.copy_.default`.
+    pub fn mutates(&self) -> bool {
+        let Op::External { name, .. } = self else {
+            return false;
+        };
+        let op = name.split('.').nth(1).unwrap_or(name);
+        op.ends_with('_') && !op.ends_with("__")
     }
 }

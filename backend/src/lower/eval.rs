@@ -65,11 +65,7 @@ impl<'a> Eval<'a> {
     }
 
     fn is_inline(&self, id: NodeId) -> bool {
-        self.group.contains(id)
-            || matches!(
-                self.graph.nodes[id].op,
-                Op::View(_) | Op::Full(_) | Op::Iota { .. }
-            )
+        self.group.contains(id) || self.graph.is_free(id)
     }
 
     /// How many levels of this kernel's reductions `value` depends on.
@@ -115,7 +111,7 @@ impl<'a> Eval<'a> {
             let place = self.body.place(idx, 0);
             let ty = self.ty(value)?;
             self.body.inst(place, ty, Inst::Load { mem, index })
-        } else if let Some(v) = self.from_earlier_pass(value, id, idx)? {
+        } else if let Some(v) = self.kept_by_earlier_pass(value, id, idx)? {
             v
         } else {
             self.eval_node(value, id, idx)?
@@ -130,7 +126,7 @@ impl<'a> Eval<'a> {
     }
 
     /// An expensive value that an earlier pass over the row could compute goes through scratch.
-    fn from_earlier_pass(
+    fn kept_by_earlier_pass(
         &mut self,
         value: ValueId,
         id: NodeId,

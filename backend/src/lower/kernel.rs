@@ -1,14 +1,16 @@
 //! Kernels of groups: a nest of loops over rows, and in it the passes over the columns.
 
-use super::body::{Body, Pass};
+use super::body::{Body, Pass, Place};
 use super::collapse::collapse;
 use super::eval::Eval;
 use super::index::{AffineExpr, view_index};
-use super::space::Space;
+use super::space::{Axis, LoopSpec, Space};
 use crate::fusion::refusal::Refusal;
 use crate::graph::{Graph, NodeId, ValueId, View};
 use cranelift_entity::{EntitySet, PrimaryMap};
-use ipex_jit::kernel::{self, Access, Carry, Kernel, Loop, Mem, Stmt, Type, Var, VarId};
+use ipex_jit::kernel::{
+    self, Access, Carry, Const, Inst, Kernel, Loop, Mem, Stmt, Type, Var, VarId,
+};
 
 /// Largest kernel: keeps compile time and register pressure in bounds.
 const MAX_VALUES: usize = 1000;
@@ -141,10 +143,10 @@ fn assemble(body: Body) -> Lowered {
     let mut passes = passes.into_iter();
     for stmts in before {
         rows.extend(stmts);
-        if let Some(pass) = passes.next() {
-            if !pass.body.is_empty() || !pass.carries.is_empty() {
-                rows.extend(nest_pass(pass, !space.vector_rows, &mut values, &mut vars));
-            }
+        if let Some(pass) = passes.next()
+            && !(pass.body.is_empty() && pass.carries.is_empty())
+        {
+            rows.extend(nest_pass(pass, !space.vector_rows, &mut values, &mut vars));
         }
     }
     let mut row_vars = row_vars;
@@ -173,6 +175,29 @@ fn assemble(body: Body) -> Lowered {
     };
     collapse(&mut kernel);
     Lowered { kernel, tensors }
+}
+
+/// A kernel that writes one constant to all of a dense tensor.
+pub fn fill(graph: &Graph, into: ValueId, value: Const) -> Result<Lowered, Refusal> {
+    let numel = graph.values[into].numel();
+    let space = Space {
+        rows: vec![numel],
+        cols: Vec::new(),
+        dims: Vec::new(),
+        loops: vec![LoopSpec {
+            axis: Axis::Row(0),
+            extent: numel,
+            stride: 1,
+        }],
+        vector_rows: true,
+    };
+    let mut body = Body::new(&space);
+    let ty = graph.values[into].ty().ok_or(Refusal::Shapes)?;
+    let v = body.inst(Place::Row(0), ty, Inst::Const(value));
+    let mem = Mem::Param(body.param(graph, into, Access::Out)?);
+    let index = body.address(&[1], &body.row_index);
+    body.store(Place::Row(0), mem, index, v);
+    Ok(assemble(body))
 }
 
 /// The loops of a pass. Between nested loops a reduction is carried from the inner to the outer one.

@@ -1,5 +1,6 @@
 //! Lowering of groups to kernel IR.
 
+pub mod assembly;
 pub mod body;
 pub mod collapse;
 pub mod eval;

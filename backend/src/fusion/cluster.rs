@@ -1,0 +1,264 @@
+//! Greedy clustering: a node joins the groups of its operands as long as the merged group lowers.
+
+use super::refusal::Refusal;
+use crate::graph::{Graph, GraphOutput, NodeId, Op, ValueId};
+use crate::lower::assembly::lower_group;
+use crate::lower::kernel::Lowered;
+use cranelift_entity::{EntitySet, SecondaryMap};
+use std::collections::HashSet;
+
+/// Nodes that run as one step (or, for a concatenation, as one kernel for each part).
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// Nodes in the graph's order.
+    pub nodes: Vec<NodeId>,
+    /// Values that others need.
+    pub roots: Vec<ValueId>,
+    /// The kernels; none for an external call.
+    pub kernels: Vec<Lowered>,
+}
+
+/// The groups of a graph and why they are not larger.
+#[derive(Clone, Debug, Default)]
+pub struct Clusters {
+    /// Groups in an order in which they can run.
+    pub groups: Vec<Group>,
+    /// Producer, consumer and the reason why they are apart.
+    pub refusals: Vec<(NodeId, NodeId, Refusal)>,
+}
+
+struct Clustering<'a> {
+    graph: &'a Graph,
+    users: SecondaryMap<ValueId, Vec<NodeId>>,
+    is_output: EntitySet<ValueId>,
+    group_of: SecondaryMap<NodeId, u32>,
+    groups: Vec<Option<Group>>,
+    refusals: Vec<(NodeId, NodeId, Refusal)>,
+}
+
+const NO_GROUP: u32 = u32::MAX;
+
+/// Clusters a graph. An error is a node that cannot be lowered even alone.
+pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
+    let mut c = Clustering {
+        graph,
+        users: SecondaryMap::new(),
+        is_output: EntitySet::new(),
+        group_of: SecondaryMap::with_default(NO_GROUP),
+        groups: Vec::new(),
+        refusals: Vec::new(),
+    };
+    for (id, node) in graph.nodes.iter() {
+        for &v in &node.operands {
+            c.users[v].push(id);
+        }
+    }
+    for output in &graph.outputs {
+        if let GraphOutput::Value(v) = output {
+            c.is_output.insert(c.owner(*v));
+        }
+    }
+    for (id, node) in graph.nodes.iter() {
+        if !graph.is_free(id) && !matches!(node.op, Op::Input(_)) {
+            c.add(id)?;
+        }
+    }
+    Ok(Clusters {
+        groups: c.order(),
+        refusals: c.refusals,
+    })
+}
+
+impl Clustering<'_> {
+    /// The value in memory behind a chain of views.
+    fn owner(&self, mut v: ValueId) -> ValueId {
+        while let (id, Op::View(_)) = (self.graph.producers[v], &self.graph.producer(v).op)
+            && self.graph.is_free(id)
+        {
+            v = self.graph.nodes[id].operands[0];
+        }
+        v
+    }
+
+    /// Nodes with a group that use `value`, directly or through views.
+    fn consumers(&self, value: ValueId) -> Vec<NodeId> {
+        let mut found = Vec::new();
+        let mut todo = vec![value];
+        while let Some(v) = todo.pop() {
+            for &user in &self.users[v] {
+                if self.graph.is_free(user) {
+                    todo.extend(&self.graph.nodes[user].results);
+                } else {
+                    found.push(user);
+                }
+            }
+        }
+        found
+    }
+
+    /// Nodes with a group that `id` reads from, the latest first.
+    fn producers(&self, id: NodeId) -> Vec<NodeId> {
+        let operands = self.graph.nodes[id].operands.iter();
+        let mut found: Vec<NodeId> = operands
+            .map(|&v| self.graph.producers[self.owner(v)])
+            .filter(|&p| self.group_of[p] != NO_GROUP)
+            .collect();
+        found.sort();
+        found.dedup();
+        found.reverse();
+        found
+    }
+
+    fn add(&mut self, id: NodeId) -> Result<(), (NodeId, Refusal)> {
+        let external = matches!(self.graph.nodes[id].op, Op::External { .. });
+        let group = if external {
+            Group {
+                nodes: vec![id],
+                roots: self.graph.nodes[id].results.clone(),
+                kernels: vec![],
+            }
+        } else {
+            self.lowered(vec![id]).map_err(|r| (id, r))?
+        };
+        self.group_of[id] = self.groups.len() as u32;
+        self.groups.push(Some(group));
+        if external {
+            return Ok(());
+        }
+        for p in self.producers(id) {
+            let (a, b) = (self.group_of[p], self.group_of[id]);
+            if a == b || matches!(self.graph.nodes[p].op, Op::External { .. }) {
+                continue;
+            }
+            if let Err(refusal) = self.merge(a, b) {
+                self.refusals.push((p, id, refusal));
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, a: u32, b: u32) -> Result<(), Refusal> {
+        let members = |g: u32| self.groups[g as usize].iter().flat_map(|g| g.nodes.clone());
+        let mut nodes: Vec<NodeId> = members(a).chain(members(b)).collect();
+        nodes.sort();
+        self.check_between(&nodes)?;
+        let group = self.lowered(nodes)?;
+        for &n in &group.nodes {
+            self.group_of[n] = a;
+        }
+        self.groups[a as usize] = Some(group);
+        self.groups[b as usize] = None;
+        Ok(())
+    }
+
+    /// Refuses a group with a path that leaves it and comes back, or that a mutation parts.
+    fn check_between(&self, nodes: &[NodeId]) -> Result<(), Refusal> {
+        let (Some(&first), Some(&last)) = (nodes.first(), nodes.last()) else {
+            return Ok(());
+        };
+        let mut outside: HashSet<u32> = HashSet::new();
+        let group = self.group_of[first];
+        let other = self.group_of[last];
+        let of_group = |g: u32| g == group || g == other;
+        // Groups reached from the merged one without being part of it, by walking forward.
+        let mut todo: Vec<u32> = Vec::new();
+        let push = |todo: &mut Vec<u32>, seen: &mut HashSet<u32>, nodes: &[NodeId]| {
+            for &n in nodes {
+                for &r in &self.graph.nodes[n].results {
+                    for user in self.consumers(r) {
+                        let g = self.group_of[user];
+                        if g != NO_GROUP && !of_group(g) && seen.insert(g) {
+                            todo.push(g);
+                        }
+                    }
+                }
+            }
+        };
+        push(&mut todo, &mut outside, nodes);
+        while let Some(g) = todo.pop() {
+            let members = self.groups[g as usize]
+                .as_ref()
+                .map_or(&[][..], |g| &g.nodes);
+            for &n in members {
+                if self.producers_of_users(n).any(of_group) {
+                    return Err(Refusal::Between);
+                }
+            }
+            push(&mut todo, &mut outside, members);
+        }
+        let mutated = self
+            .graph
+            .nodes
+            .iter()
+            .any(|(id, n)| first < id && id < last && n.op.mutates());
+        if mutated {
+            Err(Refusal::Between)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The groups of the nodes that use `n`.
+    fn producers_of_users(&self, n: NodeId) -> impl Iterator<Item = u32> + '_ {
+        let results = self.graph.nodes[n].results.iter();
+        results
+            .flat_map(|&r| self.consumers(r))
+            .map(|user| self.group_of[user])
+    }
+
+    fn lowered(&self, nodes: Vec<NodeId>) -> Result<Group, Refusal> {
+        let mut set: EntitySet<NodeId> = EntitySet::new();
+        set.extend(nodes.iter().copied());
+        let results = nodes
+            .iter()
+            .flat_map(|&n| &self.graph.nodes[n].results)
+            .copied();
+        let roots: Vec<ValueId> = results
+            .filter(|&v| {
+                let used = self.consumers(v);
+                // A consumer without a group yet comes later.
+                self.is_output.contains(v) || used.iter().any(|&u| !set.contains(u))
+            })
+            .collect();
+        // A value that nobody needs is computed all the same while its consumers are unknown.
+        let roots = if roots.is_empty() {
+            nodes
+                .last()
+                .map(|&n| self.graph.nodes[n].results.clone())
+                .unwrap_or_default()
+        } else {
+            roots
+        };
+        let kernels = lower_group(self.graph, &set, &roots)?;
+        Ok(Group {
+            nodes,
+            roots,
+            kernels,
+        })
+    }
+
+    /// Topological order; among what can run, the group that comes first in the graph.
+    fn order(&mut self) -> Vec<Group> {
+        let mut groups: Vec<(u32, Group)> = Vec::new();
+        for (k, group) in self.groups.iter_mut().enumerate() {
+            groups.extend(group.take().map(|g| (k as u32, g)));
+        }
+        groups.sort_by_key(|(_, g)| g.nodes.last().copied());
+        let mut done: EntitySet<NodeId> = EntitySet::new();
+        let mut ordered = Vec::with_capacity(groups.len());
+        while !groups.is_empty() {
+            let ready = groups.iter().position(|(k, g)| {
+                g.nodes.iter().all(|&n| {
+                    let producers = self.producers(n);
+                    producers
+                        .iter()
+                        .all(|&p| done.contains(p) || self.group_of[p] == *k)
+                })
+            });
+            let (_, group) = groups.remove(ready.expect("merging made no cycle"));
+            done.extend(group.nodes.iter().copied());
+            ordered.push(group);
+        }
+        ordered
+    }
+}
