@@ -1,0 +1,397 @@
+//! Loops: scalar, in lanes, and the reductions they carry.
+
+use super::CompileError;
+use super::function::{Def, Gen, Lanes, SCALAR};
+use crate::kernel::{
+    BinaryOp, Carry, CmpOp, Const, Inst, Loop, Mem, ReduceOp, Stmt, Type, UnaryOp,
+};
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use ipex_runtime::DType;
+
+/// Bodies with more statements than this are not unrolled.
+const UNROLL_LIMIT: usize = 40;
+
+impl Gen<'_, '_> {
+    /// A loop from `begin` to `end` (`extent` iterations if they are known).
+    pub fn loop_over(
+        &mut self,
+        l: &Loop,
+        begin: Value,
+        end: Value,
+        extent: Option<i64>,
+    ) -> Result<(), CompileError> {
+        let lanes = if l.vector && self.lanes == SCALAR {
+            self.lanes_of(l)
+        } else {
+            None
+        };
+        let Some(count) = lanes else {
+            let init = l
+                .carries
+                .iter()
+                .map(|c| vec![self.identity(c); self.lanes.copies]);
+            let accumulators = init.collect();
+            let (_, result) = self.steps(l, begin, end, 1, accumulators, self.lanes)?;
+            return self.finish(l, result);
+        };
+        let has_loops = l.body.iter().any(|s| matches!(s, Stmt::Loop(_)));
+        let small = l.body.len() <= UNROLL_LIMIT;
+        let copies = if small || has_loops { 4 } else { 1 };
+        let mut at = begin;
+        let mut total: Option<Vec<Vec<Value>>> = None; // scalar accumulators so far
+        let mut left = extent;
+        for copies in if copies > 1 { vec![copies, 1] } else { vec![1] } {
+            let step = i64::from(count) * copies as i64;
+            if left.is_some_and(|n| n < step) {
+                continue;
+            }
+            let lanes = Lanes {
+                count,
+                copies,
+                var: Some(l.var),
+            };
+            self.lanes = lanes;
+            let init: Vec<Vec<Value>> = l
+                .carries
+                .iter()
+                .map(|c| vec![self.identity(c); copies])
+                .collect();
+            let (next, accumulators) = self.steps(l, at, end, step, init, lanes)?;
+            at = next;
+            let sums = self.across_lanes(l, accumulators)?;
+            total = Some(self.join(l, total, sums)?);
+            left = left.map(|n| n % step);
+        }
+        self.lanes = SCALAR;
+        if left != Some(0) {
+            let init = l.carries.iter().map(|c| vec![self.identity(c)]).collect();
+            let (_, rest) = self.steps(l, at, end, 1, init, SCALAR)?;
+            total = Some(self.join(l, total, rest)?);
+        }
+        self.finish(l, total.unwrap_or_default())
+    }
+
+    /// Binds the results of a loop.
+    fn finish(&mut self, l: &Loop, accumulators: Vec<Vec<Value>>) -> Result<(), CompileError> {
+        let vector = self.lanes.count > 1;
+        let mut values = accumulators.into_iter();
+        for carry in &l.carries {
+            let Some(result) = values.next() else { break };
+            self.defs[carry.result] = Def {
+                values: result,
+                vector,
+            };
+        }
+        for (carry, positions) in l.carries.iter().filter(|c| c.arg.is_some()).zip(values) {
+            if let Some(arg) = carry.arg {
+                self.defs[arg] = Def {
+                    values: positions,
+                    vector,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// `while at + step <= end`; returns where it stopped, and the accumulators. Positions of
+    /// extrema follow the accumulators.
+    fn steps(
+        &mut self,
+        l: &Loop,
+        begin: Value,
+        end: Value,
+        step: i64,
+        mut init: Vec<Vec<Value>>,
+        lanes: Lanes,
+    ) -> Result<(Value, Vec<Vec<Value>>), CompileError> {
+        let args = l.carries.iter().filter(|c| c.arg.is_some()).count();
+        for _ in 0..args {
+            let zero = self.constant(Const::I64(0));
+            init.push(vec![zero; lanes.copies]);
+        }
+        let (body, exit) = (self.b.create_block(), self.b.create_block());
+        let flat: Vec<Value> = init.iter().flatten().copied().collect();
+        let mut incoming = vec![begin];
+        incoming.extend(&flat);
+        for block in [body, exit] {
+            for &v in &incoming {
+                let ty = self.b.func.dfg.value_type(v);
+                self.b.append_block_param(block, ty);
+            }
+        }
+        self.branch_while(incoming, end, step, body, exit);
+        self.b.switch_to_block(body);
+        let params = self.b.block_params(body).to_vec();
+        let saved = std::mem::replace(&mut self.lanes, lanes);
+        self.vars[l.var] = Some(params[0]);
+        self.statements(&l.body)?;
+        let mut accumulators: Vec<Vec<Value>> = params[1..]
+            .chunks(lanes.copies)
+            .map(<[Value]>::to_vec)
+            .collect();
+        let mut position = l.carries.len();
+        for (k, carry) in l.carries.iter().enumerate() {
+            for copy in 0..lanes.copies {
+                let (acc, v) = (accumulators[k][copy], self.get(carry.value, copy));
+                if carry.arg.is_some() {
+                    let better = self.is_better(carry, acc, v);
+                    let old = accumulators[position][copy];
+                    accumulators[position][copy] = self.b.ins().select(better, params[0], old);
+                    accumulators[k][copy] = self.b.ins().select(better, v, acc);
+                } else {
+                    accumulators[k][copy] = self.combine(carry, acc, v)?;
+                }
+            }
+            position += usize::from(carry.arg.is_some());
+        }
+        let next = self.b.ins().iadd_imm_s(params[0], step);
+        let mut outgoing = vec![next];
+        outgoing.extend(accumulators.iter().flatten());
+        self.branch_while(outgoing, end, step, body, exit);
+        self.b.switch_to_block(exit);
+        self.lanes = saved;
+        let params = self.b.block_params(exit).to_vec();
+        let results = params[1..]
+            .chunks(lanes.copies)
+            .map(<[Value]>::to_vec)
+            .collect();
+        self.lanes = lanes;
+        Ok((params[0], results))
+    }
+
+    fn branch_while(
+        &mut self,
+        values: Vec<Value>,
+        end: Value,
+        step: i64,
+        body: cranelift_codegen::ir::Block,
+        exit: cranelift_codegen::ir::Block,
+    ) {
+        let last = self.b.ins().iadd_imm_s(values[0], step);
+        let more = self.b.ins().icmp(IntCC::SignedLessThanOrEqual, last, end);
+        let args: Vec<_> = values.into_iter().map(Into::into).collect();
+        self.b.ins().brif(more, body, &args, exit, &args);
+    }
+
+    fn identity(&mut self, carry: &Carry) -> Value {
+        let ty = self.kernel.values[carry.result];
+        let c = match (carry.op, ty) {
+            (ReduceOp::Any, _) => Const::Bool(false),
+            (ReduceOp::All, _) => Const::Bool(true),
+            (ReduceOp::Sum, Type::F32) => Const::F32(0),
+            (ReduceOp::Sum, Type::F64) => Const::F64(0),
+            (ReduceOp::Prod, Type::F32) => Const::F32(1f32.to_bits()),
+            (ReduceOp::Prod, Type::F64) => Const::F64(1f64.to_bits()),
+            (ReduceOp::Min, Type::F32) => Const::F32(f32::INFINITY.to_bits()),
+            (ReduceOp::Min, Type::F64) => Const::F64(f64::INFINITY.to_bits()),
+            (ReduceOp::Max, Type::F32) => Const::F32(f32::NEG_INFINITY.to_bits()),
+            (ReduceOp::Max, Type::F64) => Const::F64(f64::NEG_INFINITY.to_bits()),
+            (op, Type::I32) => {
+                Const::I32(int_identity(op, i32::MIN.into(), i32::MAX.into()) as i32)
+            }
+            (op, Type::I64) => Const::I64(int_identity(op, i64::MIN, i64::MAX)),
+            (op, Type::Bool) => Const::Bool(matches!(op, ReduceOp::Min | ReduceOp::Prod)),
+        };
+        self.constant(c)
+    }
+
+    fn combine(&mut self, carry: &Carry, a: Value, b: Value) -> Result<Value, CompileError> {
+        use crate::kernel::BinaryOp::{Add, And, Max, Min, Mul, Or};
+        let ty = self.kernel.values[carry.result];
+        let op = match carry.op {
+            ReduceOp::Sum => Add,
+            ReduceOp::Prod => Mul,
+            ReduceOp::Min => Min,
+            ReduceOp::Max => Max,
+            ReduceOp::Any => Or,
+            ReduceOp::All => And,
+        };
+        self.binary(op, ty, a, b)
+    }
+
+    /// Whether `v` replaces `acc` as the first extremum. The first element always does: it is
+    /// compared with an identity that only equals it, so `or equal` decides at position 0.
+    fn is_better(&mut self, carry: &Carry, acc: Value, v: Value) -> Value {
+        let ty = self.kernel.values[carry.result];
+        if ty.is_float() {
+            let cc = if carry.op == ReduceOp::Max {
+                FloatCC::GreaterThan
+            } else {
+                FloatCC::LessThan
+            };
+            let better = self.b.ins().fcmp(cc, v, acc);
+            let (v_nan, acc_ok) = (
+                self.b.ins().fcmp(FloatCC::Unordered, v, v),
+                self.b.ins().fcmp(FloatCC::Ordered, acc, acc),
+            );
+            let first_nan = self.b.ins().band(v_nan, acc_ok);
+            self.b.ins().bor(better, first_nan)
+        } else {
+            let cc = match (carry.op, ty) {
+                (ReduceOp::Max, Type::Bool) => IntCC::UnsignedGreaterThan,
+                (ReduceOp::Max, _) => IntCC::SignedGreaterThan,
+                (_, Type::Bool) => IntCC::UnsignedLessThan,
+                _ => IntCC::SignedLessThan,
+            };
+            self.b.ins().icmp(cc, v, acc)
+        }
+    }
+
+    /// Combines copies and lanes into one scalar for each carry.
+    fn across_lanes(
+        &mut self,
+        l: &Loop,
+        accumulators: Vec<Vec<Value>>,
+    ) -> Result<Vec<Vec<Value>>, CompileError> {
+        let count = self.lanes.count;
+        let mut sums = Vec::with_capacity(accumulators.len());
+        for (carry, copies) in l.carries.iter().zip(accumulators) {
+            let mut copies = copies.into_iter();
+            let Some(mut vector) = copies.next() else {
+                continue;
+            };
+            for copy in copies {
+                vector = self.combine(carry, vector, copy)?;
+            }
+            let lanes = std::mem::replace(&mut self.lanes, SCALAR);
+            let ty = self.kernel.values[carry.result];
+            let mut sum: Option<Value> = None;
+            for lane in 0..count {
+                let mut v = self.b.ins().extractlane(vector, lane as u8);
+                if ty == Type::Bool {
+                    v = self.b.ins().ireduce(types::I8, v);
+                    v = self.b.ins().band_imm_s(v, 1);
+                }
+                sum = Some(match sum {
+                    Some(s) => self.combine(carry, s, v)?,
+                    None => v,
+                });
+            }
+            self.lanes = lanes;
+            sums.push(sum.into_iter().collect());
+        }
+        Ok(sums)
+    }
+
+    fn join(
+        &mut self,
+        l: &Loop,
+        total: Option<Vec<Vec<Value>>>,
+        more: Vec<Vec<Value>>,
+    ) -> Result<Vec<Vec<Value>>, CompileError> {
+        let Some(total) = total else { return Ok(more) };
+        let lanes = std::mem::replace(&mut self.lanes, SCALAR);
+        let mut joined = Vec::with_capacity(more.len());
+        for ((carry, a), b) in l.carries.iter().zip(total).zip(more) {
+            joined.push(vec![self.combine(carry, a[0], b[0])?]);
+        }
+        self.lanes = lanes;
+        Ok(joined)
+    }
+
+    /// Lanes of a vector loop: 4 of 32 bits or 2 of 64; none if its values mix widths or need
+    /// what vectors lack.
+    fn lanes_of(&self, l: &Loop) -> Option<u32> {
+        let mut widths = (false, false);
+        if l.carries.iter().any(|c| c.arg.is_some()) || !self.fits(&l.body, &mut widths) {
+            return None;
+        }
+        match widths {
+            (true, true) => None,
+            (false, true) => Some(2),
+            _ => Some(4),
+        }
+    }
+
+    fn fits(&self, body: &[Stmt], widths: &mut (bool, bool)) -> bool {
+        body.iter().all(|stmt| match stmt {
+            Stmt::Let { value, inst } => {
+                let mut note = |ty: Type| match ty {
+                    Type::F32 | Type::I32 => widths.0 = true,
+                    Type::F64 | Type::I64 => widths.1 = true,
+                    Type::Bool => {}
+                };
+                note(self.kernel.values[*value]);
+                match inst {
+                    Inst::Load { mem, index } => {
+                        // Truth values and bytes in 64-bit lanes would need more conversions.
+                        widths.0 |= self.dtype(*mem).is_some_and(|d| d.size() < 4);
+                        index.values.is_empty()
+                    }
+                    Inst::Convert { arg, .. } | Inst::Compare { args: [arg, _], .. } => {
+                        note(self.kernel.values[*arg]);
+                        true
+                    }
+                    Inst::Var(_) => false,
+                    Inst::Unary { op, arg } => {
+                        note(self.kernel.values[*arg]);
+                        vector_unary(*op, self.kernel.values[*value])
+                    }
+                    Inst::Binary {
+                        op: BinaryOp::Shl | BinaryOp::Shr,
+                        args: [_, n],
+                    } => self.shift_count(*n).is_some(),
+                    Inst::Binary { op, .. } => vector_binary(*op, self.kernel.values[*value]),
+                    _ => true,
+                }
+            }
+            Stmt::Store { mem, index, .. } => {
+                widths.0 |= self.dtype(*mem).is_some_and(|d| d.size() < 4);
+                index.values.is_empty()
+            }
+            Stmt::Loop(inner) => {
+                inner.carries.iter().all(|c| c.arg.is_none()) && self.fits(&inner.body, widths)
+            }
+        })
+    }
+
+    /// The element type in memory; none for scratch.
+    pub fn dtype(&self, mem: Mem) -> Option<DType> {
+        match mem {
+            Mem::Param(p) => Some(self.kernel.params[p].dtype),
+            Mem::Scratch(_) => None,
+        }
+    }
+}
+
+fn int_identity(op: ReduceOp, min: i64, max: i64) -> i64 {
+    match op {
+        ReduceOp::Sum | ReduceOp::Any => 0,
+        ReduceOp::Prod | ReduceOp::All => 1,
+        ReduceOp::Min => max,
+        ReduceOp::Max => min,
+    }
+}
+
+fn vector_unary(op: UnaryOp, ty: Type) -> bool {
+    use UnaryOp as U;
+    match op {
+        U::Neg | U::Not | U::Bitcast | U::IsNan => true,
+        U::Abs => ty.is_float() || ty == Type::I32,
+        U::Sqrt | U::Floor | U::Ceil | U::Trunc | U::Round => true,
+        _ => false,
+    }
+}
+
+fn vector_binary(op: BinaryOp, ty: Type) -> bool {
+    use BinaryOp as B;
+    match op {
+        B::Add | B::Sub | B::And | B::Or | B::Xor | B::Copysign => true,
+        B::Mul | B::Min | B::Max => ty.is_float() || ty == Type::I32,
+        B::Div => ty.is_float(),
+        _ => false,
+    }
+}
+
+/// Condition codes of a comparison.
+pub fn condition(op: CmpOp) -> (FloatCC, IntCC) {
+    match op {
+        CmpOp::Eq => (FloatCC::Equal, IntCC::Equal),
+        CmpOp::Ne => (FloatCC::NotEqual, IntCC::NotEqual),
+        CmpOp::Lt => (FloatCC::LessThan, IntCC::SignedLessThan),
+        CmpOp::Le => (FloatCC::LessThanOrEqual, IntCC::SignedLessThanOrEqual),
+        CmpOp::Gt => (FloatCC::GreaterThan, IntCC::SignedGreaterThan),
+        CmpOp::Ge => (FloatCC::GreaterThanOrEqual, IntCC::SignedGreaterThanOrEqual),
+    }
+}

@@ -1,0 +1,321 @@
+//! Generated code against plain Rust.
+
+use cranelift_entity::PrimaryMap;
+use half::{bf16, f16};
+use ipex_jit::cranelift::compile;
+use ipex_jit::kernel::*;
+use ipex_runtime::DType;
+
+/// A kernel with one loop over `n`, made statement by statement.
+struct Build {
+    kernel: Kernel,
+}
+
+impl Build {
+    fn new(n: u64, params: &[(DType, Access)]) -> Self {
+        let mut vars = PrimaryMap::new();
+        let var = vars.push(Var { extent: n });
+        let mut kernel = Kernel {
+            params: PrimaryMap::new(),
+            scratch: PrimaryMap::new(),
+            vars,
+            values: PrimaryMap::new(),
+            root: Loop {
+                var,
+                vector: true,
+                body: vec![],
+                carries: vec![],
+            },
+        };
+        for &(dtype, access) in params {
+            kernel.params.push(Param { dtype, access });
+        }
+        Build { kernel }
+    }
+
+    fn inst(&mut self, ty: Type, inst: Inst) -> ValueId {
+        let value = self.kernel.values.push(ty);
+        self.kernel.root.body.push(Stmt::Let { value, inst });
+        value
+    }
+
+    fn index(&self) -> Index {
+        Index {
+            vars: vec![(self.kernel.root.var, 1)],
+            ..Index::default()
+        }
+    }
+
+    fn load(&mut self, p: u32) -> ValueId {
+        let param = ParamId::from_u32(p);
+        let ty = Type::of(self.kernel.params[param].dtype);
+        let index = self.index();
+        self.inst(
+            ty,
+            Inst::Load {
+                mem: Mem::Param(param),
+                index,
+            },
+        )
+    }
+
+    fn store(&mut self, p: u32, value: ValueId) {
+        let index = self.index();
+        let mem = Mem::Param(ParamId::from_u32(p));
+        self.kernel
+            .root
+            .body
+            .push(Stmt::Store { mem, index, value });
+    }
+}
+
+fn run(kernel: &Kernel, args: &mut [*mut u8], begin: i64, end: i64) {
+    let code = compile(kernel).unwrap();
+    // SAFETY: the tests pass as many elements as the kernel's loops address.
+    unsafe { (code.entry())(args.as_ptr(), begin, end) }
+}
+
+#[test]
+fn elementary_functions_in_lanes_and_in_the_tail() {
+    use UnaryOp as U;
+    let cases: [(U, fn(f64) -> f64); 12] = [
+        (U::Exp, f64::exp),
+        (U::Expm1, f64::exp_m1),
+        (U::Log, f64::ln),
+        (U::Log1p, f64::ln_1p),
+        (U::Tanh, f64::tanh),
+        (U::Erf, libm::erf),
+        (U::Sin, f64::sin),
+        (U::Cos, f64::cos),
+        (U::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
+        (U::Sqrt, f64::sqrt),
+        (U::Erfc, libm::erfc),
+        (U::Round, f64::round_ties_even),
+    ];
+    let mut x: Vec<f32> = (0..1000).map(|i| (i as f32 - 300.0) * 0.0371).collect();
+    x.extend([
+        0.0,
+        -0.0,
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        1e-40,
+        3e38,
+    ]);
+    for (op, oracle) in cases {
+        let n = x.len();
+        let mut b = Build::new(
+            n as u64,
+            &[(DType::F32, Access::In), (DType::F32, Access::Out)],
+        );
+        let v = b.load(0);
+        let v = b.inst(Type::F32, Inst::Unary { op, arg: v });
+        b.store(1, v);
+        let mut y = vec![7f32; n + 1];
+        run(
+            &b.kernel,
+            &mut [x.as_ptr() as *mut u8, y.as_mut_ptr().cast()],
+            0,
+            n as i64,
+        );
+        assert_eq!(y[n], 7.0);
+        for (&x, &y) in x.iter().zip(&y) {
+            let want = oracle(x.into());
+            let ulp = (want.abs().max(f64::from(f32::MIN_POSITIVE)) * 1.2e-7).max(1e-45);
+            let same = y == want as f32 || (want.is_nan() && y.is_nan());
+            assert!(
+                same || (f64::from(y) - want).abs() <= 2.0 * ulp,
+                "{op:?}({x}) = {y}, not {want}"
+            );
+        }
+    }
+}
+
+#[test]
+fn partial_ranges_and_narrow_floats() {
+    let x: Vec<f32> = (0..2000)
+        .map(|i| (i as f32 - 900.0) * 1.37e-3 * (1 << (i % 24)) as f32)
+        .collect();
+    let n = x.len();
+    for to in [DType::BF16, DType::F16] {
+        let mut b = Build::new(n as u64, &[(DType::F32, Access::In), (to, Access::Out)]);
+        let v = b.load(0);
+        b.store(1, v);
+        let mut y = vec![0u16; n];
+        run(
+            &b.kernel,
+            &mut [x.as_ptr() as *mut u8, y.as_mut_ptr().cast()],
+            3,
+            n as i64 - 2,
+        );
+        assert_eq!((y[2], y[n - 2]), (0, 0), "outside the range");
+        let mut back = Build::new(n as u64, &[(to, Access::In), (DType::F32, Access::Out)]);
+        let v = back.load(0);
+        back.store(1, v);
+        let mut z = vec![0f32; n];
+        run(
+            &back.kernel,
+            &mut [y.as_mut_ptr().cast(), z.as_mut_ptr().cast()],
+            0,
+            n as i64,
+        );
+        for i in 3..n - 2 {
+            let (bits, value) = match to {
+                DType::BF16 => (
+                    bf16::from_f32(x[i]).to_bits(),
+                    bf16::from_f32(x[i]).to_f32(),
+                ),
+                _ => (f16::from_f32(x[i]).to_bits(), f16::from_f32(x[i]).to_f32()),
+            };
+            assert_eq!(y[i], bits, "{to} of {}", x[i]);
+            assert_eq!(z[i], value);
+        }
+    }
+}
+
+#[test]
+fn integers_wrap_and_compare() {
+    let a: Vec<i8> = (-128..=127).collect();
+    let b8: Vec<i8> = a
+        .iter()
+        .map(|&v| v.wrapping_mul(7).wrapping_add(3))
+        .collect();
+    let n = a.len() - 1;
+    let mut b = Build::new(
+        n as u64,
+        &[
+            (DType::I8, Access::In),
+            (DType::I8, Access::In),
+            (DType::I8, Access::Out),
+            (DType::Bool, Access::Out),
+        ],
+    );
+    let (x, y) = (b.load(0), b.load(1));
+    let product = b.inst(
+        Type::I32,
+        Inst::Binary {
+            op: BinaryOp::Mul,
+            args: [x, y],
+        },
+    );
+    let less = b.inst(
+        Type::Bool,
+        Inst::Compare {
+            op: CmpOp::Lt,
+            args: [x, y],
+        },
+    );
+    b.store(2, product);
+    b.store(3, less);
+    let (mut p, mut l) = (vec![0i8; n], vec![9u8; n]);
+    let mut args = [
+        a.as_ptr() as *mut u8,
+        b8.as_ptr() as *mut u8,
+        p.as_mut_ptr().cast(),
+        l.as_mut_ptr(),
+    ];
+    run(&b.kernel, &mut args, 0, n as i64);
+    for i in 0..n {
+        assert_eq!(p[i], a[i].wrapping_mul(b8[i]));
+        assert_eq!(l[i], u8::from(a[i] < b8[i]));
+    }
+}
+
+/// rows x cols: `out[r] = op over c`, the vector loop over the columns or over the rows.
+fn reduction(op: ReduceOp, rows: u64, cols: u64, over_rows: bool, position: bool) -> Kernel {
+    let mut b = Build::new(
+        rows,
+        &[
+            (DType::F32, Access::In),
+            (if position { DType::I64 } else { DType::F32 }, Access::Out),
+        ],
+    );
+    let outer = b.kernel.root.var;
+    let inner = b.kernel.vars.push(Var { extent: cols });
+    let strides = if over_rows {
+        (1, rows as i64)
+    } else {
+        (cols as i64, 1)
+    };
+    let index = Index {
+        vars: vec![(outer, strides.0), (inner, strides.1)],
+        ..Index::default()
+    };
+    let value = b.kernel.values.push(Type::F32);
+    let result = b.kernel.values.push(Type::F32);
+    let arg = position.then(|| b.kernel.values.push(Type::I64));
+    let load = Inst::Load {
+        mem: Mem::Param(ParamId::from_u32(0)),
+        index,
+    };
+    b.kernel.root.vector = over_rows;
+    b.kernel.root.body.push(Stmt::Loop(Loop {
+        var: inner,
+        vector: !over_rows,
+        body: vec![Stmt::Let { value, inst: load }],
+        carries: vec![Carry {
+            op,
+            value,
+            result,
+            arg,
+        }],
+    }));
+    b.store(1, arg.unwrap_or(result));
+    b.kernel
+}
+
+#[test]
+fn reductions_over_columns_and_rows() {
+    for (rows, cols) in [(1u64, 1u64), (3, 5), (7, 64), (19, 133), (64, 16)] {
+        let n = (rows * cols) as usize;
+        let x: Vec<f32> = (0..n)
+            .map(|i| ((i * 7919) % 1000) as f32 * 0.01 - 4.0)
+            .collect();
+        for over_rows in [false, true] {
+            let at = |r: usize, c: usize| {
+                if over_rows {
+                    c * rows as usize + r
+                } else {
+                    r * cols as usize + c
+                }
+            };
+            for op in [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min] {
+                let kernel = reduction(op, rows, cols, over_rows, false);
+                let mut y = vec![0f32; rows as usize];
+                run(
+                    &kernel,
+                    &mut [x.as_ptr() as *mut u8, y.as_mut_ptr().cast()],
+                    0,
+                    rows as i64,
+                );
+                for (r, &y) in y.iter().enumerate() {
+                    let row = (0..cols as usize).map(|c| f64::from(x[at(r, c)]));
+                    let want = match op {
+                        ReduceOp::Sum => row.sum(),
+                        ReduceOp::Max => row.fold(f64::NEG_INFINITY, f64::max),
+                        _ => row.fold(f64::INFINITY, f64::min),
+                    };
+                    assert!(
+                        (f64::from(y) - want).abs() < 1e-3,
+                        "{op:?} {rows}x{cols} {over_rows}: {y} {want}"
+                    );
+                }
+            }
+            let kernel = reduction(ReduceOp::Max, rows, cols, over_rows, true);
+            let mut y = vec![-1i64; rows as usize];
+            run(
+                &kernel,
+                &mut [x.as_ptr() as *mut u8, y.as_mut_ptr().cast()],
+                0,
+                rows as i64,
+            );
+            for (r, &y) in y.iter().enumerate() {
+                let max = (0..cols as usize)
+                    .map(|c| x[at(r, c)])
+                    .fold(f32::NEG_INFINITY, f32::max);
+                let first = (0..cols as usize).position(|c| x[at(r, c)] == max);
+                assert_eq!(Some(y as usize), first);
+            }
+        }
+    }
+}
