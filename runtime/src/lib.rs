@@ -1,6 +1,9 @@
 //! Runs plans: memory, threads, fused kernels, and ATen through libtorch's C ABI.
 
+pub mod aten;
 pub mod dtype;
+mod error;
 pub mod plan;
 
 pub use dtype::DType;
+pub use error::Error;

@@ -2,6 +2,7 @@
 
 pub mod cse;
 pub mod dce;
+pub mod force;
 pub mod pipeline;
 
 use crate::graph::{Graph, GraphOutput, Node, NodeId, ValueId};

@@ -4,7 +4,9 @@ use crate::graph::Graph;
 
 /// Runs all graph passes.
 pub fn run(graph: &Graph) -> Graph {
-    super::dce::dce(&super::cse::cse(graph))
+    let mut graph = super::dce::dce(&super::cse::cse(graph));
+    super::force::force(&mut graph);
+    graph
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
 //! From groups to a runtime plan.
 
+pub mod build;
 pub mod offsets;

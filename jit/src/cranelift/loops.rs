@@ -96,6 +96,10 @@ impl Gen<'_, '_> {
 
     /// `while at + step <= end`; returns where it stopped, and the accumulators. Positions of
     /// extrema follow the accumulators.
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "two rows of accumulators change together"
+    )]
     fn steps(
         &mut self,
         l: &Loop,

@@ -89,10 +89,7 @@ impl Gen<'_, '_> {
             U::Ceil => self.b.ins().ceil(x),
             U::Trunc => self.b.ins().trunc(x),
             U::Round => self.b.ins().nearest(x),
-            U::IsNan => {
-                let nan = self.b.ins().fcmp(FloatCC::Unordered, x, x);
-                nan
-            }
+            U::IsNan => self.b.ins().fcmp(FloatCC::Unordered, x, x),
             U::Bitcast => {
                 let to = match ty {
                     Type::F32 => Type::I32,

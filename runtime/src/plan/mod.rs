@@ -1,5 +1,9 @@
 //! The immutable plan of one compiled graph, as `backend` builds it and `execute` runs it.
 
+mod execute;
+
+pub use execute::{Executable, Host, Value};
+
 use std::sync::Arc;
 
 /// A block of memory of the plan; an index into [`Plan::buffers`].
@@ -14,8 +18,12 @@ pub enum Buffer {
     Input(u32),
     /// Bytes `offset..offset+bytes` of the graph's arena; 64-byte aligned.
     Arena { offset: u64, bytes: u64 },
-    /// A block from the output pool, handed to the caller as (part of) a result.
-    Output { bytes: u64 },
+    /// A new tensor, handed to the caller as (part of) a result.
+    Output {
+        sizes: Vec<i64>,
+        strides: Vec<i64>,
+        scalar_type: i32,
+    },
     /// A tensor that an external call returns; its memory is ATen's.
     External,
     /// Bytes fixed at compile time, 64-byte aligned at run time.
@@ -120,6 +128,11 @@ pub enum Step {
         grain: i64,
     },
     External(Box<ExternalCall>),
+    /// Every element of an i64 or i32 tensor must lie in `0..size`.
+    CheckIndex {
+        index: TensorRef,
+        size: i64,
+    },
     /// An external buffer's tensor is not needed any more.
     Release(BufferId),
 }

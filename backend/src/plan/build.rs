@@ -1,0 +1,273 @@
+//! Groups to a runtime plan: buffers, lifetimes, steps.
+
+use super::offsets::{Interval, assign};
+use crate::fusion::cluster::{Clusters, Group};
+use crate::graph::strided::{Strided, strided};
+use crate::graph::{Graph, GraphOutput, Op, ValueId};
+use crate::lower::kernel::Lowered;
+use cranelift_entity::SecondaryMap;
+use ipex_jit::kernel::{Kernel, Stmt};
+use ipex_runtime::plan::{
+    Buffer, BufferId, CallArg, ExternalCall, KernelCode, Output, Plan, Route, Step, TensorRef,
+};
+
+/// Scalar operations that are worth a second thread.
+const GRAIN_WORK: i64 = 40_000;
+
+/// Builds the plan. `code` holds the compiled kernels of every group, in order.
+pub fn build(graph: &Graph, clusters: &Clusters, code: &[Vec<KernelCode>]) -> Result<Plan, String> {
+    let mut planner = Planner {
+        graph,
+        buffer_of: SecondaryMap::new(),
+        plan: Plan {
+            num_inputs: graph.num_inputs,
+            ..Plan::default()
+        },
+        lifetimes: Vec::new(),
+    };
+    planner.buffers(clusters)?;
+    for (step, (group, code)) in clusters.groups.iter().zip(code).enumerate() {
+        planner.step(step as u32, group, code)?;
+    }
+    planner.outputs()?;
+    Ok(planner.plan)
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    buffer_of: SecondaryMap<ValueId, Option<BufferId>>,
+    plan: Plan,
+    /// First and last group that touches each buffer.
+    lifetimes: Vec<(u32, u32)>,
+}
+
+impl Planner<'_> {
+    fn locate(&self, value: ValueId) -> Result<Strided, String> {
+        strided(self.graph, value, &|v| self.buffer_of[v].is_some())
+            .ok_or_else(|| format!("{value} is not in memory"))
+    }
+
+    fn reference(&self, value: ValueId) -> Result<TensorRef, String> {
+        let at = self.locate(value)?;
+        let buffer = self.buffer_of[at.base].ok_or("a view of nothing")?;
+        Ok(TensorRef {
+            buffer,
+            scalar_type: self.graph.values[value].scalar_type,
+            sizes: at.sizes,
+            strides: at.strides,
+            offset: at.offset,
+        })
+    }
+
+    fn add(&mut self, value: ValueId, buffer: Buffer, born: u32) {
+        self.buffer_of[value] = Some(BufferId(self.plan.buffers.len() as u32));
+        self.plan.buffers.push(buffer);
+        self.lifetimes.push((born, born));
+    }
+
+    /// A buffer for each value in memory, and the offsets of those in the arena.
+    fn buffers(&mut self, clusters: &Clusters) -> Result<(), String> {
+        let graph = self.graph;
+        for node in graph.nodes.values() {
+            if let Op::Input(n) = node.op {
+                self.add(node.results[0], Buffer::Input(n), 0);
+            }
+        }
+        for (step, group) in clusters.groups.iter().enumerate() {
+            for &root in &group.roots {
+                let meta = &graph.values[root];
+                let buffer = match &graph.producer(root).op {
+                    Op::External {
+                        route: Route::Python(_) | Route::Dispatcher { .. },
+                        ..
+                    } => Buffer::External,
+                    _ => {
+                        let dtype = meta
+                            .dtype()
+                            .ok_or("a kernel's result has no element type")?;
+                        Buffer::Arena {
+                            offset: 0,
+                            bytes: (meta.numel() * dtype.size() as i64) as u64,
+                        }
+                    }
+                };
+                self.add(root, buffer, step as u32);
+            }
+        }
+        for output in &graph.outputs {
+            if let GraphOutput::Value(v) = output {
+                let base = self.locate(*v)?.base;
+                let Some(BufferId(b)) = self.buffer_of[base] else {
+                    continue;
+                };
+                let meta = &graph.values[base];
+                if let Buffer::Arena { .. } = self.plan.buffers[b as usize] {
+                    self.plan.buffers[b as usize] = Buffer::Output {
+                        sizes: meta.sizes.clone(),
+                        strides: meta.strides.clone(),
+                        scalar_type: meta.scalar_type,
+                    };
+                }
+            }
+        }
+        for (step, group) in clusters.groups.iter().enumerate() {
+            for used in self.uses(group)? {
+                let (_, last) = &mut self.lifetimes[used.0 as usize];
+                *last = (*last).max(step as u32);
+            }
+        }
+        self.place();
+        Ok(())
+    }
+
+    fn uses(&self, group: &Group) -> Result<Vec<BufferId>, String> {
+        let kernels = group.kernels.iter().flat_map(|k| &k.tensors).copied();
+        let mut values: Vec<ValueId> = kernels.collect();
+        for &n in &group.nodes {
+            let node = &self.graph.nodes[n];
+            match node.op {
+                Op::External { .. } => values.extend(&node.operands),
+                Op::IndexSelect { .. } | Op::Gather { .. } => values.push(node.operands[1]),
+                _ => {}
+            }
+        }
+        let in_memory = values.iter().filter_map(|&v| self.locate(v).ok());
+        Ok(in_memory.filter_map(|at| self.buffer_of[at.base]).collect())
+    }
+
+    fn place(&mut self) {
+        let mut slots = Vec::new();
+        let mut intervals = Vec::new();
+        for (k, buffer) in self.plan.buffers.iter().enumerate() {
+            if let Buffer::Arena { bytes, .. } = buffer {
+                let (first, last) = self.lifetimes[k];
+                slots.push(k);
+                intervals.push(Interval {
+                    first,
+                    last,
+                    bytes: *bytes,
+                });
+            }
+        }
+        let (offsets, total) = assign(&intervals);
+        for (&k, &at) in slots.iter().zip(&offsets) {
+            if let Buffer::Arena { offset, .. } = &mut self.plan.buffers[k] {
+                *offset = at;
+            }
+        }
+        self.plan.arena_bytes = total;
+    }
+
+    fn step(&mut self, step: u32, group: &Group, code: &[KernelCode]) -> Result<(), String> {
+        let graph = self.graph;
+        for &n in &group.nodes {
+            let node = &graph.nodes[n];
+            match &node.op {
+                Op::External {
+                    name,
+                    route,
+                    args,
+                    list_result,
+                } => {
+                    let outputs = node.results.iter().map(|&r| self.reference(r).map(Some));
+                    let call = ExternalCall {
+                        name: name.clone(),
+                        route: route.clone(),
+                        args: args
+                            .iter()
+                            .map(|a| self.argument(a, &node.operands))
+                            .collect::<Result<_, _>>()?,
+                        outputs: outputs.collect::<Result<_, _>>()?,
+                        list_result: *list_result,
+                    };
+                    self.plan.steps.push(Step::External(Box::new(call)));
+                }
+                Op::IndexSelect { dim } | Op::Gather { dim } => {
+                    let size = graph.values[node.operands[0]].sizes[*dim];
+                    // An index that is not in memory was made of constants in range.
+                    if let Ok(index) = self.reference(node.operands[1]) {
+                        self.plan.steps.push(Step::CheckIndex { index, size });
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (lowered, code) in group.kernels.iter().zip(code) {
+            let kernel_step = self.kernel(lowered, code)?;
+            self.plan.steps.push(kernel_step);
+        }
+        for (b, buffer) in self.plan.buffers.iter().enumerate() {
+            if self.lifetimes[b].1 == step && *buffer == Buffer::External && !self.is_result(b) {
+                self.plan.steps.push(Step::Release(BufferId(b as u32)));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_result(&self, buffer: usize) -> bool {
+        self.graph.outputs.iter().any(|o| match o {
+            GraphOutput::Value(v) => {
+                let base = self.locate(*v).ok().and_then(|at| self.buffer_of[at.base]);
+                base == Some(BufferId(buffer as u32))
+            }
+            _ => false,
+        })
+    }
+
+    fn argument(&self, arg: &CallArg, operands: &[ValueId]) -> Result<CallArg, String> {
+        Ok(match arg {
+            CallArg::Tensor(t) => CallArg::Tensor(self.reference(operands[t.buffer.0 as usize])?),
+            CallArg::Some(inner) => CallArg::Some(Box::new(self.argument(inner, operands)?)),
+            CallArg::List(items) => {
+                let items = items.iter().map(|a| self.argument(a, operands));
+                CallArg::List(items.collect::<Result<_, _>>()?)
+            }
+            other => other.clone(),
+        })
+    }
+
+    fn kernel(&self, lowered: &Lowered, code: &KernelCode) -> Result<Step, String> {
+        let args = lowered.tensors.iter().map(|&v| {
+            self.buffer_of[v]
+                .map(|b| (b, 0))
+                .ok_or_else(|| format!("{v} has no memory"))
+        });
+        let extent = lowered.kernel.vars[lowered.kernel.root.var].extent as i64;
+        let work = work(&lowered.kernel, &lowered.kernel.root.body).max(1);
+        Ok(Step::Kernel {
+            code: code.clone(),
+            args: args.collect::<Result<_, _>>()?,
+            extent,
+            grain: (GRAIN_WORK / work).max(1),
+        })
+    }
+
+    fn outputs(&mut self) -> Result<(), String> {
+        for output in &self.graph.outputs {
+            let output = match output {
+                GraphOutput::Value(v) => match self.graph.producer(*v).op {
+                    Op::Input(n) => Output::Input(n),
+                    _ => Output::Tensor(self.reference(*v)?),
+                },
+                GraphOutput::None => Output::None,
+                GraphOutput::Int(i) => Output::Int(*i),
+                GraphOutput::Float(x) => Output::Float(*x),
+                GraphOutput::Bool(b) => Output::Bool(*b),
+            };
+            self.plan.outputs.push(output);
+        }
+        Ok(())
+    }
+}
+
+/// Scalar operations in one run of a loop body.
+fn work(kernel: &Kernel, body: &[Stmt]) -> i64 {
+    body.iter()
+        .map(|s| match s {
+            Stmt::Loop(l) => {
+                (kernel.vars[l.var].extent as i64).saturating_mul(work(kernel, &l.body))
+            }
+            _ => 1,
+        })
+        .fold(0, i64::saturating_add)
+}

@@ -1,0 +1,125 @@
+//! The functions of libtorch that we call, found at run time in the copy that Python has loaded.
+
+use crate::Error;
+use libloading::os::unix::{Library, RTLD_LAZY};
+use std::ffi::{CStr, c_char, c_void};
+use std::path::Path;
+
+/// `AtenTensorHandle`
+pub type Handle = *mut c_void;
+/// Body of a parallel loop: begin, end, context.
+pub type ParallelBody = extern "C" fn(i64, i64, *mut c_void);
+
+type Status = i32;
+
+macro_rules! table {
+    ($($name:ident : fn($($arg:ty),*) $(-> $ret:ty)?),* $(,)?) => {
+        /// Function pointers; they stay valid because libtorch is never unloaded.
+        #[derive(Clone, Copy)]
+        #[expect(missing_docs, non_snake_case, reason = "documented in libtorch's shim.h")]
+        pub struct Aten {
+            $(pub $name: unsafe extern "C" fn($($arg),*) $(-> $ret)?,)*
+        }
+
+        impl Aten {
+            /// Looks the functions up in the library at `path` (`torch/lib/libtorch_cpu.so`) and,
+            /// for those of the Python binding, in `libtorch_python.so` beside it.
+            pub fn load(path: &Path) -> Result<Aten, Error> {
+                let error = |e: libloading::Error| Error::Symbol(e.to_string());
+                let python = path.with_file_name("libtorch_python.so");
+                // SAFETY: both libraries are loaded already; opening them again runs no code.
+                let libraries = unsafe {
+                    [
+                        Library::open(Some(path), RTLD_LAZY).map_err(error)?,
+                        Library::open(Some(python), RTLD_LAZY).map_err(error)?,
+                    ]
+                };
+                let aten = Aten {
+                    $($name: {
+                        let name = concat!(stringify!($name), "\0");
+                        let find = |l: &Library| {
+                            // SAFETY: the type is that of libtorch's header.
+                            unsafe { l.get::<unsafe extern "C" fn($($arg),*) $(-> $ret)?>(name.as_bytes()) }
+                                .ok()
+                                .map(|s| *s)
+                        };
+                        libraries
+                            .iter()
+                            .find_map(find)
+                            .ok_or_else(|| Error::Symbol(stringify!($name).into()))?
+                    },)*
+                };
+                std::mem::forget(libraries);
+                Ok(aten)
+            }
+        }
+    };
+}
+
+table! {
+    aoti_torch_get_data_ptr: fn(Handle, *mut *mut c_void) -> Status,
+    aoti_torch_get_sizes: fn(Handle, *mut *const i64) -> Status,
+    aoti_torch_get_strides: fn(Handle, *mut *const i64) -> Status,
+    aoti_torch_get_dim: fn(Handle, *mut i64) -> Status,
+    aoti_torch_get_storage_offset: fn(Handle, *mut i64) -> Status,
+    aoti_torch_new_tensor_handle: fn(Handle, *mut Handle) -> Status,
+    aoti_torch_delete_tensor_object: fn(Handle) -> Status,
+    aoti_torch_empty_strided: fn(i64, *const i64, *const i64, i32, i32, i32, *mut Handle) -> Status,
+    aoti_torch__reinterpret_tensor: fn(Handle, i64, *const i64, *const i64, i64, *mut Handle) -> Status,
+    aoti_torch_create_tensor_from_blob_v2: fn(*mut c_void, i64, *const i64, *const i64, i64, i32, i32, i32, *mut Handle, i32, *const u8, i64) -> Status,
+    aoti_torch_copy_: fn(Handle, Handle, i32) -> Status,
+    aoti_torch_grad_mode_is_enabled: fn() -> bool,
+    aoti_torch_grad_mode_set_enabled: fn(bool),
+    aoti_torch_cpu_mm_out: fn(Handle, Handle, Handle) -> Status,
+    aoti_torch_cpu_bmm_out: fn(Handle, Handle, Handle) -> Status,
+    aoti_torch_cpu_addmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
+    aoti_torch_cpu_baddbmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
+    torch_parallel_for: fn(i64, i64, i64, ParallelBody, *mut c_void) -> Status,
+    torch_get_num_threads: fn(*mut u32) -> Status,
+    torch_exception_get_what: fn() -> *const c_char,
+    torch_tensor_from_pyobject: fn(*mut c_void, *mut Handle) -> Status,
+    torch_tensor_to_pyobject: fn(Handle, *mut c_void, *mut *mut c_void) -> Status,
+}
+
+impl Aten {
+    /// Turns a status into an error with ATen's text.
+    pub fn check(&self, op: &str, status: Status) -> Result<(), Error> {
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: the string lives until this thread's next exception.
+        let what = unsafe {
+            let what = (self.torch_exception_get_what)();
+            if what.is_null() {
+                None
+            } else {
+                Some(CStr::from_ptr(what))
+            }
+        };
+        let message = what.map_or("unknown error".into(), |w| w.to_string_lossy().into_owned());
+        Err(Error::Aten {
+            op: op.into(),
+            message,
+        })
+    }
+
+    /// Runs `body` over `begin..end` on ATen's threads, in pieces of at least `grain`.
+    pub fn parallel(
+        &self,
+        end: i64,
+        grain: i64,
+        body: &(dyn Fn(i64, i64) + Sync),
+    ) -> Result<(), Error> {
+        extern "C" fn call(begin: i64, end: i64, context: *mut c_void) {
+            // SAFETY: `context` is the reference below, which outlives the loop.
+            let body = unsafe { *context.cast::<&(dyn Fn(i64, i64) + Sync)>() };
+            body(begin, end);
+        }
+        let mut body = body;
+        let context: *mut &(dyn Fn(i64, i64) + Sync) = &mut body;
+        // SAFETY: the loop ends before this function returns.
+        let status =
+            unsafe { (self.torch_parallel_for)(0, end, grain.max(1), call, context.cast()) };
+        self.check("parallel_for", status)
+    }
+}

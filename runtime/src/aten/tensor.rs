@@ -1,0 +1,180 @@
+//! Owned tensor handles.
+
+use super::{Aten, Handle};
+use crate::Error;
+use crate::plan::TensorRef;
+use std::ffi::c_void;
+
+const CPU: i32 = 0;
+
+/// A reference to an ATen tensor.
+pub struct Tensor {
+    aten: Aten,
+    handle: Handle,
+}
+
+// SAFETY: ATen's tensors are reference-counted with atomics.
+unsafe impl Send for Tensor {}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours and is not used again.
+        unsafe { (self.aten.aoti_torch_delete_tensor_object)(self.handle) };
+    }
+}
+
+impl Tensor {
+    fn make(aten: &Aten, op: &str, f: impl FnOnce(*mut Handle) -> i32) -> Result<Tensor, Error> {
+        let mut handle = std::ptr::null_mut();
+        let status = f(&mut handle);
+        aten.check(op, status)?;
+        Ok(Tensor {
+            aten: *aten,
+            handle,
+        })
+    }
+
+    /// The tensor behind a `torch.Tensor` object (borrowed).
+    ///
+    /// # Safety
+    /// `object` is a valid Python object and the GIL is held.
+    pub unsafe fn from_python(aten: &Aten, object: *mut c_void) -> Result<Tensor, Error> {
+        // SAFETY: by contract.
+        Self::make(aten, "from_pyobject", |h| unsafe {
+            (aten.torch_tensor_from_pyobject)(object, h)
+        })
+    }
+
+    /// A new reference to a Python object of this tensor. The GIL must be held.
+    pub fn to_python(&self) -> Result<*mut c_void, Error> {
+        let mut object = std::ptr::null_mut();
+        // SAFETY: a null type asks for `torch.Tensor`.
+        let status = unsafe {
+            (self.aten.torch_tensor_to_pyobject)(self.handle, std::ptr::null_mut(), &mut object)
+        };
+        self.aten.check("to_pyobject", status)?;
+        Ok(object)
+    }
+
+    /// An uninitialised CPU tensor.
+    pub fn empty(
+        aten: &Aten,
+        sizes: &[i64],
+        strides: &[i64],
+        scalar_type: i32,
+    ) -> Result<Tensor, Error> {
+        let n = sizes.len() as i64;
+        // SAFETY: both arrays have `n` elements.
+        Self::make(aten, "empty_strided", |h| unsafe {
+            (aten.aoti_torch_empty_strided)(
+                n,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                scalar_type,
+                CPU,
+                0,
+                h,
+            )
+        })
+    }
+
+    /// A tensor over memory that someone else owns.
+    ///
+    /// # Safety
+    /// The memory holds the elements that sizes and strides address, as long as the tensor lives.
+    pub unsafe fn over(aten: &Aten, data: *mut u8, t: &TensorRef) -> Result<Tensor, Error> {
+        let n = t.sizes.len() as i64;
+        // SAFETY: by contract; layout 0 is strided.
+        Self::make(aten, "from_blob", |h| unsafe {
+            (aten.aoti_torch_create_tensor_from_blob_v2)(
+                data.cast(),
+                n,
+                t.sizes.as_ptr(),
+                t.strides.as_ptr(),
+                t.offset,
+                t.scalar_type,
+                CPU,
+                0,
+                h,
+                0,
+                std::ptr::null(),
+                0,
+            )
+        })
+    }
+
+    /// A view. `offset` counts from this tensor's first element.
+    pub fn view(&self, sizes: &[i64], strides: &[i64], offset: i64) -> Result<Tensor, Error> {
+        let mut start = 0;
+        // SAFETY: the handle is valid.
+        let status = unsafe { (self.aten.aoti_torch_get_storage_offset)(self.handle, &mut start) };
+        self.aten.check("storage_offset", status)?;
+        let n = sizes.len() as i64;
+        // SAFETY: both arrays have `n` elements; ATen checks the bounds.
+        Self::make(&self.aten, "view", |h| unsafe {
+            (self.aten.aoti_torch__reinterpret_tensor)(
+                self.handle,
+                n,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                start + offset,
+                h,
+            )
+        })
+    }
+
+    /// Another reference to the same tensor.
+    pub fn share(&self) -> Result<Tensor, Error> {
+        // SAFETY: the handle is valid.
+        Self::make(&self.aten, "share", |h| unsafe {
+            (self.aten.aoti_torch_new_tensor_handle)(self.handle, h)
+        })
+    }
+
+    /// The first element.
+    pub fn data(&self) -> Result<*mut u8, Error> {
+        let mut data = std::ptr::null_mut();
+        // SAFETY: the handle is valid.
+        let status = unsafe { (self.aten.aoti_torch_get_data_ptr)(self.handle, &mut data) };
+        self.aten.check("data_ptr", status)?;
+        Ok(data.cast())
+    }
+
+    /// Sizes and strides.
+    pub fn layout(&self) -> Result<(&[i64], &[i64]), Error> {
+        let (mut n, mut sizes, mut strides) = (0, std::ptr::null(), std::ptr::null());
+        // SAFETY: ATen's arrays live as long as the tensor; empty ones may be null.
+        unsafe {
+            self.aten
+                .check("dim", (self.aten.aoti_torch_get_dim)(self.handle, &mut n))?;
+            if n == 0 {
+                return Ok((&[], &[]));
+            }
+            self.aten.check(
+                "sizes",
+                (self.aten.aoti_torch_get_sizes)(self.handle, &mut sizes),
+            )?;
+            self.aten.check(
+                "strides",
+                (self.aten.aoti_torch_get_strides)(self.handle, &mut strides),
+            )?;
+            let n = n as usize;
+            Ok((
+                std::slice::from_raw_parts(sizes, n),
+                std::slice::from_raw_parts(strides, n),
+            ))
+        }
+    }
+
+    /// Copies the elements of another tensor of this shape.
+    pub fn copy_from(&self, other: &Tensor) -> Result<(), Error> {
+        // SAFETY: both handles are valid.
+        let status = unsafe { (self.aten.aoti_torch_copy_)(self.handle, other.handle, 0) };
+        self.aten.check("copy_", status)
+    }
+
+    /// The handle, borrowed.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+}

@@ -1,0 +1,357 @@
+//! Runs a plan.
+
+use super::{Buffer, BufferId, CallArg, ExternalCall, Output, Plan, Route, Step, TensorRef};
+use crate::Error;
+use crate::aten::{Aten, Tensor};
+use std::sync::Mutex;
+
+/// Who carries out calls that ATen's C ABI does not.
+pub trait Host {
+    /// Calls the n-th callable with these tensors; the results in order.
+    fn call(&mut self, callable: u32, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, Error>;
+}
+
+/// A result.
+#[expect(missing_docs, reason = "the names are the kinds of results")]
+pub enum Value {
+    Tensor(Tensor),
+    /// The n-th argument itself.
+    Input(u32),
+    None,
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+}
+
+/// 64 bytes: the alignment of every buffer.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+
+/// What one call writes; recycled by the next.
+struct State {
+    arena: Vec<Line>,
+    /// First byte of each buffer.
+    data: Vec<*mut u8>,
+    /// Tensors that ATen or the caller owns, by buffer.
+    tensors: Vec<Option<Tensor>>,
+    args: Vec<*mut u8>,
+}
+
+// SAFETY: the pointers are only followed by the call that owns the state.
+unsafe impl Send for State {}
+
+/// A plan that can be called from several threads at once.
+pub struct Executable {
+    plan: Plan,
+    aten: Aten,
+    constants: Vec<Vec<Line>>,
+    idle: Mutex<Vec<State>>,
+}
+
+impl Executable {
+    /// Prepares a plan.
+    pub fn new(plan: Plan, aten: Aten) -> Executable {
+        let constants = plan.buffers.iter().map(|b| match b {
+            Buffer::Constant(bytes) => bytes
+                .chunks(64)
+                .map(|c| {
+                    let mut line = Line([0; 64]);
+                    line.0[..c.len()].copy_from_slice(c);
+                    line
+                })
+                .collect(),
+            _ => Vec::new(),
+        });
+        let constants = constants.collect();
+        Executable {
+            plan,
+            aten,
+            constants,
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Runs the plan. `inputs` are the arguments that are tensors.
+    pub fn call(
+        &self,
+        inputs: Vec<Option<Tensor>>,
+        host: &mut dyn Host,
+    ) -> Result<Vec<Value>, Error> {
+        if inputs.len() != self.plan.num_inputs as usize {
+            return Err(Error::Arguments {
+                expected: self.plan.num_inputs as usize,
+                found: inputs.len(),
+            });
+        }
+        let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
+        let mut state = idle.unwrap_or_else(|| self.new_state());
+        // SAFETY: these only read and set a flag of this thread.
+        let grad = unsafe { (self.aten.aoti_torch_grad_mode_is_enabled)() };
+        // SAFETY: as above. `mm_out` and its like refuse to record gradients.
+        unsafe { (self.aten.aoti_torch_grad_mode_set_enabled)(false) };
+        let result = self.run(&mut state, inputs, host);
+        // SAFETY: as above.
+        unsafe { (self.aten.aoti_torch_grad_mode_set_enabled)(grad) };
+        state.tensors.iter_mut().for_each(|t| *t = None);
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.push(state);
+        }
+        result
+    }
+
+    fn new_state(&self) -> State {
+        let lines = self.plan.arena_bytes.div_ceil(64) as usize;
+        let n = self.plan.buffers.len();
+        State {
+            arena: vec![Line([0; 64]); lines],
+            data: vec![std::ptr::null_mut(); n],
+            tensors: std::iter::repeat_with(|| None).take(n).collect(),
+            args: Vec::new(),
+        }
+    }
+
+    fn run(
+        &self,
+        state: &mut State,
+        mut inputs: Vec<Option<Tensor>>,
+        host: &mut dyn Host,
+    ) -> Result<Vec<Value>, Error> {
+        let base: *mut u8 = state.arena.as_mut_ptr().cast();
+        for (k, buffer) in self.plan.buffers.iter().enumerate() {
+            let tensor = match buffer {
+                Buffer::Input(n) => inputs[*n as usize].take(),
+                Buffer::Output {
+                    sizes,
+                    strides,
+                    scalar_type,
+                } => Some(Tensor::empty(&self.aten, sizes, strides, *scalar_type)?),
+                _ => None,
+            };
+            state.data[k] = match (buffer, &tensor) {
+                (Buffer::Arena { offset, .. }, _) => base.wrapping_add(*offset as usize),
+                (Buffer::Constant(_), _) => self.constants[k].as_ptr().cast_mut().cast(),
+                (_, Some(tensor)) => tensor.data()?,
+                (Buffer::Input(n), None) => {
+                    return Err(Error::Plan(format!("argument {n} is no tensor")));
+                }
+                _ => std::ptr::null_mut(),
+            };
+            state.tensors[k] = tensor;
+        }
+        for step in &self.plan.steps {
+            self.step(step, state, host)?;
+        }
+        self.plan
+            .outputs
+            .iter()
+            .map(|o| self.output(o, state))
+            .collect()
+    }
+
+    fn step(&self, step: &Step, state: &mut State, host: &mut dyn Host) -> Result<(), Error> {
+        match step {
+            Step::Kernel {
+                code,
+                args,
+                extent,
+                grain,
+            } => {
+                state.args.clear();
+                let data = &state.data;
+                let pointers = args
+                    .iter()
+                    .map(|&(b, at)| data[b.0 as usize].wrapping_offset(at as isize));
+                state.args.extend(pointers);
+                let args = state.args.as_ptr() as usize;
+                let run = |begin, end| {
+                    // SAFETY: the plan passes what the kernel addresses, for this range of it.
+                    unsafe { (code.entry)(args as *const *mut u8, begin, end) }
+                };
+                if *extent <= *grain {
+                    run(0, *extent);
+                    return Ok(());
+                }
+                self.aten.parallel(*extent, *grain, &run)
+            }
+            Step::External(call) => self.external(call, state, host),
+            Step::CheckIndex { index, size } => self.check_index(index, *size, state),
+            Step::Release(BufferId(b)) => {
+                state.tensors[*b as usize] = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// A tensor of a buffer's memory.
+    fn tensor(&self, t: &TensorRef, state: &State) -> Result<Tensor, Error> {
+        let k = t.buffer.0 as usize;
+        match &state.tensors[k] {
+            Some(owner) => {
+                let (sizes, strides) = owner.layout()?;
+                if t.offset == 0 && sizes == t.sizes && strides == t.strides {
+                    owner.share()
+                } else {
+                    owner.view(&t.sizes, &t.strides, t.offset)
+                }
+            }
+            // SAFETY: the plan keeps views inside their buffer, and calls do not outlive the state.
+            None => unsafe { Tensor::over(&self.aten, state.data[k], t) },
+        }
+    }
+
+    fn external(
+        &self,
+        call: &ExternalCall,
+        state: &mut State,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
+        let tensors: Vec<Tensor> = call
+            .args
+            .iter()
+            .filter_map(|a| match a {
+                CallArg::Tensor(t) => Some(self.tensor(t, state)),
+                _ => None,
+            })
+            .collect::<Result<_, _>>()?;
+        match &call.route {
+            Route::Python(n) => {
+                let results = host.call(*n, tensors)?;
+                if results.len() < call.outputs.len() {
+                    return Err(Error::Plan(format!(
+                        "{} returned too few tensors",
+                        call.name
+                    )));
+                }
+                for (out, result) in call.outputs.iter().zip(results) {
+                    if let Some(out) = out {
+                        self.adopt(out, result, state)?;
+                    }
+                }
+                Ok(())
+            }
+            Route::OutFunction { symbol } => {
+                let Some(Some(out)) = call.outputs.first() else {
+                    return Err(Error::Plan(format!("{} has no result", call.name)));
+                };
+                let out = self.tensor(out, state)?;
+                let floats: Vec<f64> = call
+                    .args
+                    .iter()
+                    .filter_map(|a| {
+                        if let CallArg::Float(x) = a {
+                            Some(*x)
+                        } else {
+                            None
+                        }
+                    })
+                    .collect();
+                self.out_function(call, symbol, &out, &tensors, &floats)
+            }
+            Route::Dispatcher { op, .. } => Err(Error::Plan(format!("no route to {op}"))),
+        }
+    }
+
+    fn out_function(
+        &self,
+        call: &ExternalCall,
+        symbol: &str,
+        out: &Tensor,
+        t: &[Tensor],
+        x: &[f64],
+    ) -> Result<(), Error> {
+        let (a, out) = (&self.aten, out.handle());
+        // SAFETY: all handles are valid during the call.
+        let status = unsafe {
+            match (symbol, t, x) {
+                ("aoti_torch_cpu_mm_out", [p, q], []) => {
+                    (a.aoti_torch_cpu_mm_out)(out, p.handle(), q.handle())
+                }
+                ("aoti_torch_cpu_bmm_out", [p, q], []) => {
+                    (a.aoti_torch_cpu_bmm_out)(out, p.handle(), q.handle())
+                }
+                ("aoti_torch_cpu_addmm_out", [p, q, r], &[beta, alpha]) => (a
+                    .aoti_torch_cpu_addmm_out)(
+                    out,
+                    p.handle(),
+                    q.handle(),
+                    r.handle(),
+                    beta,
+                    alpha,
+                ),
+                ("aoti_torch_cpu_baddbmm_out", [p, q, r], &[beta, alpha]) => (a
+                    .aoti_torch_cpu_baddbmm_out)(
+                    out,
+                    p.handle(),
+                    q.handle(),
+                    r.handle(),
+                    beta,
+                    alpha,
+                ),
+                _ => return Err(Error::Plan(format!("{symbol} with these arguments"))),
+            }
+        };
+        a.check(&call.name, status)
+    }
+
+    /// Takes an external result in the layout that the plan expects.
+    fn adopt(&self, out: &TensorRef, result: Tensor, state: &mut State) -> Result<(), Error> {
+        let (sizes, strides) = result.layout()?;
+        if sizes != out.sizes {
+            return Err(Error::Plan(format!(
+                "a result of {sizes:?} instead of {:?}",
+                out.sizes
+            )));
+        }
+        let differs = sizes
+            .iter()
+            .zip(strides.iter().zip(&out.strides))
+            .any(|(&n, (a, b))| n > 1 && a != b);
+        let tensor = if differs {
+            let copy = Tensor::empty(&self.aten, &out.sizes, &out.strides, out.scalar_type)?;
+            copy.copy_from(&result)?;
+            copy
+        } else {
+            result
+        };
+        let k = out.buffer.0 as usize;
+        state.data[k] = tensor.data()?;
+        state.tensors[k] = Some(tensor);
+        Ok(())
+    }
+
+    fn check_index(&self, t: &TensorRef, size: i64, state: &State) -> Result<(), Error> {
+        let data = state.data[t.buffer.0 as usize];
+        let numel: i64 = t.sizes.iter().product();
+        for flat in 0..numel {
+            let (mut rest, mut at) = (flat, t.offset);
+            for (&n, &stride) in t.sizes.iter().zip(&t.strides).rev() {
+                at += rest % n * stride;
+                rest /= n;
+            }
+            // SAFETY: the plan keeps views inside their buffer; ScalarType 4 is i64, 3 is i32.
+            let i = unsafe {
+                if t.scalar_type == 4 {
+                    data.cast::<i64>().offset(at as isize).read_unaligned()
+                } else {
+                    i64::from(data.cast::<i32>().offset(at as isize).read_unaligned())
+                }
+            };
+            if !(0..size).contains(&i) {
+                return Err(Error::Index);
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, output: &Output, state: &State) -> Result<Value, Error> {
+        Ok(match output {
+            Output::Tensor(t) => Value::Tensor(self.tensor(t, state)?),
+            Output::Input(n) => Value::Input(*n),
+            Output::None => Value::None,
+            Output::Int(i) => Value::Int(*i),
+            Output::Float(x) => Value::Float(*x),
+            Output::Bool(b) => Value::Bool(*b),
+        })
+    }
+}
