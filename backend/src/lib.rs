@@ -2,9 +2,11 @@
 //!
 //! JSON -> graph -> fused -> kernel IR -> machine code -> plan.
 
+pub mod error;
 pub mod fusion;
 pub mod graph;
 pub mod lower;
 pub mod ops;
 pub mod passes;
 pub mod plan;
+pub mod protocol;

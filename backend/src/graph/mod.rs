@@ -1,6 +1,8 @@
 //! The graph IR: SSA over tensors. `ops` translates every ATen node into these few primitives, or
 //! into an external call; `fusion` and `lower` know nothing else.
 
+pub mod build;
+pub mod builder;
 pub mod strided;
 
 use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
@@ -177,6 +179,19 @@ impl Meta {
     /// The compute type, if generated code can handle it.
     pub fn ty(&self) -> Option<Type> {
         self.dtype().map(Type::of)
+    }
+
+    /// Whether the elements fill their memory without gaps or overlaps.
+    pub fn is_dense(&self) -> bool {
+        let dims = self.strides.iter().copied().zip(self.sizes.iter().copied());
+        let mut dims: Vec<(i64, i64)> = dims.filter(|d| d.1 != 1).collect();
+        dims.sort_unstable();
+        let mut expected = 1;
+        dims.iter().all(|&(stride, size)| {
+            let fits = stride == expected;
+            expected *= size;
+            fits
+        })
     }
 
     /// Number of elements.

@@ -1,5 +1,13 @@
 //! ATen operators: what a call in the document looks like, and its translation into primitives.
 
+pub mod activation;
+pub mod args;
 pub mod call;
+pub mod index;
+pub mod pointwise;
+pub mod reduce;
+pub mod table;
+pub mod view;
 
 pub use call::{NodeCall, OpArg};
+pub use table::{supported, translate};

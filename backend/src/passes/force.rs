@@ -1,6 +1,6 @@
 //! Marks the free nodes whose result must be in memory.
 
-use crate::graph::strided::strided;
+use crate::graph::strided::{contiguous, strided};
 use crate::graph::{Graph, GraphOutput, Op, ValueId};
 
 /// External calls and the caller need tensors: a view that no strides express, and a constant, are copied.
@@ -27,6 +27,9 @@ pub fn force(graph: &mut Graph) {
         });
         if !fits {
             graph.forced.insert(graph.producers[v]);
+            if !graph.values[v].is_dense() {
+                graph.values[v].strides = contiguous(&graph.values[v].sizes);
+            }
         }
     }
 }

@@ -1,0 +1,256 @@
+//! A document's graph in the graph IR.
+
+use super::{Graph, GraphOutput, Meta, Node, Op, Origin, ValueId};
+use crate::error::Error;
+use crate::ops::{NodeCall, OpArg, translate};
+use crate::protocol::Document;
+use crate::protocol::document::{Argument, OptionalTensor, SymInt, TensorMeta, scalar_type};
+use ipex_runtime::DType;
+use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
+use std::collections::HashMap;
+
+/// Translates a document. What has no translation becomes a call of the n-th callable, for node n.
+pub fn build(document: &Document) -> Result<Graph, Error> {
+    let source = &document.graph_module.graph;
+    let mut b = Build {
+        graph: Graph {
+            origins: vec![Origin::default()],
+            ..Graph::default()
+        },
+        values: HashMap::new(),
+        metas: &source.tensor_values,
+    };
+    b.graph.num_inputs = source.inputs.len() as u32;
+    for (n, input) in source.inputs.iter().enumerate() {
+        if let Argument::AsTensor(t) = input {
+            let meta = b.meta(&t.name)?;
+            let v = b.push(Op::Input(n as u32), vec![], vec![meta], 0)[0];
+            b.values.insert(&t.name, v);
+        }
+    }
+    for (n, node) in source.nodes.iter().enumerate() {
+        b.node(n as u32, node)?;
+    }
+    for output in &source.outputs {
+        let output = match output {
+            Argument::AsTensor(t) => GraphOutput::Value(b.value(&t.name)?),
+            Argument::AsNone(_) => GraphOutput::None,
+            Argument::AsInt(i) => GraphOutput::Int(*i),
+            Argument::AsBool(v) => GraphOutput::Bool(*v),
+            other => return Err(Error::Invalid(format!("graph output {other:?}"))),
+        };
+        b.graph.outputs.push(output);
+    }
+    Ok(b.graph)
+}
+
+struct Build<'a> {
+    graph: Graph,
+    values: HashMap<&'a str, ValueId>,
+    metas: &'a HashMap<String, TensorMeta>,
+}
+
+impl<'a> Build<'a> {
+    fn value(&self, name: &str) -> Result<ValueId, Error> {
+        let found = self.values.get(name).copied();
+        found.ok_or_else(|| Error::Invalid(format!("{name} is used before its definition")))
+    }
+
+    fn meta(&self, name: &str) -> Result<Meta, Error> {
+        let meta = self.metas.get(name);
+        let meta = meta.ok_or_else(|| Error::Invalid(format!("tensor_values lacks {name}")))?;
+        let unsupported = |reason: &str| Error::Unsupported {
+            node: name.into(),
+            reason: reason.into(),
+        };
+        if meta.device.r#type != "cpu" {
+            return Err(unsupported("not on the CPU"));
+        }
+        let ints = |s: &[SymInt]| -> Option<Vec<i64>> {
+            s.iter()
+                .map(|s| {
+                    if let SymInt::AsInt(i) = s {
+                        Some(*i)
+                    } else {
+                        None
+                    }
+                })
+                .collect()
+        };
+        Ok(Meta {
+            scalar_type: scalar_type(meta.dtype).ok_or_else(|| unsupported("unknown dtype"))?,
+            sizes: ints(&meta.sizes).ok_or_else(|| unsupported("symbolic size"))?,
+            strides: ints(&meta.strides).ok_or_else(|| unsupported("symbolic stride"))?,
+        })
+    }
+
+    fn push(
+        &mut self,
+        op: Op,
+        operands: Vec<ValueId>,
+        metas: Vec<Meta>,
+        origin: u32,
+    ) -> Vec<ValueId> {
+        let id = self.graph.nodes.next_key();
+        let results: Vec<ValueId> = metas
+            .into_iter()
+            .map(|meta| {
+                self.graph.producers.push(id);
+                self.graph.values.push(meta)
+            })
+            .collect();
+        self.graph.nodes.push(Node {
+            op,
+            operands,
+            results: results.clone(),
+            origin,
+        });
+        results
+    }
+
+    fn argument(&self, arg: &Argument) -> Result<OpArg, Error> {
+        let number = |x: &crate::protocol::document::Number| {
+            x.value()
+                .ok_or_else(|| Error::Invalid(format!("{x:?} is no number")))
+        };
+        Ok(match arg {
+            Argument::AsNone(_) => OpArg::None,
+            Argument::AsTensor(t) => OpArg::Tensor(self.value(&t.name)?),
+            Argument::AsTensors(list) => OpArg::Tensors(
+                list.iter()
+                    .map(|t| self.value(&t.name).map(Some))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Argument::AsOptionalTensors(list) => {
+                let one = |t: &OptionalTensor| match t {
+                    OptionalTensor::AsTensor(t) => self.value(&t.name).map(Some),
+                    OptionalTensor::AsNone(_) => Ok(None),
+                };
+                OpArg::Tensors(list.iter().map(one).collect::<Result<_, _>>()?)
+            }
+            Argument::AsInt(i) => OpArg::Int(*i),
+            Argument::AsInts(list) => OpArg::Ints(list.clone()),
+            Argument::AsFloat(x) => OpArg::Float(number(x)?),
+            Argument::AsFloats(list) => {
+                OpArg::Floats(list.iter().map(number).collect::<Result<_, _>>()?)
+            }
+            Argument::AsBool(b) => OpArg::Bool(*b),
+            Argument::AsBools(list) => OpArg::Bools(list.clone()),
+            Argument::AsString(s) => OpArg::Str(s.clone()),
+            Argument::AsScalarType(t) => OpArg::ScalarType(
+                scalar_type(*t).ok_or_else(|| Error::Invalid(format!("ScalarType {t}")))?,
+            ),
+            Argument::AsLayout(l) => OpArg::Layout(*l),
+            Argument::AsMemoryFormat(m) => OpArg::MemoryFormat(*m),
+            Argument::AsDevice(d) => {
+                OpArg::Device(i32::from(d.r#type != "cpu"), d.index.unwrap_or(-1))
+            }
+        })
+    }
+
+    fn node(&mut self, n: u32, node: &'a crate::protocol::document::Node) -> Result<(), Error> {
+        let args: Vec<OpArg> = node
+            .inputs
+            .iter()
+            .map(|a| self.argument(&a.arg))
+            .collect::<Result<_, _>>()?;
+        let mut names: Vec<&str> = Vec::new();
+        for output in &node.outputs {
+            match output {
+                Argument::AsTensor(t) => names.push(&t.name),
+                Argument::AsTensors(list) => names.extend(list.iter().map(|t| t.name.as_str())),
+                Argument::AsNone(_) => {}
+                other => return Err(Error::Invalid(format!("{}: output {other:?}", node.target))),
+            }
+        }
+        let metas: Vec<Meta> = names
+            .iter()
+            .map(|t| self.meta(t))
+            .collect::<Result<_, _>>()?;
+        let target = node.target.trim_start_matches("torch.ops.");
+        let origin = self.graph.origins.len() as u32;
+        self.graph.origins.push(Origin {
+            node: format!("{} = {target}", names.join(", ")),
+            source: node.metadata.get("stack_trace").cloned(),
+        });
+        let outputs: Vec<Option<Meta>> = metas.iter().cloned().map(Some).collect();
+        let call = NodeCall {
+            target,
+            args: &args,
+            outputs: &outputs,
+        };
+        let results = match translate(&mut self.graph, origin, &call) {
+            Ok(results) => results,
+            Err(_) => self.external(n, target, &args, metas, origin),
+        };
+        self.values.extend(names.into_iter().zip(results));
+        Ok(())
+    }
+
+    fn external(
+        &mut self,
+        n: u32,
+        target: &str,
+        args: &[OpArg],
+        metas: Vec<Meta>,
+        origin: u32,
+    ) -> Vec<ValueId> {
+        let mut operands = Vec::new();
+        let mut call_args = Vec::new();
+        for arg in args {
+            let tensors: Vec<ValueId> = match arg {
+                OpArg::Tensor(v) => vec![*v],
+                OpArg::Tensors(list) => list.iter().flatten().copied().collect(),
+                _ => continue,
+            };
+            for v in tensors {
+                let meta = &self.graph.values[v];
+                call_args.push(CallArg::Tensor(TensorRef {
+                    buffer: BufferId(operands.len() as u32),
+                    scalar_type: meta.scalar_type,
+                    sizes: meta.sizes.clone(),
+                    strides: meta.strides.clone(),
+                    offset: 0,
+                }));
+                operands.push(v);
+            }
+        }
+        let route = self
+            .out_function(target, args, &metas, &mut call_args)
+            .unwrap_or(Route::Python(n));
+        let op = Op::External {
+            name: target.into(),
+            route,
+            args: call_args,
+            list_result: false,
+        };
+        self.push(op, operands, metas, origin)
+    }
+
+    /// The matrix products that write into memory of ours.
+    fn out_function(
+        &self,
+        target: &str,
+        args: &[OpArg],
+        metas: &[Meta],
+        call_args: &mut Vec<CallArg>,
+    ) -> Option<Route> {
+        let symbol = match target {
+            "aten.mm.default" => "aoti_torch_cpu_mm_out",
+            "aten.bmm.default" => "aoti_torch_cpu_bmm_out",
+            "aten.addmm.default" => "aoti_torch_cpu_addmm_out",
+            "aten.baddbmm.default" => "aoti_torch_cpu_baddbmm_out",
+            _ => return None,
+        };
+        metas[0].dtype().filter(|d: &DType| d.is_float())?;
+        for arg in args {
+            match arg {
+                OpArg::Int(i) => call_args.push(CallArg::Float(*i as f64)),
+                OpArg::Float(x) => call_args.push(CallArg::Float(*x)),
+                OpArg::Tensor(_) => {}
+                _ => return None,
+            }
+        }
+        Some(Route::OutFunction { symbol })
+    }
+}

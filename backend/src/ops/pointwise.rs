@@ -1,0 +1,205 @@
+//! Elementwise operators. Results of narrow dtypes are rounded after each operator, as in eager.
+
+use super::{NodeCall, OpArg};
+use crate::fusion::refusal::Refusal;
+use crate::graph::builder::Builder;
+use crate::graph::{Op, ValueId};
+use ipex_jit::kernel::{BinaryOp, CmpOp, UnaryOp};
+use ipex_runtime::DType;
+
+/// Argument `n`, a tensor or a number, in this dtype and broadcast to these sizes.
+pub fn operand(
+    b: &mut Builder,
+    c: &NodeCall,
+    n: usize,
+    dtype: DType,
+    sizes: &[i64],
+) -> Result<ValueId, Refusal> {
+    if let OpArg::Tensor(v) = *c.arg(n) {
+        let v = b.convert(v, dtype)?;
+        return Ok(b.expand(v, sizes));
+    }
+    let x = c.number(n)?;
+    if !dtype.is_float() && x.fract() != 0.0 {
+        return c.refuse("a fraction beside integers");
+    }
+    Ok(b.full(dtype, sizes, x))
+}
+
+/// Rounds to the storage dtype.
+pub fn round(b: &mut Builder, v: ValueId) -> Result<ValueId, Refusal> {
+    let dtype = b.dtype(v)?;
+    if matches!(
+        dtype,
+        DType::F32 | DType::F64 | DType::I32 | DType::I64 | DType::Bool
+    ) {
+        return Ok(v);
+    }
+    let meta = b.graph.values[v].clone();
+    Ok(b.push(Op::Convert { narrow: true }, &[v], meta))
+}
+
+/// The only operand, in the result's dtype.
+pub fn input(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
+    b.convert(c.tensor(0)?, c.output_dtype(0)?)
+}
+
+/// A function of one operand; integers become floats for those that are real functions.
+pub fn unary(b: &mut Builder, c: &NodeCall, op: UnaryOp) -> Result<Vec<ValueId>, Refusal> {
+    let v = input(b, c)?;
+    if !b.dtype(v)?.is_float() {
+        match op {
+            UnaryOp::Floor | UnaryOp::Ceil => return Ok(vec![v]),
+            UnaryOp::Neg | UnaryOp::Abs
+                if b.dtype(v)? != DType::Bool && b.dtype(v)? != DType::U8 => {}
+            _ => return c.refuse("integers"),
+        }
+    }
+    let v = b.unary(op, v)?;
+    Ok(vec![round(b, v)?])
+}
+
+/// Arithmetic on two operands; `add` and `sub` have an alpha.
+pub fn binary(b: &mut Builder, c: &NodeCall, op: BinaryOp) -> Result<Vec<ValueId>, Refusal> {
+    let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
+    if dtype == DType::Bool && !matches!(op, BinaryOp::And | BinaryOp::Or) {
+        return c.refuse("truth values");
+    }
+    let x = operand(b, c, 0, dtype, &sizes)?;
+    let mut y = operand(b, c, 1, dtype, &sizes)?;
+    if matches!(op, BinaryOp::Add | BinaryOp::Sub) && c.args.len() > 2 && c.number(2)? != 1.0 {
+        let alpha = c.number(2)?;
+        if !dtype.is_float() && alpha.fract() != 0.0 {
+            return c.refuse("a fraction beside integers");
+        }
+        y = b.with(BinaryOp::Mul, y, alpha)?;
+    }
+    let v = b.binary(op, x, y)?;
+    Ok(vec![round(b, v)?])
+}
+
+/// The dtype that two operands of a comparison meet in, if it is plain.
+fn common(b: &Builder, c: &NodeCall) -> Result<DType, Refusal> {
+    let x = b.dtype(c.tensor(0)?)?;
+    match c.arg(1) {
+        OpArg::Tensor(v) if b.dtype(*v)? == x => Ok(x),
+        OpArg::Tensor(_) => c.refuse("operands of two dtypes"),
+        OpArg::Float(f) if !x.is_float() && f.fract() != 0.0 => {
+            c.refuse("a fraction beside integers")
+        }
+        // A number is compared in f32 or wider; narrow floats would round it.
+        _ if matches!(x, DType::Bool | DType::U8 | DType::I8 | DType::I16) => {
+            c.refuse("a narrow dtype")
+        }
+        _ => Ok(x),
+    }
+}
+
+/// A comparison.
+pub fn compare(b: &mut Builder, c: &NodeCall, op: CmpOp) -> Result<Vec<ValueId>, Refusal> {
+    let dtype = common(b, c)?;
+    let sizes = c.output(0)?.sizes.clone();
+    let (x, y) = (
+        operand(b, c, 0, dtype, &sizes)?,
+        operand(b, c, 1, dtype, &sizes)?,
+    );
+    Ok(vec![b.compare(op, x, y)])
+}
+
+/// `aten.where.self`
+pub fn where_self(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
+    let cond = operand(b, c, 0, DType::Bool, &sizes)?;
+    let (x, y) = (
+        operand(b, c, 1, dtype, &sizes)?,
+        operand(b, c, 2, dtype, &sizes)?,
+    );
+    Ok(vec![b.select(cond, x, y)])
+}
+
+/// `aten.logical_not`, and `aten.bitwise_not` of truth values.
+pub fn logical_not(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = c.tensor(0)?;
+    if b.dtype(v)? != DType::Bool {
+        return c.refuse("not truth values");
+    }
+    Ok(vec![b.unary(UnaryOp::Not, v)?])
+}
+
+/// `aten.rsqrt`
+pub fn rsqrt(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = input(b, c)?;
+    let root = b.unary(UnaryOp::Sqrt, v)?;
+    let v = inverse(b, root)?;
+    Ok(vec![round(b, v)?])
+}
+
+/// `aten.reciprocal`
+pub fn reciprocal(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = input(b, c)?;
+    let v = inverse(b, v)?;
+    Ok(vec![round(b, v)?])
+}
+
+/// `1 / v`
+pub fn inverse(b: &mut Builder, v: ValueId) -> Result<ValueId, Refusal> {
+    let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
+    let one = b.full(dtype, &sizes, 1.0);
+    b.binary(BinaryOp::Div, one, v)
+}
+
+/// `aten.pow.Tensor_Scalar` for the exponents that eager also treats apart.
+pub fn pow_scalar(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = input(b, c)?;
+    if !b.dtype(v)?.is_float() {
+        return c.refuse("integers");
+    }
+    let exponent = c.number(1)?;
+    let square = b.binary(BinaryOp::Mul, v, v)?;
+    let result = if exponent == 2.0 {
+        square
+    } else if exponent == 3.0 {
+        b.binary(BinaryOp::Mul, square, v)?
+    } else if exponent == 0.5 {
+        b.unary(UnaryOp::Sqrt, v)?
+    } else if exponent == -1.0 {
+        inverse(b, v)?
+    } else {
+        b.with(BinaryOp::Pow, v, exponent)?
+    };
+    Ok(vec![round(b, result)?])
+}
+
+/// `aten._to_copy`, `prims.convert_element_type`, `aten.clone`
+pub fn to_copy(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = c.tensor(0)?;
+    let (from, to) = (b.dtype(v)?, c.output_dtype(0)?);
+    if from.is_float() && !to.is_float() && !matches!(to, DType::Bool | DType::I64 | DType::I32) {
+        return c.refuse("from float to a narrow integer");
+    }
+    Ok(vec![b.convert(v, to)?])
+}
+
+/// `aten.full`
+pub fn full(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
+    Ok(vec![b.full(dtype, &sizes, c.number(1)?)])
+}
+
+/// `aten.arange.start_step` of integers
+pub fn arange(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    if c.output_dtype(0)? != DType::I64 {
+        return c.refuse("not i64");
+    }
+    let (start, step) = (c.int(0)?, c.int(2)?);
+    let meta = c.output(0)?.clone();
+    Ok(vec![b.push(
+        Op::Iota {
+            dim: 0,
+            start,
+            step,
+        },
+        &[],
+        meta,
+    )])
+}

@@ -1,0 +1,199 @@
+//! Reductions, softmax and norms. Narrow floats accumulate in f32.
+
+use super::NodeCall;
+use super::pointwise::inverse;
+use crate::fusion::refusal::Refusal;
+use crate::graph::ValueId;
+use crate::graph::builder::Builder;
+use ipex_jit::kernel::{BinaryOp as B, ReduceOp, UnaryOp as U};
+use ipex_runtime::DType;
+
+/// f32 for narrow floats.
+fn wide(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        other => other,
+    }
+}
+
+fn float_input(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
+    let v = c.tensor(0)?;
+    let dtype = b.dtype(v)?;
+    if !dtype.is_float() {
+        return c.refuse("integers");
+    }
+    b.convert(v, wide(dtype))
+}
+
+fn check(b: &Builder, c: &NodeCall, v: ValueId) -> Result<(), Refusal> {
+    if b.graph.values[v].numel() == 0 || b.sizes(v).is_empty() {
+        return c.refuse("an empty or zero-dimensional operand");
+    }
+    Ok(())
+}
+
+/// sum, amax, amin over dims
+pub fn simple(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
+    let v = c.tensor(0)?;
+    check(b, c, v)?;
+    // `aten.sum.default` has no dims; its second argument is a dtype.
+    let n = if c.target == "aten.sum.default" {
+        usize::MAX
+    } else {
+        1
+    };
+    let dims = c.dims(n, b.sizes(v).len())?;
+    let out = c.output_dtype(0)?;
+    let v = b.convert(v, wide(out))?;
+    let v = b.reduce(op, v, &dims)?;
+    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+}
+
+fn mean_of(b: &mut Builder, v: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
+    let sizes = b.sizes(v);
+    let n: i64 = dims.iter().map(|&d| sizes[d]).product();
+    let sum = b.reduce(ReduceOp::Sum, v, dims)?;
+    b.with(B::Div, sum, n as f64)
+}
+
+/// `aten.mean`
+pub fn mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = c.tensor(0)?;
+    check(b, c, v)?;
+    let v = b.convert(v, wide(c.output_dtype(0)?))?;
+    let n = if c.target == "aten.mean.default" {
+        usize::MAX
+    } else {
+        1
+    };
+    let dims = c.dims(n, b.sizes(v).len())?;
+    let v = mean_of(b, v, &dims)?;
+    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+}
+
+/// `x - max` and its exponential's sum along one dim.
+fn shifted(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId, ValueId), Refusal> {
+    let v = float_input(b, c)?;
+    check(b, c, v)?;
+    let sizes = b.sizes(v);
+    let dims = [c.dim(1, sizes.len())?];
+    let max = b.reduce(ReduceOp::Max, v, &dims)?;
+    let max = b.spread(max, &dims, &sizes);
+    let shifted = b.binary(B::Sub, v, max)?;
+    let e = b.unary(U::Exp, shifted)?;
+    let sum = b.reduce(ReduceOp::Sum, e, &dims)?;
+    Ok((shifted, e, sum))
+}
+
+/// `aten._softmax`
+pub fn softmax(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (_, e, sum) = shifted(b, c)?;
+    let sizes = b.sizes(e);
+    let scale = inverse(b, sum)?;
+    let scale = b.spread(scale, &[c.dim(1, sizes.len())?], &sizes);
+    Ok(vec![b.binary(B::Mul, e, scale)?])
+}
+
+/// `aten._log_softmax`
+pub fn log_softmax(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (shifted, _, sum) = shifted(b, c)?;
+    let sizes = b.sizes(shifted);
+    let log = b.unary(U::Log, sum)?;
+    let log = b.spread(log, &[c.dim(1, sizes.len())?], &sizes);
+    Ok(vec![b.binary(B::Sub, shifted, log)?])
+}
+
+/// Scales by an optional weight and shifts by an optional bias, broadcast from the right.
+fn affine(
+    b: &mut Builder,
+    v: ValueId,
+    weight: Option<ValueId>,
+    bias: Option<ValueId>,
+) -> Result<ValueId, Refusal> {
+    let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
+    let mut v = v;
+    for (op, operand) in [(B::Mul, weight), (B::Add, bias)] {
+        if let Some(operand) = operand {
+            let operand = b.convert(operand, dtype)?;
+            let operand = b.expand(operand, &sizes);
+            v = b.binary(op, v, operand)?;
+        }
+    }
+    Ok(v)
+}
+
+fn rsqrt(b: &mut Builder, v: ValueId, eps: f64) -> Result<ValueId, Refusal> {
+    let v = b.with(B::Add, v, eps)?;
+    let root = b.unary(U::Sqrt, v)?;
+    inverse(b, root)
+}
+
+/// `aten.native_layer_norm(input, normalized_shape, weight, bias, eps)` (Ba et al., 2016)
+pub fn layer_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = float_input(b, c)?;
+    check(b, c, v)?;
+    let sizes = b.sizes(v);
+    let first = sizes.len() - c.ints(1)?.len();
+    let dims: Vec<usize> = (first..sizes.len()).collect();
+    let mean = mean_of(b, v, &dims)?;
+    let spread = b.spread(mean, &dims, &sizes);
+    let centered = b.binary(B::Sub, v, spread)?;
+    let square = b.binary(B::Mul, centered, centered)?;
+    let var = mean_of(b, square, &dims)?;
+    let rstd = rsqrt(b, var, c.number(4)?)?;
+    let spread = b.spread(rstd, &dims, &sizes);
+    let normed = b.binary(B::Mul, centered, spread)?;
+    let out = affine(b, normed, c.optional_tensor(2)?, c.optional_tensor(3)?)?;
+    let mean = b.reshape(mean, &c.output(1)?.sizes);
+    let rstd = b.reshape(rstd, &c.output(2)?.sizes);
+    Ok(vec![out, mean, rstd])
+}
+
+/// `aten._fused_rms_norm(input, normalized_shape, weight, eps)` (Zhang and Sennrich, 2019)
+pub fn rms_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = float_input(b, c)?;
+    check(b, c, v)?;
+    let sizes = b.sizes(v);
+    let first = sizes.len() - c.ints(1)?.len();
+    let dims: Vec<usize> = (first..sizes.len()).collect();
+    let square = b.binary(B::Mul, v, v)?;
+    let mean = mean_of(b, square, &dims)?;
+    let rstd = rsqrt(b, mean, c.number(3)?)?;
+    let spread = b.spread(rstd, &dims, &sizes);
+    let normed = b.binary(B::Mul, v, spread)?;
+    let out = affine(b, normed, c.optional_tensor(2)?, None)?;
+    let rstd = b.reshape(rstd, &c.output(1)?.sizes);
+    Ok(vec![out, rstd])
+}
+
+/// `aten._native_batch_norm_legit_no_training(input, weight, bias, mean, var, momentum, eps)`: only
+/// the first result is not empty (Ioffe and Szegedy, 2015).
+pub fn batch_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = float_input(b, c)?;
+    check(b, c, v)?;
+    let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
+    let channels = |b: &mut Builder, t: ValueId| -> Result<ValueId, Refusal> {
+        let t = b.convert(t, dtype)?;
+        let mut shape = vec![1; sizes.len()];
+        shape[1] = sizes[1];
+        Ok(b.reshape(t, &shape))
+    };
+    let var = channels(b, c.tensor(4)?)?;
+    let mut scale = rsqrt(b, var, c.number(6)?)?;
+    if let Some(weight) = c.optional_tensor(1)? {
+        let weight = channels(b, weight)?;
+        scale = b.binary(B::Mul, scale, weight)?;
+    }
+    let mean = channels(b, c.tensor(3)?)?;
+    let mean = b.expand(mean, &sizes);
+    let scale = b.expand(scale, &sizes);
+    let centered = b.binary(B::Sub, v, mean)?;
+    let mut out = b.binary(B::Mul, centered, scale)?;
+    if let Some(bias) = c.optional_tensor(2)? {
+        let bias = channels(b, bias)?;
+        let bias = b.expand(bias, &sizes);
+        out = b.binary(B::Add, out, bias)?;
+    }
+    let empty = b.full(dtype, &[0], 0.0);
+    Ok(vec![out, empty, empty])
+}

@@ -1,0 +1,119 @@
+//! One row for each ATen overload.
+
+use super::{NodeCall, activation, index, pointwise, reduce, view};
+use crate::fusion::refusal::Refusal;
+use crate::graph::builder::Builder;
+use crate::graph::{Graph, Meta, Op, ValueId};
+use ipex_jit::kernel::{BinaryOp as B, CmpOp, ReduceOp, UnaryOp as U};
+
+/// A translation: the values of the call's results.
+type Rule = fn(&mut Builder, &NodeCall) -> Result<Vec<ValueId>, Refusal>;
+
+/// Translates a call. On `Err` the nodes that it may have left behind are dead.
+pub fn translate(graph: &mut Graph, origin: u32, call: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let Some((_, rule)) = RULES.iter().find(|(target, _)| *target == call.target) else {
+        return call.refuse("no rule");
+    };
+    let mut b = Builder { graph, origin };
+    let results = rule(&mut b, call)?;
+    let shaped = results.iter().zip(call.outputs).map(|(&v, out)| match out {
+        Some(out) => settle(&mut b, v, out),
+        None => call.refuse("a result that is no tensor"),
+    });
+    shaped.collect()
+}
+
+/// Gives a value the dtype and strides that eager's result has.
+fn settle(b: &mut Builder, v: ValueId, out: &Meta) -> Result<ValueId, Refusal> {
+    let v = b.convert(v, out.dtype().ok_or(Refusal::Dtype(out.scalar_type))?)?;
+    if b.graph.values[v].sizes != out.sizes {
+        return Err(Refusal::Shapes);
+    }
+    // Only nodes of this call may change; a view's strides follow from its operand's.
+    if b.graph.producer(v).origin == b.origin && !matches!(b.graph.producer(v).op, Op::Input(_)) {
+        let dense = out.is_dense();
+        if dense || matches!(b.graph.producer(v).op, Op::View(_)) {
+            b.graph.values[v].strides.clone_from(&out.strides);
+        }
+    }
+    Ok(v)
+}
+
+/// The targets that have a rule.
+pub fn supported() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|r| r.0)
+}
+
+macro_rules! unary {
+    ($op:expr) => {
+        |b, c| pointwise::unary(b, c, $op)
+    };
+}
+macro_rules! binary {
+    ($op:expr) => {
+        |b, c| pointwise::binary(b, c, $op)
+    };
+}
+macro_rules! compare {
+    ($op:expr) => {
+        |b, c| pointwise::compare(b, c, $op)
+    };
+}
+macro_rules! reduce {
+    ($op:expr) => {
+        |b, c| reduce::simple(b, c, $op)
+    };
+}
+
+#[rustfmt::skip]
+static RULES: &[(&str, Rule)] = &[
+    ("aten.abs.default", unary!(U::Abs)), ("aten.neg.default", unary!(U::Neg)),
+    ("aten.exp.default", unary!(U::Exp)), ("aten.log.default", unary!(U::Log)),
+    ("aten.tanh.default", unary!(U::Tanh)), ("aten.erf.default", unary!(U::Erf)),
+    ("aten.sin.default", unary!(U::Sin)), ("aten.cos.default", unary!(U::Cos)),
+    ("aten.sqrt.default", unary!(U::Sqrt)), ("aten.sigmoid.default", unary!(U::Sigmoid)),
+    ("aten.expm1.default", unary!(U::Expm1)), ("aten.log1p.default", unary!(U::Log1p)),
+    ("aten.floor.default", unary!(U::Floor)), ("aten.ceil.default", unary!(U::Ceil)),
+    ("aten.rsqrt.default", pointwise::rsqrt), ("aten.reciprocal.default", pointwise::reciprocal),
+    ("aten.relu.default", activation::relu), ("aten.gelu.default", activation::gelu),
+    ("aten.silu.default", activation::silu), ("aten.hardtanh.default", activation::hardtanh),
+    ("aten.hardsigmoid.default", activation::hardsigmoid), ("aten.hardswish.default", activation::hardswish),
+    ("aten.add.Tensor", binary!(B::Add)), ("aten.sub.Tensor", binary!(B::Sub)),
+    ("aten.mul.Tensor", binary!(B::Mul)), ("aten.div.Tensor", binary!(B::Div)),
+    ("aten.add.Scalar", binary!(B::Add)), ("aten.sub.Scalar", binary!(B::Sub)),
+    ("aten.mul.Scalar", binary!(B::Mul)), ("aten.div.Scalar", binary!(B::Div)),
+    ("aten.maximum.default", binary!(B::Max)), ("aten.minimum.default", binary!(B::Min)),
+    ("aten.bitwise_and.Tensor", binary!(B::And)), ("aten.bitwise_or.Tensor", binary!(B::Or)),
+    ("aten.logical_and.default", binary!(B::And)), ("aten.logical_or.default", binary!(B::Or)),
+    ("aten.pow.Tensor_Scalar", pointwise::pow_scalar), ("aten.logical_not.default", pointwise::logical_not),
+    ("aten.bitwise_not.default", pointwise::logical_not),
+    ("aten.eq.Tensor", compare!(CmpOp::Eq)), ("aten.eq.Scalar", compare!(CmpOp::Eq)),
+    ("aten.ne.Tensor", compare!(CmpOp::Ne)), ("aten.ne.Scalar", compare!(CmpOp::Ne)),
+    ("aten.lt.Tensor", compare!(CmpOp::Lt)), ("aten.lt.Scalar", compare!(CmpOp::Lt)),
+    ("aten.le.Tensor", compare!(CmpOp::Le)), ("aten.le.Scalar", compare!(CmpOp::Le)),
+    ("aten.gt.Tensor", compare!(CmpOp::Gt)), ("aten.gt.Scalar", compare!(CmpOp::Gt)),
+    ("aten.ge.Tensor", compare!(CmpOp::Ge)), ("aten.ge.Scalar", compare!(CmpOp::Ge)),
+    ("aten.where.self", pointwise::where_self),
+    ("aten._to_copy.default", pointwise::to_copy), ("prims.convert_element_type.default", pointwise::to_copy),
+    ("aten.clone.default", pointwise::to_copy),
+    ("aten.full.default", pointwise::full), ("aten.arange.start_step", pointwise::arange),
+    ("aten.sum.default", reduce!(ReduceOp::Sum)), ("aten.sum.dim_IntList", reduce!(ReduceOp::Sum)),
+    ("aten.amax.default", reduce!(ReduceOp::Max)), ("aten.amin.default", reduce!(ReduceOp::Min)),
+    ("aten.mean.default", reduce::mean), ("aten.mean.dim", reduce::mean),
+    ("aten._softmax.default", reduce::softmax), ("aten._log_softmax.default", reduce::log_softmax),
+    ("aten.native_layer_norm.default", reduce::layer_norm),
+    ("aten._fused_rms_norm.default", reduce::rms_norm),
+    ("aten._native_batch_norm_legit_no_training.default", reduce::batch_norm),
+    ("aten.view.default", view::reshape), ("aten._unsafe_view.default", view::reshape),
+    ("aten.reshape.default", view::reshape), ("aten.unsqueeze.default", view::reshape),
+    ("aten.squeeze.dim", view::reshape), ("aten.squeeze.dims", view::reshape),
+    ("aten.squeeze.default", view::reshape), ("aten.alias.default", view::reshape),
+    ("aten.detach.default", view::reshape),
+    ("aten.expand.default", view::expand), ("aten.permute.default", view::permute),
+    ("aten.t.default", view::t), ("aten.transpose.int", view::transpose),
+    ("aten.select.int", view::select), ("aten.slice.Tensor", view::slice),
+    ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
+    ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
+    ("aten.index_select.default", index::index_select),
+    ("aten.constant_pad_nd.default", index::pad),
+];

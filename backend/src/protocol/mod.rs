@@ -1,0 +1,6 @@
+//! The document that the shim (or a saved program) hands over: JSON in the vocabulary of
+//! torch.export's schema (`torch/_export/serde/schema.py`).
+
+pub mod document;
+
+pub use document::{Document, decode};
