@@ -2,6 +2,7 @@
 //!
 //! JSON -> graph -> fused -> kernel IR -> machine code -> plan.
 
+pub mod compile;
 pub mod error;
 pub mod fusion;
 pub mod graph;
@@ -10,3 +11,5 @@ pub mod ops;
 pub mod passes;
 pub mod plan;
 pub mod protocol;
+#[cfg(feature = "python")]
+mod py;

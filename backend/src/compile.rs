@@ -1,0 +1,75 @@
+//! The whole way from a document to a plan.
+
+use crate::error::Error;
+use crate::fusion::cluster::{Clusters, cluster};
+use crate::graph::Graph;
+use crate::protocol::Document;
+use crate::{graph, passes, plan, protocol};
+use ipex_jit::cranelift;
+use ipex_jit::kernel::Kernel;
+use ipex_runtime::plan::{KernelCode, Plan};
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// What a compilation produced.
+pub struct Program {
+    /// The graph after its passes.
+    pub graph: Graph,
+    /// Its groups.
+    pub clusters: Clusters,
+    /// What the runtime executes.
+    pub plan: Plan,
+}
+
+/// Compiles a JSON document.
+pub fn compile(json: &[u8]) -> Result<Program, Error> {
+    let document = protocol::decode(json)?;
+    let (graph, clusters) = fuse(&document)?;
+    let code = generate(&clusters)?;
+    let plan = plan::build::build(&graph, &clusters, &code).map_err(Error::Internal)?;
+    Ok(Program {
+        graph,
+        clusters,
+        plan,
+    })
+}
+
+/// The graph and its groups.
+pub fn fuse(document: &Document) -> Result<(Graph, Clusters), Error> {
+    let graph = graph::build::build(document)?;
+    let graph = passes::pipeline::run(&graph);
+    let clusters = cluster(&graph).map_err(|(id, refusal)| Error::Unsupported {
+        node: graph.origins[graph.nodes[id].origin as usize].node.clone(),
+        reason: refusal.to_string(),
+    })?;
+    Ok((graph, clusters))
+}
+
+/// Compiles every different kernel once, in parallel.
+fn generate(clusters: &Clusters) -> Result<Vec<Vec<KernelCode>>, Error> {
+    let kernels = clusters
+        .groups
+        .iter()
+        .flat_map(|g| &g.kernels)
+        .map(|l| &l.kernel);
+    let mut ids: HashMap<&Kernel, usize> = HashMap::new();
+    let mut unique: Vec<&Kernel> = Vec::new();
+    for kernel in kernels {
+        ids.entry(kernel).or_insert_with(|| {
+            unique.push(kernel);
+            unique.len() - 1
+        });
+    }
+    let code: Vec<KernelCode> = unique
+        .par_iter()
+        .map(|k| cranelift::compile(k).map(KernelCode::from))
+        .collect::<Result<_, _>>()
+        .map_err(|e| Error::Internal(e.to_string()))?;
+    let of_group = |g: &crate::fusion::cluster::Group| {
+        g.kernels
+            .iter()
+            .map(|l| code[ids[&l.kernel]].clone())
+            .collect()
+    };
+    Ok(clusters.groups.iter().map(of_group).collect())
+}

@@ -1,0 +1,16 @@
+//! The Python module `ipex._core`.
+
+mod compiled;
+
+use pyo3::prelude::*;
+
+/// Compiles protocol documents and runs the result.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add(
+        "CompileError",
+        module.py().get_type::<compiled::CompileError>(),
+    )?;
+    module.add_class::<compiled::Compiled>()?;
+    module.add_function(wrap_pyfunction!(compiled::compile, module)?)
+}
