@@ -1,0 +1,11 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+class CompileError(RuntimeError): ...
+
+class Compiled:
+    groups: int
+    calls: int
+    def __call__(self, args: list[Any]) -> list[Any]: ...
+
+def compile(document: bytes, callables: Sequence[Callable[..., Any]], libtorch: str) -> Compiled: ...

@@ -1,0 +1,32 @@
+"""Options of the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``torch.compile(..., options={...})`` accepts."""
+
+    strict: bool = False
+    """Raise an error instead of running a graph in eager that could not be compiled."""
+
+
+def parse(options: Mapping[str, Any] | None) -> Settings:
+    """Checks options. Raises ValueError or TypeError that lists the valid ones."""
+    valid = ", ".join(f"{f.name}: {f.type} = {f.default}" for f in fields(Settings))
+    given = dict(options or {})
+    defaults = Settings()
+    for name, value in given.items():
+        if not hasattr(defaults, name):
+            raise ValueError(f"unknown option {name!r} of backend 'ipex'; valid options: {valid}")
+        expected = type(getattr(defaults, name))
+        if not isinstance(value, expected):
+            raise TypeError(
+                f"option {name!r} of backend 'ipex' must be {expected.__name__}, "
+                f"not {type(value).__name__}; valid options: {valid}"
+            )
+    return Settings(**given)
