@@ -1,10 +1,39 @@
-.PHONY: test lint
+.PHONY: test lint bench demo venv
 
-## Rust tests
-test:
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PACKAGES := "torch>=2.14,<2.16" numpy maturin pytest ruff mypy
+
+## Rust and Python tests; sets up $(VENV) on the first run
+test: venv
 	cargo test --workspace
+	$(BIN)/python -m pytest -q tests
 
 ## Formatting and lints, warnings denied
-lint:
+lint: venv
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check python_shim tests benches
+	$(BIN)/ruff check python_shim tests benches
+	$(BIN)/mypy
+
+## Models side by side with eager and Inductor
+bench: venv
+	$(BIN)/pip install -q transformers timm torchvision
+	$(BIN)/python benches/models/side_by_side.py
+
+## The same for BERT-base, GPT-2 and ResNet-50
+demo: venv
+	$(BIN)/pip install -q transformers timm torchvision
+	$(BIN)/python benches/models/side_by_side.py --models bert,gpt2,resnet50
+
+## The Python environment with the package built into it
+venv: $(BIN)/.packages
+	VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin develop --release
+
+$(BIN)/.packages:
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing PyTorch into $(VENV); this takes a few minutes"
+	$(BIN)/pip install $(PACKAGES)
+	touch $@

@@ -55,7 +55,10 @@ def compare(name: str, rounds: int, inductor: bool) -> dict[str, float]:
     torch.manual_seed(0)
     model, inputs = MODELS[name]()
     model.eval()
-    rivals = {"eager": model, "ipex": torch.compile(model, backend="ipex", options={"strict": True})}
+    rivals = {
+        "eager": model,
+        "ipex": torch.compile(model, backend="ipex", options={"strict": True}),
+    }
     if inductor:
         rivals["inductor"] = torch.compile(model)
     want = first_tensor(model(*inputs))
@@ -65,7 +68,9 @@ def compare(name: str, rounds: int, inductor: bool) -> dict[str, float]:
         got = first_tensor(f(*inputs))
         first[rival] = time.perf_counter() - start
         error = ((got - want).abs().max() / want.abs().max()).item()
-        print(f"{name:12s} {rival:9s} first call {first[rival]:6.2f} s, error {error:.1e}", flush=True)
+        print(
+            f"{name:12s} {rival:9s} first call {first[rival]:6.2f} s, error {error:.1e}", flush=True
+        )
         assert error <= 1e-4, (name, rival, error)
     times: dict[str, list[float]] = {rival: [] for rival in rivals}
     for round_ in range(rounds + 2):
@@ -76,7 +81,9 @@ def compare(name: str, rounds: int, inductor: bool) -> dict[str, float]:
                 times[rival].append((time.perf_counter() - start) * 1e3)
     medians = {rival: statistics.median(t) for rival, t in times.items()}
     line = "  ".join(f"{rival} {ms:7.1f} ms" for rival, ms in medians.items())
-    ratios = "  ".join(f"{r}/ipex {medians[r] / medians['ipex']:.2f}" for r in medians if r != "ipex")
+    ratios = "  ".join(
+        f"{r}/ipex {medians[r] / medians['ipex']:.2f}" for r in medians if r != "ipex"
+    )
     print(f"{name:12s} {line}  {ratios}", flush=True)
     return medians
 

@@ -78,7 +78,8 @@ fn run(kernel: &Kernel, args: &mut [*mut u8], begin: i64, end: i64) {
 #[test]
 fn elementary_functions_in_lanes_and_in_the_tail() {
     use UnaryOp as U;
-    let cases: [(U, fn(f64) -> f64); 12] = [
+    type Oracle = fn(f64) -> f64;
+    let cases: [(U, Oracle); 12] = [
         (U::Exp, f64::exp),
         (U::Expm1, f64::exp_m1),
         (U::Log, f64::ln),

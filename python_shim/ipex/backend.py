@@ -33,16 +33,18 @@ def compile_graph(
 ) -> Callable[[list[Any]], Any]:
     """Compiles a functionalised ATen graph; what cannot be compiled runs in eager with one warning."""
     try:
-        document, callables = serialize(gm, kind)
-        compiled = _core.compile(document, callables, _LIBTORCH)
+        graph = serialize(gm, kind)
+        compiled = _core.compile(graph.document, graph.callables, _LIBTORCH)
     except (Unsupported, CompileError) as error:
         if settings.strict:
             raise CompileError(str(error)) from error
         warnings.warn(f"ipex runs a graph in eager: {error}", FallbackWarning, stacklevel=2)
         return _eager(gm)
 
+    constants = graph.constants
+
     def run(args: list[Any]) -> Any:
-        return compiled(args)
+        return compiled(args + constants)
 
     run._boxed_call = True  # type: ignore[attr-defined]
     return run
@@ -67,4 +69,4 @@ def ipex(
         return _eager(graph)
 
     build = aot_autograd(fw_compiler=training, bw_compiler=training, inference_compiler=inference)
-    return build(gm, example_inputs)  # type: ignore[no-any-return]
+    return build(gm, example_inputs)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Node
 from torch._export.serde.schema import ScalarType
+from torch.fx import GraphModule, Node
 
 _DTYPES = {
     torch.uint8: ScalarType.BYTE,
@@ -70,7 +72,7 @@ def _argument(arg: Any, where: str) -> dict[str, Any]:
         if type(arg) is kind:
             return {name: arg}
     if type(arg) is float:
-        finite = arg == arg and abs(arg) != float("inf")
+        finite = math.isfinite(arg)
         return {"as_float": arg if finite else str(arg)}
     if isinstance(arg, torch.dtype):
         return {"as_scalar_type": int(_DTYPES[arg])}
@@ -112,7 +114,9 @@ def _complete(node: Node) -> list[tuple[str, Any]]:
         if n < len(given):
             value: Any = given[n]
         else:
-            value = node.kwargs.get(arg.name, arg.default_value if arg.has_default_value() else None)
+            value = node.kwargs.get(
+                arg.name, arg.default_value if arg.has_default_value() else None
+            )
         full.append((arg.name, value))
     return full
 
@@ -150,11 +154,20 @@ def _source(node: Node) -> str:
     return files[-1] if files else ""
 
 
-def serialize(gm: GraphModule, kind: str) -> tuple[bytes, list[Callable[..., Any]]]:
-    """The document of a functionalised ATen graph with concrete sizes, and a callable for each node.
+@dataclass
+class Serialized:
+    """What the compiler needs of a graph."""
 
-    Raises Unsupported.
-    """
+    document: bytes
+    callables: list[Callable[..., Any]]
+    """One for each node."""
+    constants: list[Any]
+    """Attributes of the module, to be passed behind the arguments."""
+
+
+def serialize(gm: GraphModule, kind: str) -> Serialized:
+    """Writes a functionalised ATen graph with concrete sizes. Raises Unsupported."""
+    constants: list[Any] = []
     inputs: list[Any] = []
     nodes: list[Any] = []
     outputs: list[Any] = []
@@ -170,6 +183,14 @@ def serialize(gm: GraphModule, kind: str) -> tuple[bytes, list[Callable[..., Any
             if isinstance(value, torch.Tensor):
                 metas[node.name] = _meta(value, node.name)
             inputs.append(_argument(node, node.name))
+        elif node.op == "get_attr":
+            constant = operator.attrgetter(str(node.target))(gm)
+            if not isinstance(constant, torch.Tensor):
+                raise Unsupported(f"{node.name} is a {type(constant).__name__}")
+            node.meta.setdefault("val", constant)
+            metas[node.name] = _meta(constant, node.name)
+            inputs.append({"as_tensor": {"name": node.name}})
+            constants.append(constant)
         elif node.op == "output":
             outputs = [_argument(a, "output") for a in node.args[0]]
         elif node.op == "call_function" and node.target is operator.getitem:
@@ -181,7 +202,9 @@ def serialize(gm: GraphModule, kind: str) -> tuple[bytes, list[Callable[..., Any
             for n, v in enumerate(values):
                 if not isinstance(v, torch.Tensor):
                     raise Unsupported(f"{node.name}: result of type {type(v).__name__}")
-                name = node.name if single else parts.get(node, {}).get(n, f"{node.name}_{n}_unused")
+                name = (
+                    node.name if single else parts.get(node, {}).get(n, f"{node.name}_{n}_unused")
+                )
                 metas[name] = _meta(v, name)
                 results.append({"as_tensor": {"name": name}})
             full = _complete(node)
@@ -203,4 +226,4 @@ def serialize(gm: GraphModule, kind: str) -> tuple[bytes, list[Callable[..., Any
         "kind": kind,
         "graph_module": {"graph": graph},
     }
-    return json.dumps(document).encode(), callables
+    return Serialized(json.dumps(document).encode(), callables, constants)

@@ -177,6 +177,11 @@ pub fn to_copy(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     if from.is_float() && !to.is_float() && !matches!(to, DType::Bool | DType::I64 | DType::I32) {
         return c.refuse("from float to a narrow integer");
     }
+    let out = c.output(0)?.clone();
+    if from == to && b.graph.values[v].strides != out.strides && out.is_dense() {
+        // A copy into another memory format.
+        return Ok(vec![b.push(Op::Convert { narrow: false }, &[v], out)]);
+    }
     Ok(vec![b.convert(v, to)?])
 }
 

@@ -1,0 +1,115 @@
+"""Small functions against eager, through torch.compile with nothing allowed to fall back."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+INF = float("inf")
+X, Y, B = torch.randn(8, 64), torch.randn(8, 64), torch.randn(64)
+
+CASES = {
+    "axpy": (lambda x, y: x + 2 * y, X, Y),
+    "gelu": (lambda x, b: F.gelu(x + b), X, B),
+    "gelu_tanh": (lambda x, b: F.gelu(x + b, approximate="tanh"), X, B),
+    "silu": (lambda x, y: F.silu(x) * y, X, Y),
+    "hardswish": (F.hardswish, X),
+    "layer_norm": (lambda x, y, b: F.layer_norm(x + y, (64,), b, b), X, Y, B),
+    "rms_norm": (lambda x, b: F.rms_norm(x, (64,), b, 1e-5), X, B),
+    "softmax": (lambda x: F.softmax(x, -1), torch.randn(3, 7, 65)),
+    "softmax_rows": (lambda x: F.softmax(x, 0), torch.randn(30, 65)),
+    "log_softmax": (lambda x: F.log_softmax(x, -1), X),
+    "masked_softmax": (
+        lambda x, m: F.softmax(torch.where(m, x, -INF), -1),
+        torch.randn(3, 7, 65),
+        torch.rand(7, 65) > 0.3,
+    ),
+    "fully_masked_softmax": (lambda x: F.softmax(x, -1), torch.full((2, 5), -INF)),
+    "column_sum": (lambda x: x.sum(0), torch.randn(100, 65)),
+    "full_sum": (lambda x: x.sum(), torch.randn(100, 65)),
+    "spatial_mean": (lambda x: x.mean((2, 3)), torch.randn(2, 5, 7, 9)),
+    "nan_max": (lambda x: x.amax(-1), torch.tensor([[1.0, float("nan"), 3.0]])),
+    "matmul": (lambda x, y: F.gelu(x @ y.t()), X, Y),
+    "linear": (
+        lambda x, w, b: F.relu(F.linear(x, w, b)),
+        torch.randn(2, 8, 64),
+        torch.randn(32, 64),
+        torch.randn(32),
+    ),
+    "embedding": (
+        lambda i, w: F.embedding(i, w) * 2,
+        torch.randint(0, 50, (2, 9)),
+        torch.randn(50, 16),
+    ),
+    "cat": (lambda x, y: torch.cat([x * 2, y], 1) + 1, X, Y),
+    "pad": (lambda x: F.pad(x, (1, 2, 3, 0), value=2.0) * 2, X),
+    "slice": (lambda x: x[:, 3:20:2] * 2, X),
+    "transposed": (lambda x: (x.t() + 1).contiguous(), X),
+    "returned_view": (lambda x: (x + 1).t(), X),
+    "returned_slice": (lambda x: (x + 1)[:, ::2], X),
+    "split": (lambda x: [a * 2 for a in x.split(20, 1)], X),
+    "attention": (
+        lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True),
+        torch.randn(1, 4, 10, 16),
+    ),
+    "bf16": (lambda x, y: F.gelu(x + y), X.bfloat16(), Y.bfloat16()),
+    "f16": (lambda x, y: x * y + 1, X.half(), Y.half()),
+    "f64": (lambda x: torch.tanh(x) + x.exp(), X.double()),
+    "integers": (lambda x: x * 3 + 1, torch.arange(20)),
+    "i8_wraps": (lambda x: x * x, torch.arange(-128, 128).to(torch.int8)),
+    "truth": (lambda x: (x > 0) & (x < 1), X),
+    "in_place": (lambda x: x.clone().mul_(2).add_(1), X),
+    "not_lowered": (lambda x: torch.cumsum(x, 1).var(-1) + x.argmax(-1), X),
+    "scalar_tensor": (lambda x: x + torch.tensor(2.0), X),
+    "input_returned": (lambda x, y: (x, x + y), X, Y),
+    "same_twice": (lambda x: (x + 1,) * 2, X),
+}
+
+
+def assert_same(got, want):
+    if isinstance(want, torch.Tensor):
+        torch.testing.assert_close(got, want, equal_nan=True, check_stride=True)
+        return
+    assert len(got) == len(want)
+    for g, w in zip(got, want, strict=True):
+        assert_same(g, w)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_against_eager(name):
+    f, *args = CASES[name]
+    with torch.no_grad():
+        want = f(*args)
+        compiled = torch.compile(
+            f, backend="ipex", options={"strict": True}, fullgraph=True, dynamic=False
+        )
+        for _ in range(2):
+            assert_same(compiled(*args), want)
+
+
+def test_mutated_argument():
+    def f(x):
+        y = x * 2
+        x.add_(1)
+        return y + x
+
+    a, b = X.clone(), X.clone()
+    with torch.no_grad():
+        want = f(a)
+        got = torch.compile(f, backend="ipex", options={"strict": True})(b)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(b, a)
+
+
+def test_index_out_of_range_raises():
+    f = torch.compile(lambda i, w: F.embedding(i, w), backend="ipex", options={"strict": True})
+    with torch.no_grad(), pytest.raises(IndexError, match="out of range"):
+        f(torch.tensor([0, 50]), torch.randn(50, 16))
+
+
+def test_results_do_not_share_memory_between_calls():
+    f = torch.compile(lambda x: x + 1, backend="ipex", options={"strict": True})
+    with torch.no_grad():
+        first = f(X)
+        second = f(Y)
+    torch.testing.assert_close(first, X + 1)
+    torch.testing.assert_close(second, Y + 1)
