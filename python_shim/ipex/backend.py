@@ -31,7 +31,7 @@ def _eager(gm: GraphModule) -> Callable[[list[Any]], Any]:
 def compile_graph(
     gm: GraphModule, example_inputs: Sequence[Any], kind: str, settings: Settings
 ) -> Callable[[list[Any]], Any]:
-    """Compiles a functionalised ATen graph; what cannot be compiled runs in eager with one warning."""
+    """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     try:
         graph = serialize(gm, kind)
         compiled = _core.compile(graph.document, graph.callables, _LIBTORCH)
