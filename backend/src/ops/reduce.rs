@@ -184,16 +184,18 @@ pub fn batch_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal
         let weight = channels(b, weight)?;
         scale = b.binary(B::Mul, scale, weight)?;
     }
+    // As eager: x * scale + shift, both of one number for each channel.
     let mean = channels(b, c.tensor(3)?)?;
-    let mean = b.expand(mean, &sizes);
-    let scale = b.expand(scale, &sizes);
-    let centered = b.binary(B::Sub, v, mean)?;
-    let mut out = b.binary(B::Mul, centered, scale)?;
+    let mut shift = b.binary(B::Mul, mean, scale)?;
+    shift = b.unary(U::Neg, shift)?;
     if let Some(bias) = c.optional_tensor(2)? {
         let bias = channels(b, bias)?;
-        let bias = b.expand(bias, &sizes);
-        out = b.binary(B::Add, out, bias)?;
+        shift = b.binary(B::Add, bias, shift)?;
     }
+    let scale = b.expand(scale, &sizes);
+    let shift = b.expand(shift, &sizes);
+    let scaled = b.binary(B::Mul, v, scale)?;
+    let out = b.binary(B::Add, scaled, shift)?;
     let empty = b.full(dtype, &[0], 0.0);
     Ok(vec![out, empty, empty])
 }

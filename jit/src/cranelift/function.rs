@@ -6,7 +6,7 @@ use cranelift_codegen::ir::{
     self, AbiParam, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
 };
 use cranelift_codegen::isa::TargetIsa;
-use cranelift_entity::SecondaryMap;
+use cranelift_entity::{EntitySet, SecondaryMap};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 /// How the statements around the current place run.
@@ -48,6 +48,8 @@ pub struct Gen<'a, 'b> {
     pub scratch: Vec<Value>,
     /// Constants of the kernel.
     pub consts: SecondaryMap<kernel::ValueId, Option<Const>>,
+    /// Values that were defined in front of their loop.
+    pub hoisted: EntitySet<kernel::ValueId>,
 }
 
 /// Generates `fn(args, begin, end)`.
@@ -92,6 +94,7 @@ pub fn build(
         params,
         scratch,
         consts: SecondaryMap::new(),
+        hoisted: EntitySet::new(),
     };
     note_constants(&kernel.root.body, &mut generator.consts);
     generator.loop_over(&kernel.root, args[1], args[2], None)?;
@@ -195,6 +198,7 @@ impl Gen<'_, '_> {
     pub fn statements(&mut self, body: &[Stmt]) -> Result<(), CompileError> {
         for stmt in body {
             match stmt {
+                Stmt::Let { value, .. } if self.hoisted.contains(*value) => {}
                 Stmt::Let { value, inst } => self.define(*value, inst)?,
                 Stmt::Store { mem, index, value } => {
                     for copy in 0..self.lanes.copies {
@@ -213,7 +217,8 @@ impl Gen<'_, '_> {
         Ok(())
     }
 
-    fn define(&mut self, value: kernel::ValueId, inst: &Inst) -> Result<(), CompileError> {
+    /// Defines a value in every copy.
+    pub fn define(&mut self, value: kernel::ValueId, inst: &Inst) -> Result<(), CompileError> {
         let ty = self.kernel.values[value];
         let mut values = Vec::with_capacity(self.lanes.copies);
         // Constants are the same in every copy.

@@ -3,7 +3,7 @@
 use super::CompileError;
 use super::function::{Def, Gen, Lanes, SCALAR};
 use crate::kernel::{
-    BinaryOp, Carry, CmpOp, Const, Inst, Loop, Mem, ReduceOp, Stmt, Type, UnaryOp,
+    Access, BinaryOp, Carry, CmpOp, Const, Inst, Loop, Mem, ReduceOp, Stmt, Type, UnaryOp,
 };
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -21,6 +21,9 @@ impl Gen<'_, '_> {
         end: Value,
         extent: Option<i64>,
     ) -> Result<(), CompileError> {
+        if extent != Some(0) {
+            self.hoist(l)?;
+        }
         let lanes = if l.vector && self.lanes == SCALAR {
             self.lanes_of(l)
         } else {
@@ -70,6 +73,29 @@ impl Gen<'_, '_> {
             total = Some(self.join(l, total, rest)?);
         }
         self.finish(l, total.unwrap_or_default())
+    }
+
+    /// Loads in front of the loop what is the same in all of its iterations. Parameters that are
+    /// only read never alias those that are written, which Cranelift cannot know.
+    fn hoist(&mut self, l: &Loop) -> Result<(), CompileError> {
+        for stmt in &l.body {
+            if let Stmt::Let {
+                value,
+                inst:
+                    inst @ Inst::Load {
+                        mem: Mem::Param(p),
+                        index,
+                    },
+            } = stmt
+                && self.kernel.params[*p].access == Access::In
+                && index.values.is_empty()
+                && index.vars.iter().all(|(v, _)| *v != l.var)
+            {
+                self.define(*value, inst)?;
+                self.hoisted.insert(*value);
+            }
+        }
+        Ok(())
     }
 
     /// Binds the results of a loop.

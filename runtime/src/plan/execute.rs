@@ -157,6 +157,9 @@ impl Executable {
                 extent,
                 grain,
             } => {
+                if *extent == 0 {
+                    return Ok(());
+                }
                 state.args.clear();
                 let data = &state.data;
                 let pointers = args
