@@ -1,0 +1,154 @@
+//! The vector operations that the generator uses, by Intel's names without their element suffix.
+
+use super::encode::Opcode;
+use crate::kernel::{BinaryOp, Type};
+
+const fn op(map: u8, pp: u8, w: bool, byte: u8) -> Opcode {
+    Opcode { map, pp, w, byte }
+}
+
+/// Packed floats: pp and w follow the element type.
+pub fn float(ty: Type, byte: u8) -> Opcode {
+    let wide = ty == Type::F64;
+    op(1, u8::from(wide), wide, byte)
+}
+
+/// An operation of map 0F38 with prefix 66 on elements of the type's width.
+pub fn of38(ty: Type, byte: u8) -> Opcode {
+    op(2, 1, is_wide(ty), byte)
+}
+
+/// The same of map 0F3A.
+pub fn of3a(ty: Type, byte: u8) -> Opcode {
+    op(3, 1, is_wide(ty), byte)
+}
+
+/// Whether elements have 64 bits.
+pub fn is_wide(ty: Type) -> bool {
+    matches!(ty, Type::F64 | Type::I64)
+}
+
+/// vfmadd132, 213 and 231: add 0x10 and 0x20.
+pub const FMADD132: u8 = 0x98;
+/// vmovups (load; the store is one more)
+pub const LOAD: u8 = 0x10;
+/// vmovaps
+pub const MOVE: u8 = 0x28;
+/// vsqrtps
+pub const SQRT: u8 = 0x51;
+/// vmaxps
+pub const MAX: u8 = 0x5F;
+/// vminps
+pub const MIN: u8 = 0x5D;
+/// vcmpps
+pub const CMP: u8 = 0xC2;
+
+/// vpandd, vpord, vpxord
+pub const AND: Opcode = op(1, 1, false, 0xDB);
+/// vpord
+pub const OR: Opcode = op(1, 1, false, 0xEB);
+/// vpxord
+pub const XOR: Opcode = op(1, 1, false, 0xEF);
+/// vpternlogd
+pub const TERNARY: Opcode = op(3, 1, false, 0x25);
+/// vpmovzxbd
+pub const WIDEN_U8: Opcode = op(2, 1, false, 0x31);
+/// vpmovsxbd
+pub const WIDEN_I8: Opcode = op(2, 1, false, 0x21);
+/// vpmovzxwd
+pub const WIDEN_U16: Opcode = op(2, 1, false, 0x33);
+/// vpmovsxwd
+pub const WIDEN_I16: Opcode = op(2, 1, false, 0x23);
+/// vpmovsxdq
+pub const WIDEN_I32: Opcode = op(2, 1, false, 0x25);
+/// vpmovdb
+pub const NARROW_8: Opcode = op(2, 2, false, 0x31);
+/// vpmovdw
+pub const NARROW_16: Opcode = op(2, 2, false, 0x33);
+/// vpmovqd
+pub const NARROW_64: Opcode = op(2, 2, false, 0x35);
+/// vcvtph2ps
+pub const FROM_F16: Opcode = op(2, 1, false, 0x13);
+/// vcvtps2ph
+pub const TO_F16: Opcode = op(3, 1, false, 0x1D);
+/// vcvtps2pd
+pub const F32_TO_F64: Opcode = op(1, 0, false, 0x5A);
+/// vcvtpd2ps
+pub const F64_TO_F32: Opcode = op(1, 1, true, 0x5A);
+/// vcvtdq2ps
+pub const I32_TO_F32: Opcode = op(1, 0, false, 0x5B);
+/// vcvtqq2ps
+pub const I64_TO_F32: Opcode = op(1, 0, true, 0x5B);
+/// vcvtdq2pd
+pub const I32_TO_F64: Opcode = op(1, 2, false, 0xE6);
+/// vcvtqq2pd
+pub const I64_TO_F64: Opcode = op(1, 2, true, 0xE6);
+/// vbroadcastss
+pub const BROADCAST_32: Opcode = op(2, 1, false, 0x18);
+/// vbroadcastsd
+pub const BROADCAST_64: Opcode = op(2, 1, true, 0x19);
+/// vpbroadcastb
+pub const BROADCAST_8: Opcode = op(2, 1, false, 0x78);
+/// vpbroadcastw
+pub const BROADCAST_16: Opcode = op(2, 1, false, 0x79);
+/// vmovdqu8 (load; the store has 7F)
+pub const LOAD_8: Opcode = op(1, 3, false, 0x6F);
+/// vmovdqu8 to memory
+pub const STORE_8: Opcode = op(1, 3, false, 0x7F);
+/// vptestmb
+pub const TEST_8: Opcode = op(2, 1, false, 0x26);
+/// vpmovm2b
+pub const MASK_TO_BYTES: Opcode = op(2, 2, false, 0x28);
+/// vpabsb
+pub const ABS_8: Opcode = op(2, 1, false, 0x1C);
+/// vmovq to a general register
+pub const TO_GENERAL: Opcode = op(1, 1, true, 0x7E);
+/// vpbroadcastq from a general register
+pub const FROM_GENERAL: Opcode = op(2, 1, true, 0x7C);
+
+/// kandw, kandnw (`!a & b`), korw, kxnorw, kxorw
+pub const KAND: u8 = 0x41;
+/// kandnw
+pub const KANDN: u8 = 0x42;
+/// knotw
+pub const KNOT: u8 = 0x44;
+/// korw
+pub const KOR: u8 = 0x45;
+/// kxnorw
+pub const KXNOR: u8 = 0x46;
+/// kxorw
+pub const KXOR: u8 = 0x47;
+
+/// Arithmetic that is one instruction.
+pub fn binary(op_: BinaryOp, ty: Type) -> Option<Opcode> {
+    use BinaryOp as B;
+    let wide = is_wide(ty);
+    Some(match op_ {
+        B::Add if ty.is_float() => float(ty, 0x58),
+        B::Sub if ty.is_float() => float(ty, 0x5C),
+        B::Mul if ty.is_float() => float(ty, 0x59),
+        B::Div if ty.is_float() => float(ty, 0x5E),
+        B::And => AND,
+        B::Or => OR,
+        B::Xor => XOR,
+        _ if ty.is_float() => return None,
+        B::Add => op(1, 1, wide, if wide { 0xD4 } else { 0xFE }),
+        B::Sub => op(1, 1, wide, if wide { 0xFB } else { 0xFA }),
+        B::Mul => of38(ty, 0x40),
+        B::Min => of38(ty, 0x39),
+        B::Max => of38(ty, 0x3D),
+        _ => return None,
+    })
+}
+
+/// Shifts by a constant: the opcode and its extension.
+pub fn shift(left: bool, ty: Type) -> (Opcode, u8) {
+    let wide = is_wide(ty);
+    match left {
+        true => (op(1, 1, wide, if wide { 0x73 } else { 0x72 }), 6),
+        false => (op(1, 1, wide, 0x72), 4),
+    }
+}
+
+/// A logical shift right of 32-bit elements.
+pub const SHIFT_RIGHT: (Opcode, u8) = (op(1, 1, false, 0x72), 2);
