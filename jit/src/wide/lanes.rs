@@ -1,0 +1,88 @@
+//! What differs between lanes and between iterations.
+
+use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, Type, ValueId, VarId};
+use cranelift_entity::EntitySet;
+
+/// The values that an instruction reads.
+fn operands(inst: &Inst) -> Vec<ValueId> {
+    match inst {
+        Inst::Const(_) | Inst::Var(_) => Vec::new(),
+        Inst::Load { index, .. } => index.values.iter().map(|v| v.0).collect(),
+        Inst::Unary { arg, .. } | Inst::Convert { arg, .. } | Inst::Narrow { arg, .. } => {
+            vec![*arg]
+        }
+        Inst::Binary { args, .. } | Inst::Compare { args, .. } => args.to_vec(),
+        Inst::Fma { args } => args.to_vec(),
+        Inst::Select {
+            cond,
+            on_true,
+            on_false,
+        } => vec![*cond, *on_true, *on_false],
+    }
+}
+
+/// Elements between neighbouring iterations of a loop.
+pub fn stride(index: &Index, var: Option<VarId>) -> i64 {
+    let term = index.vars.iter().find(|(v, _)| Some(*v) == var);
+    term.map_or(0, |t| t.1)
+}
+
+/// Collects the values that differ between the lanes of the vector loop around them, and whether
+/// one of them has 64 bits.
+pub fn note_varying(
+    kernel: &Kernel,
+    l: &Loop,
+    lane: Option<VarId>,
+    varying: &mut EntitySet<ValueId>,
+    wide: &mut bool,
+) {
+    let lane = if l.vector { Some(l.var) } else { lane };
+    for stmt in &l.body {
+        match stmt {
+            Stmt::Let { value, inst } => {
+                let differs = match inst {
+                    Inst::Var(v) => Some(*v) == lane,
+                    Inst::Load { index, .. } => stride(index, lane) != 0,
+                    _ => false,
+                };
+                if differs || operands(inst).iter().any(|v| varying.contains(*v)) {
+                    varying.insert(*value);
+                    *wide |= matches!(kernel.values[*value], Type::F64 | Type::I64);
+                }
+            }
+            Stmt::Store { .. } => {}
+            Stmt::Loop(inner) => {
+                note_varying(kernel, inner, lane, varying, wide);
+            }
+        }
+    }
+    for carry in &l.carries {
+        // Behind the vector loop itself the lanes are combined. Inside of it they stay apart.
+        if lane.is_some() && !l.vector {
+            varying.insert(carry.result);
+        }
+        if lane.is_some() {
+            *wide |= matches!(kernel.values[carry.result], Type::F64 | Type::I64);
+        }
+    }
+}
+
+/// Whether an instruction gives the same in all iterations of the loop over `var`, if the values in
+/// `inside` do not.
+pub fn is_invariant(
+    kernel: &Kernel,
+    var: VarId,
+    inside: &EntitySet<ValueId>,
+    inst: &Inst,
+) -> bool {
+    let same = match inst {
+        Inst::Var(v) => *v != var,
+        Inst::Load { mem, index } => {
+            let read_only =
+                matches!(mem, Mem::Param(p) if kernel.params[*p].access == Access::In);
+            read_only && stride(index, Some(var)) == 0
+        }
+        _ => true,
+    };
+    same && !operands(inst).iter().any(|v| inside.contains(*v))
+}

@@ -1,0 +1,301 @@
+//! Loops: one instruction stream for full vectors, one for the last lanes under a mask.
+
+use super::Refused;
+use super::encode::Cond;
+use super::lanes::stride;
+use super::lir::{Bound, Lir, Mask, Reg, Src};
+use super::lower::{Lanes, Lower, Stream, UNIFORM};
+use super::opcode;
+use crate::kernel::{BinaryOp, Carry, Index, Inst, Loop, Mem, ReduceOp, Stmt, Type};
+
+/// Vector registers that a body may take before it gets fewer copies.
+const REGISTERS: usize = 24;
+
+impl Lower<'_> {
+    /// The outermost loop, over a range that is known at run time.
+    pub fn root(&mut self, l: &Loop, begin: Reg, end: Reg) -> Result<(), Refused> {
+        self.loop_over(l, Some(begin), Bound::Reg(end))
+    }
+
+    /// A loop over all of its variable's range.
+    pub fn inner(&mut self, l: &Loop) -> Result<(), Refused> {
+        let extent = i32::try_from(self.kernel.vars[l.var].extent).map_err(|_| Refused::Extent)?;
+        self.loop_over(l, None, Bound::Imm(extent))
+    }
+
+    fn loop_over(&mut self, l: &Loop, begin: Option<Reg>, end: Bound) -> Result<(), Refused> {
+        if l.carries.iter().any(|c| c.arg.is_some() || self.kernel.values[c.result] == Type::Bool) {
+            return Err(Refused::Reduction);
+        }
+        self.hoist(l)?;
+        let outer_streams = std::mem::take(&mut self.streams);
+        let at = self.general();
+        self.emit(match begin {
+            Some(b) => Lir::Move { d: at, a: b },
+            None => Lir::Set { d: at, value: 0 },
+        });
+        self.prepare_streams(l)?;
+        self.vars[l.var] = Some(at);
+        if l.vector && self.lanes.var.is_none() {
+            self.in_lanes(l, at, end)?;
+        } else {
+            let acc = self.accumulators(l, self.lanes.copies);
+            self.repeat(l, at, end, 1, &acc, false)?;
+            for (carry, regs) in l.carries.iter().zip(acc) {
+                self.defs[carry.result] = regs;
+            }
+        }
+        self.vars[l.var] = None;
+        self.streams = outer_streams;
+        Ok(())
+    }
+
+    fn in_lanes(&mut self, l: &Loop, at: Reg, end: Bound) -> Result<(), Refused> {
+        let copies = self.copies(l, end);
+        let step = self.count * copies as i64;
+        let mut acc = self.accumulators(l, copies);
+        let mut left = match end {
+            Bound::Imm(n) => Some(i64::from(n)),
+            Bound::Reg(_) => None,
+        };
+        if left.is_none_or(|n| n >= step) {
+            self.lanes = Lanes {
+                var: Some(l.var),
+                copies,
+                tail: false,
+            };
+            self.repeat(l, at, end, step as i32, &acc, false)?;
+            left = left.map(|n| n % step);
+        }
+        self.lanes = UNIFORM;
+        for (carry, regs) in l.carries.iter().zip(&mut acc) {
+            let ty = self.kernel.values[carry.result];
+            while regs.len() > 1 {
+                let (b, a) = (regs.remove(1), regs[0]);
+                regs[0] = self.combine(carry.op, ty, a, b)?;
+            }
+        }
+        if left != Some(0) {
+            self.lanes = Lanes {
+                var: Some(l.var),
+                copies: 1,
+                tail: true,
+            };
+            self.repeat(l, at, end, self.count as i32, &acc, true)?;
+            self.lanes = UNIFORM;
+        }
+        for (carry, regs) in l.carries.iter().zip(acc) {
+            let ty = self.kernel.values[carry.result];
+            let whole = self.across_lanes(carry.op, ty, regs[0])?;
+            self.defs[carry.result] = vec![whole];
+        }
+        Ok(())
+    }
+
+    /// How many vectors to have in flight: as many as registers allow, up to 4.
+    fn copies(&self, l: &Loop, end: Bound) -> usize {
+        let mut values = l.carries.len();
+        let has_loops = l.body.iter().any(|s| matches!(s, Stmt::Loop(_)));
+        let mut live = 0;
+        for stmt in &l.body {
+            match stmt {
+                Stmt::Let { inst: Inst::Const(_), .. } => {}
+                Stmt::Let { .. } => live += 1,
+                Stmt::Loop(inner) => values += 2 * inner.carries.len(),
+                Stmt::Store { .. } => {}
+            }
+        }
+        // Long straight-line bodies hold about a sixth of their values at a time.
+        values += if has_loops { live } else { live.div_ceil(6) + 2 };
+        let mut copies = (REGISTERS / values.max(1)).clamp(1, 4);
+        if let Bound::Imm(n) = end {
+            copies = copies.min((i64::from(n) / self.count).max(1) as usize);
+        }
+        if copies == 3 { 2 } else { copies }
+    }
+
+    /// `while at + step <= end`, or under the tail mask `while at < end`.
+    fn repeat(
+        &mut self,
+        l: &Loop,
+        at: Reg,
+        end: Bound,
+        step: i32,
+        acc: &[Vec<Reg>],
+        tail: bool,
+    ) -> Result<(), Refused> {
+        let (top, exit) = (self.f.label(), self.f.label());
+        let (limit, stop, again) = if tail {
+            (end, Cond::GreaterEqual, Cond::Less)
+        } else {
+            let limit = match end {
+                Bound::Imm(n) => Bound::Imm(n - step),
+                Bound::Reg(a) => {
+                    let d = self.general();
+                    self.emit(Lir::Limit { d, a, by: step });
+                    Bound::Reg(d)
+                }
+            };
+            (limit, Cond::Greater, Cond::LessEqual)
+        };
+        self.emit(Lir::JumpIf {
+            cond: stop,
+            a: at,
+            b: limit,
+            to: exit,
+        });
+        let first = self.f.code.len();
+        self.emit(Lir::Bind(top));
+        if tail {
+            self.emit(Lir::TailMask { at, end });
+        }
+        self.statements(&l.body)?;
+        for (carry, regs) in l.carries.iter().zip(acc) {
+            for (copy, &r) in regs.iter().enumerate() {
+                let v = self.get(carry.value, copy);
+                self.accumulate(carry, r, v, tail)?;
+            }
+        }
+        self.emit(Lir::Advance { d: at, by: step });
+        self.emit(Lir::JumpIf {
+            cond: again,
+            a: at,
+            b: limit,
+            to: top,
+        });
+        let last = self.f.code.len() - 1;
+        self.f.loops.push((first, last));
+        self.emit(Lir::Bind(exit));
+        Ok(())
+    }
+
+    fn accumulators(&mut self, l: &Loop, copies: usize) -> Vec<Vec<Reg>> {
+        let one = |s: &mut Self, c: &Carry| {
+            let ty = s.kernel.values[c.result];
+            let identity = s.constant(crate::kernel::identity(c.op, ty));
+            let d = s.reg(ty);
+            s.emit(copy(d, identity, Mask::All));
+            d
+        };
+        l.carries
+            .iter()
+            .map(|c| (0..copies).map(|_| one(self, c)).collect())
+            .collect()
+    }
+
+    fn accumulate(&mut self, carry: &Carry, acc: Reg, v: Reg, tail: bool) -> Result<(), Refused> {
+        let ty = self.kernel.values[carry.result];
+        let sum = self.combine(carry.op, ty, acc, v)?;
+        let mask = if tail { Mask::TailMerge } else { Mask::All };
+        let len = self.len(ty);
+        // An addition can write where it reads; other combinations end in a copy.
+        if let Some(Lir::Evex { d, mask: m, .. }) = self.f.code.last_mut()
+            && *d == sum
+            && *m == Mask::All
+        {
+            *d = acc;
+            *m = mask;
+        } else {
+            self.emit(copy_of(acc, sum, mask, len, opcode::is_wide(ty)));
+        }
+        Ok(())
+    }
+
+    fn combine(&mut self, op: ReduceOp, ty: Type, a: Reg, b: Reg) -> Result<Reg, Refused> {
+        let op = match op {
+            ReduceOp::Sum => BinaryOp::Add,
+            ReduceOp::Prod => BinaryOp::Mul,
+            ReduceOp::Min => BinaryOp::Min,
+            ReduceOp::Max => BinaryOp::Max,
+            ReduceOp::Any | ReduceOp::All => return Err(Refused::Reduction),
+        };
+        self.binary(op, ty, a, b)
+    }
+
+    /// Combines all lanes; the result is in all of them.
+    fn across_lanes(&mut self, op: ReduceOp, ty: Type, v: Reg) -> Result<Reg, Refused> {
+        let len = self.len(ty);
+        let wide = opcode::is_wide(ty);
+        let halves = opcode::of3a(ty, 0x23);
+        let within = opcode::of3a(ty, if wide { 5 } else { 4 });
+        let mut steps = Vec::new();
+        if len == 2 {
+            steps.push((halves, 0x4E));
+            steps.push((halves, 0xB1));
+        } else {
+            steps.push((halves, 0x01));
+        }
+        if wide {
+            steps.push((within, 0x55));
+        } else {
+            steps.push((within, 0x4E));
+            steps.push((within, 0xB1));
+        }
+        let mut v = v;
+        for (shuffle, imm) in steps {
+            let a = (shuffle == halves).then_some(v);
+            let other = self.evex(shuffle, len, ty, a, v, Some(imm));
+            v = self.combine(op, ty, v, other)?;
+        }
+        Ok(v)
+    }
+
+    /// Computes in front of a loop the base addresses of the accesses in its body.
+    fn prepare_streams(&mut self, l: &Loop) -> Result<(), Refused> {
+        for stmt in &l.body {
+            let (mem, index) = match stmt {
+                Stmt::Let { value, inst: Inst::Load { mem, index } }
+                    if !self.hoisted.contains(*value) => (mem, index),
+                Stmt::Store { mem, index, .. } => (mem, index),
+                _ => continue,
+            };
+            let stream = stream_of(*mem, index, l);
+            if !self.streams.contains_key(&stream) {
+                let base = self.stream_base(&stream)?;
+                self.streams.insert(stream, base);
+            }
+        }
+        Ok(())
+    }
+
+    /// The address of a stream's first element.
+    pub fn stream_base(&mut self, (mem, vars): &Stream) -> Result<Reg, Refused> {
+        let size = self.element_size(*mem);
+        let mut base = self.pointers[mem];
+        for &(var, stride) in vars {
+            let index = self.vars[var].ok_or(Refused::Extent)?;
+            let by = i32::try_from(stride * size).map_err(|_| Refused::Extent)?;
+            let d = self.general();
+            self.emit(Lir::AddScaled { d, base, index, by });
+            base = d;
+        }
+        Ok(base)
+    }
+}
+
+/// The stream of an access in the body of a loop.
+pub fn stream_of(mem: Mem, index: &Index, l: &Loop) -> Stream {
+    let others = index.vars.iter().filter(|(v, _)| *v != l.var);
+    debug_assert!(stride(index, None) == 0);
+    (mem, others.copied().collect())
+}
+
+/// `d = a`
+pub fn copy(d: Reg, a: Reg, mask: Mask) -> Lir {
+    copy_of(d, a, mask, 2, false)
+}
+
+fn copy_of(d: Reg, a: Reg, mask: Mask, len: u8, wide: bool) -> Lir {
+    let ty = if wide { Type::F64 } else { Type::F32 };
+    Lir::Evex {
+        op: opcode::float(ty, opcode::MOVE),
+        len,
+        d,
+        a: None,
+        b: Src::Reg(a),
+        imm: None,
+        mask,
+        store: false,
+    }
+}
+

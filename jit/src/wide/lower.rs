@@ -1,0 +1,246 @@
+//! Kernels to machine IR. Every value is a vector: one that is the same in all lanes is held in
+//! all of them, so that scalar and vector code are one.
+
+use super::Refused;
+use super::lir::{Class, Function, Lir, Mask, Reg, Src};
+use super::opcode;
+use crate::kernel::{self, Const, Inst, Kernel, Loop, Mem, Stmt, Type, VarId};
+use cranelift_entity::{EntitySet, SecondaryMap};
+use std::collections::HashMap;
+
+/// How the statements around the current place run.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes {
+    /// The variable that runs over lanes.
+    pub var: Option<VarId>,
+    /// Vectors side by side.
+    pub copies: usize,
+    /// Whether the lanes are those of the tail mask.
+    pub tail: bool,
+}
+
+/// Outside of every vector loop.
+pub const UNIFORM: Lanes = Lanes {
+    var: None,
+    copies: 1,
+    tail: false,
+};
+
+/// A base address: the memory and the loop variables with their strides in it.
+pub type Stream = (Mem, Vec<(VarId, i64)>);
+
+/// State of the lowering.
+pub struct Lower<'k> {
+    pub kernel: &'k Kernel,
+    pub f: Function,
+    /// Elements in a vector: 16, or 8 if any of them has 64 bits.
+    pub count: i64,
+    pub lanes: Lanes,
+    /// One register for each copy, or one for all.
+    pub defs: SecondaryMap<kernel::ValueId, Vec<Reg>>,
+    /// Values that differ between lanes.
+    pub varying: EntitySet<kernel::ValueId>,
+    /// Values that were defined in front of their loop.
+    pub hoisted: EntitySet<kernel::ValueId>,
+    /// Current value of each loop variable (the first lane's of the first copy).
+    pub vars: SecondaryMap<VarId, Option<Reg>>,
+    /// Addresses of parameters and scratch rows.
+    pub pointers: HashMap<Mem, Reg>,
+    /// Base addresses that are valid in the current loop.
+    pub streams: HashMap<Stream, Reg>,
+    pub consts: SecondaryMap<kernel::ValueId, Option<Const>>,
+    pool: HashMap<[u8; 64], Reg>,
+}
+
+/// Lowers a kernel whose math functions are expanded.
+pub fn lower(kernel: &Kernel) -> Result<Function, Refused> {
+    let mut varying = EntitySet::new();
+    let mut wide = false;
+    super::lanes::note_varying(kernel, &kernel.root, None, &mut varying, &mut wide);
+    let mut l = Lower {
+        kernel,
+        f: Function::default(),
+        count: if wide { 8 } else { 16 },
+        lanes: UNIFORM,
+        defs: SecondaryMap::new(),
+        varying,
+        hoisted: EntitySet::new(),
+        vars: SecondaryMap::new(),
+        pointers: HashMap::new(),
+        streams: HashMap::new(),
+        consts: SecondaryMap::new(),
+        pool: HashMap::new(),
+    };
+    let (args, begin, end) = (
+        l.general(),
+        l.general(),
+        l.general(),
+    );
+    l.emit(Lir::Entry { args, begin, end });
+    for p in kernel.params.keys() {
+        let d = l.general();
+        let disp = 8 * p.as_u32() as i32;
+        l.emit(Lir::LoadPointer { d, base: args, disp });
+        l.pointers.insert(Mem::Param(p), d);
+    }
+    for (s, scratch) in kernel.scratch.iter() {
+        let d = l.general();
+        l.emit(Lir::FrameAddress { d, disp: l.f.frame });
+        l.pointers.insert(Mem::Scratch(s), d);
+        // A full vector may be read at the end.
+        l.f.frame += (scratch.len as i32 * 8 + 127) / 64 * 64;
+    }
+    l.root(&kernel.root, begin, end)?;
+    Ok(l.f)
+}
+
+impl Lower<'_> {
+    /// Appends an instruction.
+    pub fn emit(&mut self, inst: Lir) {
+        self.f.code.push(inst);
+    }
+
+    /// A new general register.
+    pub fn general(&mut self) -> Reg {
+        self.f.reg(Class::General)
+    }
+
+    /// A new register for values of this type.
+    pub fn reg(&mut self, ty: Type) -> Reg {
+        self.f.reg(if ty == Type::Bool {
+            Class::Mask
+        } else {
+            Class::Vector
+        })
+    }
+
+    /// The vector length for this type.
+    pub fn len(&self, ty: Type) -> u8 {
+        if self.count == 16 || opcode::is_wide(ty) {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// A constant in all lanes.
+    pub fn constant(&mut self, c: Const) -> Reg {
+        let mut bytes = [0; 64];
+        match c {
+            Const::F32(v) => fill(&mut bytes, &v.to_le_bytes()),
+            Const::I32(v) => fill(&mut bytes, &v.to_le_bytes()),
+            Const::F64(v) => fill(&mut bytes, &v.to_le_bytes()),
+            Const::I64(v) => fill(&mut bytes, &v.to_le_bytes()),
+            Const::Bool(v) => {
+                let (d, op) = (self.reg(Type::Bool), if v { opcode::KXNOR } else { opcode::KXOR });
+                self.emit(Lir::Mask { op, d, a: None, b: None });
+                return d;
+            }
+        }
+        self.pooled(bytes)
+    }
+
+    /// A full-width constant. It is loaded once, in front of everything, if a register is free.
+    pub fn pooled(&mut self, bytes: [u8; 64]) -> Reg {
+        if let Some(&r) = self.pool.get(&bytes) {
+            return r;
+        }
+        let r = self.f.reg(Class::Vector);
+        self.f.regs[r].constant = Some(bytes);
+        self.pool.insert(bytes, r);
+        r
+    }
+
+    /// The register of `v` in a copy.
+    pub fn get(&self, v: kernel::ValueId, copy: usize) -> Reg {
+        let regs = &self.defs[v];
+        if regs.len() == 1 { regs[0] } else { regs[copy] }
+    }
+
+    /// `d = op(a, b, imm)` in a new register of type `ty`.
+    pub fn evex(
+        &mut self,
+        op: super::encode::Opcode,
+        len: u8,
+        ty: Type,
+        a: Option<Reg>,
+        b: impl Into<Src>,
+        imm: Option<u8>,
+    ) -> Reg {
+        let d = self.reg(ty);
+        self.emit(Lir::Evex {
+            op,
+            len,
+            d,
+            a,
+            b: b.into(),
+            imm,
+            mask: Mask::All,
+            store: false,
+        });
+        d
+    }
+
+    /// Statements of a loop's body.
+    pub fn statements(&mut self, body: &[Stmt]) -> Result<(), Refused> {
+        for stmt in body {
+            match stmt {
+                Stmt::Let { value, .. } if self.hoisted.contains(*value) => {}
+                Stmt::Let { value, inst } => self.define(*value, inst)?,
+                Stmt::Store { mem, index, value } => self.store(*mem, index, *value)?,
+                Stmt::Loop(l) => self.inner(l)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Defines a value in every copy, or once if its lanes and copies are all the same.
+    pub fn define(&mut self, value: kernel::ValueId, inst: &Inst) -> Result<(), Refused> {
+        let copies = if self.varying.contains(value) {
+            self.lanes.copies
+        } else {
+            1
+        };
+        if let Inst::Const(c) = inst {
+            self.consts[value] = Some(*c);
+        }
+        let mut regs = Vec::with_capacity(copies);
+        for copy in 0..copies {
+            regs.push(self.compute(value, inst, copy)?);
+        }
+        self.defs[value] = regs;
+        Ok(())
+    }
+
+    /// The loop in front of which everything that is the same in all its iterations is computed.
+    pub fn hoist(&mut self, l: &Loop) -> Result<(), Refused> {
+        let mut inside: EntitySet<kernel::ValueId> = EntitySet::new();
+        for stmt in &l.body {
+            match stmt {
+                Stmt::Let { value, inst } => {
+                    if super::lanes::is_invariant(self.kernel, l.var, &inside, inst) {
+                        self.define(*value, inst)?;
+                        self.hoisted.insert(*value);
+                    } else {
+                        inside.insert(*value);
+                    }
+                }
+                Stmt::Loop(inner) => inside.extend(inner.carries.iter().map(|c| c.result)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<Reg> for Src {
+    fn from(r: Reg) -> Src {
+        Src::Reg(r)
+    }
+}
+
+fn fill(bytes: &mut [u8; 64], element: &[u8]) {
+    for chunk in bytes.chunks_exact_mut(element.len()) {
+        chunk.copy_from_slice(element);
+    }
+}
