@@ -1,0 +1,324 @@
+//! Arithmetic of one vector.
+
+use super::Refused;
+use super::lir::{Lir, Mask, Reg, Src};
+use super::lower::Lower;
+use super::opcode as o;
+use crate::kernel::{self, BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
+use ipex_runtime::DType;
+
+impl Lower<'_> {
+    /// The value of an instruction in a copy.
+    pub fn compute(
+        &mut self,
+        value: kernel::ValueId,
+        inst: &Inst,
+        copy: usize,
+    ) -> Result<Reg, Refused> {
+        let ty = self.kernel.values[value];
+        let refuse = || Err(Refused::Inst(format!("{inst:?}")));
+        match inst {
+            Inst::Const(c) => Ok(self.constant(*c)),
+            Inst::Var(v) => {
+                let at = self.vars[*v].ok_or(Refused::Extent)?;
+                let first = self.evex(o::FROM_GENERAL, 2, ty, None, at, None);
+                if self.lanes.var != Some(*v) {
+                    return Ok(first);
+                }
+                let lanes = self.iota(Type::I64, 1, copy as i64 * self.count);
+                self.binary(BinaryOp::Add, ty, first, lanes)
+            }
+            Inst::Load { mem, index } => self.load(*mem, index, copy),
+            Inst::Unary { op, arg } => {
+                let x = self.get(*arg, copy);
+                self.unary(*op, self.kernel.values[*arg], x)
+            }
+            Inst::Binary { op: op @ (BinaryOp::Shl | BinaryOp::Shr), args: [a, n] } => {
+                let imm = match self.consts[*n] {
+                    Some(Const::I32(n)) if (0..32).contains(&n) => n as u8,
+                    Some(Const::I64(n)) if (0..64).contains(&n) => n as u8,
+                    _ => return refuse(),
+                };
+                let a = self.get(*a, copy);
+                Ok(self.shift(o::shift(*op == BinaryOp::Shl, ty), ty, a, imm))
+            }
+            Inst::Binary { op, args: [a, b] } => {
+                let (a, b) = (self.get(*a, copy), self.get(*b, copy));
+                self.binary(*op, ty, a, b)
+            }
+            Inst::Fma { args: [a, b, c] } => {
+                let (a, b, c) = (self.get(*a, copy), self.get(*b, copy), self.get(*c, copy));
+                let (d, len, w) = (self.reg(ty), self.len(ty), o::is_wide(ty));
+                self.emit(Lir::Fma { w, len, d, a, b, c });
+                Ok(d)
+            }
+            Inst::Compare { op, args: [a, b] } => {
+                let of = self.kernel.values[*a];
+                let (a, b) = (self.get(*a, copy), self.get(*b, copy));
+                Ok(self.compare(*op, of, a, b))
+            }
+            Inst::Select { cond, on_true, on_false } => {
+                let k = self.get(*cond, copy);
+                let (a, b) = (self.get(*on_true, copy), self.get(*on_false, copy));
+                if ty == Type::Bool {
+                    let a = self.masks(o::KAND, Some(k), a);
+                    let b = self.masks(o::KANDN, Some(k), b);
+                    return Ok(self.masks(o::KOR, Some(a), b));
+                }
+                let (d, len) = (self.reg(ty), self.len(ty));
+                let (op, mask) = (o::of38(ty, 0x65), Mask::Blend(k));
+                self.emit(Lir::Evex { op, len, d, a: Some(b), b: Src::Reg(a), imm: None, mask, store: false });
+                Ok(d)
+            }
+            Inst::Convert { to, arg } => {
+                let x = self.get(*arg, copy);
+                let uniform = !self.varying.contains(value);
+                self.convert(self.kernel.values[*arg], *to, x, uniform)
+            }
+            Inst::Narrow { to, arg } => {
+                let x = self.get(*arg, copy);
+                let len = self.len(ty);
+                Ok(match to {
+                    DType::F16 => {
+                        let half = self.evex(o::TO_F16, len, ty, None, x, None);
+                        // The source stands in ModRM.reg.
+                        if let Some(Lir::Evex { d, b, imm, .. }) = self.f.code.last_mut() {
+                            (*d, *b, *imm) = (half, Src::Reg(x), Some(0));
+                        }
+                        self.evex(o::FROM_F16, len, ty, None, half, None)
+                    }
+                    DType::BF16 => {
+                        let bits = self.round_bf16(x);
+                        self.shift(o::shift(true, Type::I32), Type::I32, bits, 16)
+                    }
+                    DType::U8 => {
+                        let low = self.constant(Const::I32(0xff));
+                        self.binary(BinaryOp::And, ty, x, low)?
+                    }
+                    DType::I8 | DType::I16 => {
+                        let n = if *to == DType::I8 { 24 } else { 16 };
+                        let high = self.shift(o::shift(true, ty), ty, x, n);
+                        self.shift(o::shift(false, ty), ty, high, n)
+                    }
+                    _ => x,
+                })
+            }
+        }
+    }
+
+    /// `start + step * lane`
+    pub fn iota(&mut self, ty: Type, step: i64, start: i64) -> Reg {
+        let mut bytes = [0; 64];
+        let size = if ty == Type::I64 { 8 } else { 4 };
+        for (k, chunk) in bytes.chunks_exact_mut(size).enumerate() {
+            let v = start + step * k as i64;
+            chunk.copy_from_slice(&v.to_le_bytes()[..size]);
+        }
+        self.pooled(bytes)
+    }
+
+    /// A shift of every lane by a constant.
+    pub fn shift(&mut self, (op, ext): (super::encode::Opcode, u8), ty: Type, a: Reg, imm: u8) -> Reg {
+        let (d, len) = (self.reg(ty), self.len(ty));
+        self.emit(Lir::Shift { op, ext, len, d, a, imm });
+        d
+    }
+
+    /// `a op b` on masks.
+    pub fn masks(&mut self, op: u8, a: Option<Reg>, b: Reg) -> Reg {
+        let d = self.reg(Type::Bool);
+        self.emit(Lir::Mask { op, d, a, b: Some(b) });
+        d
+    }
+
+    /// `d = a` where the mask is set.
+    pub fn merge(&mut self, d: Reg, a: Reg, k: Reg, ty: Type) {
+        let wide = if o::is_wide(ty) { Type::F64 } else { Type::F32 };
+        let (op, len) = (o::float(wide, o::MOVE), self.len(ty));
+        let (b, mask) = (Src::Reg(a), Mask::Merge(k));
+        self.emit(Lir::Evex { op, len, d, a: None, b, imm: None, mask, store: false });
+    }
+
+    /// The bits of f32 lanes rounded to bf16, in the low halves of the lanes.
+    pub fn round_bf16(&mut self, x: Reg) -> Reg {
+        let (int, len) = (Type::I32, self.len(Type::F32));
+        let add = |s: &mut Self, a, b| s.evex(super::encode::Opcode { byte: 0xFE, ..o::AND }, len, int, Some(a), b, None);
+        let high = self.shift(o::SHIFT_RIGHT, int, x, 16);
+        let one = self.constant(Const::I32(1));
+        let odd = self.evex(o::AND, len, int, Some(high), one, None);
+        let half = self.constant(Const::I32(0x7fff));
+        let sum = add(self, x, half);
+        let sum = add(self, sum, odd);
+        let bits = self.shift(o::SHIFT_RIGHT, int, sum, 16);
+        let nan = self.evex(o::float(Type::F32, o::CMP), len, Type::Bool, Some(x), x, Some(3));
+        let quiet = self.constant(Const::I32(0x7fc0));
+        self.merge(bits, quiet, nan, int);
+        bits
+    }
+
+    fn unary(&mut self, op: UnaryOp, ty: Type, x: Reg) -> Result<Reg, Refused> {
+        use UnaryOp as U;
+        let (len, float) = (self.len(ty), ty.is_float());
+        let sign = |bits: u32, wide: u64| if o::is_wide(ty) { Const::I64(wide as i64) } else { Const::I32(bits as i32) };
+        let round = |imm: u8| (o::of3a(ty, if o::is_wide(ty) { 9 } else { 8 }), imm);
+        Ok(match op {
+            U::Bitcast => x,
+            U::Not if ty == Type::Bool => self.masks(o::KNOT, None, x),
+            U::Not => {
+                let ones = self.constant(sign(u32::MAX, u64::MAX));
+                self.evex(o::XOR, len, ty, Some(x), ones, None)
+            }
+            U::Neg if float => {
+                let s = self.constant(sign(1 << 31, 1 << 63));
+                self.evex(o::XOR, len, ty, Some(x), s, None)
+            }
+            U::Neg => {
+                let zero = self.constant(sign(0, 0));
+                self.binary(BinaryOp::Sub, ty, zero, x)?
+            }
+            U::Abs if float => {
+                let s = self.constant(sign(u32::MAX >> 1, u64::MAX >> 1));
+                self.evex(o::AND, len, ty, Some(x), s, None)
+            }
+            U::Abs => {
+                let op = o::of38(ty, if o::is_wide(ty) { 0x1F } else { 0x1E });
+                self.evex(op, len, ty, None, x, None)
+            }
+            U::Sqrt => self.evex(o::float(ty, o::SQRT), len, ty, None, x, None),
+            U::Round | U::Floor | U::Ceil | U::Trunc => {
+                let imm = match op { U::Round => 8, U::Floor => 9, U::Ceil => 10, _ => 11 };
+                let (op, imm) = round(imm);
+                self.evex(op, len, ty, None, x, Some(imm))
+            }
+            U::IsNan => self.evex(o::float(ty, o::CMP), len, Type::Bool, Some(x), x, Some(3)),
+            _ => return Err(Refused::Inst(format!("{op:?}"))),
+        })
+    }
+
+    /// Whether a register holds a constant that is no NaN.
+    fn is_number(&self, r: Reg, ty: Type) -> bool {
+        self.f.regs[r].constant.is_some_and(|c| match ty {
+            Type::F64 => !f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]).is_nan(),
+            _ => !f32::from_le_bytes([c[0], c[1], c[2], c[3]]).is_nan(),
+        })
+    }
+
+    /// Two operands of one type.
+    pub fn binary(&mut self, op: BinaryOp, ty: Type, x: Reg, y: Reg) -> Result<Reg, Refused> {
+        use BinaryOp as B;
+        let len = self.len(ty);
+        if ty == Type::Bool {
+            let op = match op {
+                B::And | B::Min | B::Mul => o::KAND,
+                B::Or | B::Max | B::Add => o::KOR,
+                B::Xor => o::KXOR,
+                _ => return Err(Refused::Inst(format!("{op:?}"))),
+            };
+            return Ok(self.masks(op, Some(x), y));
+        }
+        if ty.is_float() && matches!(op, B::Min | B::Max) {
+            let op = o::float(ty, if op == B::Max { o::MAX } else { o::MIN });
+            // With a NaN the instruction gives its second operand.
+            if self.is_number(x, ty) {
+                return Ok(self.evex(op, len, ty, Some(x), y, None));
+            }
+            if self.is_number(y, ty) {
+                return Ok(self.evex(op, len, ty, Some(y), x, None));
+            }
+            let d = self.evex(op, len, ty, Some(x), y, None);
+            let nan = self.evex(o::float(ty, o::CMP), len, Type::Bool, Some(x), x, Some(3));
+            self.merge(d, x, nan, ty);
+            return Ok(d);
+        }
+        if ty.is_float() && op == B::Copysign {
+            let bits = |neg: bool| if ty == Type::F64 {
+                Const::F64(if neg { 1 << 63 } else { u64::MAX >> 1 })
+            } else {
+                Const::F32(if neg { 1 << 31 } else { u32::MAX >> 1 })
+            };
+            let (s, m) = (self.constant(bits(true)), self.constant(bits(false)));
+            let sign = self.evex(o::AND, len, ty, Some(y), s, None);
+            let size = self.evex(o::AND, len, ty, Some(x), m, None);
+            return Ok(self.evex(o::OR, len, ty, Some(size), sign, None));
+        }
+        let op = o::binary(op, ty).ok_or_else(|| Refused::Inst(format!("{op:?} of {ty}")))?;
+        Ok(self.evex(op, len, ty, Some(x), y, None))
+    }
+
+    fn compare(&mut self, op: CmpOp, ty: Type, x: Reg, y: Reg) -> Reg {
+        use CmpOp as C;
+        if ty == Type::Bool {
+            let (x, y) = if matches!(op, C::Gt | C::Ge) { (y, x) } else { (x, y) };
+            return match op {
+                C::Eq => self.masks(o::KXNOR, Some(x), y),
+                C::Ne => self.masks(o::KXOR, Some(x), y),
+                C::Lt | C::Gt => self.masks(o::KANDN, Some(x), y),
+                C::Le | C::Ge => {
+                    let x = self.masks(o::KNOT, None, x);
+                    self.masks(o::KOR, Some(x), y)
+                }
+            };
+        }
+        let (float, int) = match op {
+            C::Eq => (0x00, 0),
+            C::Ne => (0x04, 4),
+            C::Lt => (0x11, 1),
+            C::Le => (0x12, 2),
+            C::Gt => (0x1E, 6),
+            C::Ge => (0x1D, 5),
+        };
+        let (code, imm) = if ty.is_float() { (o::float(ty, o::CMP), float) } else { (o::of3a(ty, 0x1F), int) };
+        self.evex(code, self.len(ty), Type::Bool, Some(x), y, Some(imm))
+    }
+
+    fn convert(&mut self, from: Type, to: Type, x: Reg, uniform: bool) -> Result<Reg, Refused> {
+        use Type::{Bool, F32, F64, I32, I64};
+        let op = match (from, to) {
+            _ if from == to => return Ok(x),
+            (Bool, _) => {
+                let one = self.constant(match to {
+                    F32 => Const::F32(1f32.to_bits()),
+                    F64 => Const::F64(1f64.to_bits()),
+                    I32 => Const::I32(1),
+                    _ => Const::I64(1),
+                });
+                let d = self.reg(to);
+                let op = o::float(if o::is_wide(to) { F64 } else { F32 }, o::MOVE);
+                let (b, mask, len) = (Src::Reg(one), Mask::Zero(x), self.len(to));
+                self.emit(Lir::Evex { op, len, d, a: None, b, imm: None, mask, store: false });
+                return Ok(d);
+            }
+            (F32 | F64, Bool) => {
+                let zero = self.constant(Const::I64(0));
+                return Ok(self.compare(CmpOp::Ne, from, x, zero));
+            }
+            (_, Bool) => return Ok(self.evex(o::of38(from, 0x27), self.len(from), Bool, Some(x), x, None)),
+            (F32, F64) => o::F32_TO_F64,
+            (F64, F32) => o::F64_TO_F32,
+            (I32, F32) => o::I32_TO_F32,
+            (I64, F32) => o::I64_TO_F32,
+            (I32, F64) => o::I32_TO_F64,
+            (I64, F64) => o::I64_TO_F64,
+            (I32, I64) => o::WIDEN_I32,
+            (I64, I32) => {
+                let d = self.reg(I32);
+                // The source stands in ModRM.reg, as in a store.
+                self.emit(Lir::Evex { op: o::NARROW_64, len: 2, d: x, a: None, b: Src::Reg(d), imm: None, mask: Mask::All, store: true });
+                return Ok(self.spread(d, uniform));
+            }
+            _ => return Err(Refused::Inst(format!("{from} to {to}"))),
+        };
+        let len = if o::is_wide(from) || o::is_wide(to) { 2 } else { self.len(to) };
+        let d = self.evex(op, len, to, None, x, None);
+        Ok(if to == F32 && from == I64 || to == F32 && from == F64 { self.spread(d, uniform) } else { d })
+    }
+
+    /// The first lane in all of them: a narrowing fills only half of the lanes.
+    fn spread(&mut self, v: Reg, uniform: bool) -> Reg {
+        if uniform && self.count == 16 {
+            self.evex(o::BROADCAST_32, 2, Type::F32, None, v, None)
+        } else {
+            v
+        }
+    }
+}
