@@ -5,7 +5,6 @@ use crate::fusion::cluster::{Clusters, cluster};
 use crate::graph::Graph;
 use crate::protocol::Document;
 use crate::{graph, passes, plan, protocol};
-use ipex_jit::cranelift;
 use ipex_jit::kernel::Kernel;
 use ipex_runtime::plan::{KernelCode, Plan};
 use rayon::prelude::*;
@@ -62,7 +61,7 @@ fn generate(clusters: &Clusters) -> Result<Vec<Vec<KernelCode>>, Error> {
     }
     let code: Vec<KernelCode> = unique
         .par_iter()
-        .map(|k| cranelift::compile(k).map(KernelCode::from))
+        .map(|k| ipex_jit::compile(k).map(KernelCode::from))
         .collect::<Result<_, _>>()
         .map_err(|e| Error::Internal(e.to_string()))?;
     let of_group = |g: &crate::fusion::cluster::Group| {

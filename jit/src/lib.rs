@@ -1,6 +1,12 @@
-//! The loop-level kernel IR, its interpreter, and the code generators for CPUs.
+//! The loop-level kernel IR and the code generators for CPUs.
 
 pub mod builtins;
+pub mod code;
+pub mod compile;
 pub mod cranelift;
 pub mod kernel;
 pub mod math;
+pub mod wide;
+
+pub use code::CompiledKernel;
+pub use compile::{CompileError, compile};

@@ -3,7 +3,7 @@
 use super::CompileError;
 use super::function::{Def, Gen, Lanes, SCALAR};
 use crate::kernel::{
-    Access, BinaryOp, Carry, CmpOp, Const, Inst, Loop, Mem, ReduceOp, Stmt, Type, UnaryOp,
+    self, Access, BinaryOp, Carry, CmpOp, Const, Inst, Loop, Mem, ReduceOp, Stmt, Type, UnaryOp,
 };
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -205,24 +205,7 @@ impl Gen<'_, '_> {
     }
 
     fn identity(&mut self, carry: &Carry) -> Value {
-        let ty = self.kernel.values[carry.result];
-        let c = match (carry.op, ty) {
-            (ReduceOp::Any, _) => Const::Bool(false),
-            (ReduceOp::All, _) => Const::Bool(true),
-            (ReduceOp::Sum, Type::F32) => Const::F32(0),
-            (ReduceOp::Sum, Type::F64) => Const::F64(0),
-            (ReduceOp::Prod, Type::F32) => Const::F32(1f32.to_bits()),
-            (ReduceOp::Prod, Type::F64) => Const::F64(1f64.to_bits()),
-            (ReduceOp::Min, Type::F32) => Const::F32(f32::INFINITY.to_bits()),
-            (ReduceOp::Min, Type::F64) => Const::F64(f64::INFINITY.to_bits()),
-            (ReduceOp::Max, Type::F32) => Const::F32(f32::NEG_INFINITY.to_bits()),
-            (ReduceOp::Max, Type::F64) => Const::F64(f64::NEG_INFINITY.to_bits()),
-            (op, Type::I32) => {
-                Const::I32(int_identity(op, i32::MIN.into(), i32::MAX.into()) as i32)
-            }
-            (op, Type::I64) => Const::I64(int_identity(op, i64::MIN, i64::MAX)),
-            (op, Type::Bool) => Const::Bool(matches!(op, ReduceOp::Min | ReduceOp::Prod)),
-        };
+        let c = kernel::identity(carry.op, self.kernel.values[carry.result]);
         self.constant(c)
     }
 
@@ -382,15 +365,6 @@ impl Gen<'_, '_> {
             Mem::Param(p) => Some(self.kernel.params[p].dtype),
             Mem::Scratch(_) => None,
         }
-    }
-}
-
-fn int_identity(op: ReduceOp, min: i64, max: i64) -> i64 {
-    match op {
-        ReduceOp::Sum | ReduceOp::Any => 0,
-        ReduceOp::Prod | ReduceOp::All => 1,
-        ReduceOp::Min => max,
-        ReduceOp::Max => min,
     }
 }
 

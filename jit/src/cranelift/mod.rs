@@ -1,7 +1,6 @@
 //! Machine code for kernels, by Cranelift. Its vectors have 128 bits; every loop marked `vector`
 //! whose values all have one width runs in lanes.
 
-mod code;
 mod function;
 mod loops;
 mod memory;
@@ -9,55 +8,11 @@ mod narrow;
 mod ops;
 
 use crate::kernel::Kernel;
+use crate::{CompileError, CompiledKernel};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, control::ControlPlane};
-use ipex_runtime::plan::{KernelCode, KernelFn};
-use std::sync::{Arc, OnceLock};
-use thiserror::Error;
-
-pub use code::Code;
-
-/// Why a kernel was not compiled.
-#[derive(Clone, Debug, Error)]
-pub enum CompileError {
-    /// Cranelift has no target for this machine.
-    #[error("no code generator for this processor: {0}")]
-    Target(String),
-    /// Cranelift refused the function: a fault of ours.
-    #[error("code generation failed: {0}")]
-    Codegen(String),
-    /// No executable memory.
-    #[error("no executable memory: {0}")]
-    Memory(String),
-}
-
-/// A kernel's machine code.
-#[derive(Clone, Debug)]
-pub struct CompiledKernel {
-    code: Arc<Code>,
-}
-
-impl CompiledKernel {
-    /// The entry point; valid as long as `self` or its [`KernelCode`] lives.
-    pub fn entry(&self) -> KernelFn {
-        self.code.entry()
-    }
-
-    /// Bytes of machine code.
-    pub fn size(&self) -> usize {
-        self.code.size()
-    }
-}
-
-impl From<CompiledKernel> for KernelCode {
-    fn from(kernel: CompiledKernel) -> KernelCode {
-        KernelCode {
-            entry: kernel.entry(),
-            code: kernel.code,
-        }
-    }
-}
+use std::sync::OnceLock;
 
 fn isa() -> Result<&'static OwnedTargetIsa, CompileError> {
     static ISA: OnceLock<Result<OwnedTargetIsa, CompileError>> = OnceLock::new();
@@ -103,10 +58,7 @@ pub fn compile(kernel: &Kernel) -> Result<CompiledKernel, CompileError> {
             "the code calls a library function by name".into(),
         ));
     }
-    let code = Code::new(compiled.code_buffer())?;
-    Ok(CompiledKernel {
-        code: Arc::new(code),
-    })
+    CompiledKernel::new(compiled.code_buffer())
 }
 
 /// The kernel's CLIF and its assembly, to read.

@@ -202,3 +202,27 @@ pub enum Inst {
         arg: ValueId,
     },
 }
+
+/// The value that an accumulator starts from.
+pub fn identity(op: ReduceOp, ty: Type) -> Const {
+    use ReduceOp as R;
+    let float = match op {
+        R::Sum | R::Any => 0.0,
+        R::Prod | R::All => 1.0,
+        R::Min => f64::INFINITY,
+        R::Max => f64::NEG_INFINITY,
+    };
+    let int = |min: i64, max: i64| match op {
+        R::Sum | R::Any => 0,
+        R::Prod | R::All => 1,
+        R::Min => max,
+        R::Max => min,
+    };
+    match ty {
+        Type::F32 => Const::F32((float as f32).to_bits()),
+        Type::F64 => Const::F64(float.to_bits()),
+        Type::I32 => Const::I32(int(i32::MIN.into(), i32::MAX.into()) as i32),
+        Type::I64 => Const::I64(int(i64::MIN, i64::MAX)),
+        Type::Bool => Const::Bool(matches!(op, R::Min | R::Prod | R::All)),
+    }
+}

@@ -10,7 +10,7 @@ pub mod inst;
 pub mod types;
 
 pub use entities::{ParamId, ScratchId, ValueId, VarId};
-pub use inst::{BinaryOp, CmpOp, Const, Index, Inst, Mem, ReduceOp, UnaryOp};
+pub use inst::{BinaryOp, CmpOp, Const, Index, Inst, Mem, ReduceOp, UnaryOp, identity};
 pub use types::Type;
 
 use cranelift_entity::PrimaryMap;

@@ -60,6 +60,10 @@ fn intervals(function: &Function) -> Vec<Interval> {
                 end: point,
                 weight: 0.0,
             });
+            // Constants are loaded at the entry.
+            if function.regs[reg].constant.is_some() {
+                i.start = 1;
+            }
             i.end = i.end.max(point);
             i.weight += weight;
         });

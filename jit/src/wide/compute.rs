@@ -80,11 +80,8 @@ impl Lower<'_> {
                 let len = self.len(ty);
                 Ok(match to {
                     DType::F16 => {
-                        let half = self.evex(o::TO_F16, len, ty, None, x, None);
-                        // The source stands in ModRM.reg.
-                        if let Some(Lir::Evex { d, b, imm, .. }) = self.f.code.last_mut() {
-                            (*d, *b, *imm) = (half, Src::Reg(x), Some(0));
-                        }
+                        let half = self.reg(ty);
+                        self.emit(Lir::Down { op: o::TO_F16, len, d: half, s: x, imm: Some(0) });
                         self.evex(o::FROM_F16, len, ty, None, half, None)
                     }
                     DType::BF16 => {
@@ -302,8 +299,7 @@ impl Lower<'_> {
             (I32, I64) => o::WIDEN_I32,
             (I64, I32) => {
                 let d = self.reg(I32);
-                // The source stands in ModRM.reg, as in a store.
-                self.emit(Lir::Evex { op: o::NARROW_64, len: 2, d: x, a: None, b: Src::Reg(d), imm: None, mask: Mask::All, store: true });
+                self.emit(Lir::Down { op: o::NARROW_64, len: 2, d, s: x, imm: None });
                 return Ok(self.spread(d, uniform));
             }
             _ => return Err(Refused::Inst(format!("{from} to {to}"))),

@@ -86,6 +86,17 @@ pub struct Assembler {
     jumps: Vec<(usize, Label)>,
 }
 
+/// Bit 3 of the index register, and of the base or of the register itself.
+fn high_bits(rm: Rm) -> (u8, u8) {
+    match rm {
+        Rm::Reg(r) => (0, r >> 3 & 1),
+        Rm::Mem(a) => (
+            a.index.map_or(0, |(i, _)| i >> 3 & 1),
+            a.base.map_or(0, |r| r >> 3 & 1),
+        ),
+    }
+}
+
 impl Assembler {
     /// A displacement for an address without a base: the n-th constant.
     pub fn constant(&mut self, bytes: [u8; 64]) -> i32 {
@@ -154,18 +165,12 @@ impl Assembler {
         mask: Masking,
         vsib: bool,
     ) {
-        let (mut x, mut b, mut v2) = (0, 0, vvvv >> 4);
+        let (mut x, b) = high_bits(rm);
+        let mut v2 = vvvv >> 4;
         match rm {
-            Rm::Reg(r) => (x, b) = (r >> 4 & 1, r >> 3 & 1),
-            Rm::Mem(a) => {
-                b = a.base.map_or(0, |r| r >> 3 & 1);
-                if let Some((i, _)) = a.index {
-                    x = i >> 3 & 1;
-                    if vsib {
-                        v2 = i >> 4;
-                    }
-                }
-            }
+            Rm::Reg(r) => x = r >> 4,
+            Rm::Mem(a) if vsib => v2 = a.index.map_or(0, |(i, _)| i >> 4),
+            Rm::Mem(_) => {}
         }
         let not = |bit: u8| (bit & 1) ^ 1;
         self.byte(0x62);
@@ -183,14 +188,7 @@ impl Assembler {
 
     /// An instruction on mask registers: VEX.0F, 16 bits.
     pub fn mask(&mut self, byte: u8, l: bool, reg: u8, vvvv: u8, rm: Rm) {
-        let (mut x, mut b) = (0, 0);
-        match rm {
-            Rm::Mem(a) => {
-                b = a.base.map_or(0, |r| r >> 3 & 1);
-                x = a.index.map_or(0, |(i, _)| i >> 3 & 1);
-            }
-            Rm::Reg(r) => b = r >> 3 & 1,
-        }
+        let (x, b) = high_bits(rm);
         let not = |bit: u8| (bit & 1) ^ 1;
         self.byte(0xC4);
         self.byte(not(reg >> 3) << 7 | not(x) << 6 | not(b) << 5 | 1);
@@ -201,14 +199,7 @@ impl Assembler {
 
     /// A legacy instruction with 64-bit operands.
     pub fn general(&mut self, opcode: &[u8], reg: u8, rm: Rm, imm: Option<i32>) {
-        let (mut x, mut b) = (0, 0);
-        match rm {
-            Rm::Reg(r) => b = r >> 3,
-            Rm::Mem(a) => {
-                b = a.base.map_or(0, |r| r >> 3);
-                x = a.index.map_or(0, |(i, _)| i >> 3);
-            }
-        }
+        let (x, b) = high_bits(rm);
         self.byte(0x48 | (reg >> 3) << 2 | x << 1 | b);
         self.code.extend(opcode);
         self.modrm(reg, rm, if imm.is_some() { 4 } else { 0 });

@@ -89,6 +89,19 @@ pub enum Lir {
         /// `d` is read only.
         store: bool,
     },
+    /// `d = op(s, imm)` of the instructions whose ModRM.reg is the source: conversions to narrower types.
+    Down {
+        /// Operation.
+        op: Opcode,
+        /// 1, 2: 256, 512 bits.
+        len: u8,
+        /// Result.
+        d: Reg,
+        /// Operand.
+        s: Reg,
+        /// Immediate.
+        imm: Option<u8>,
+    },
     /// `d = op(a, imm)`, with an opcode extension: shifts by a constant.
     Shift {
         /// Operation.
@@ -150,15 +163,6 @@ pub enum Lir {
         a: Option<Reg>,
         /// Second source.
         b: Option<Reg>,
-    },
-    /// `d &= tail` of a mask.
-    MaskTail {
-        /// Result.
-        d: Reg,
-        /// Operand.
-        a: Reg,
-        /// Lanes outside become ones: `d = a | !tail`.
-        ones: bool,
     },
     /// `d = a`, general.
     Move {
@@ -348,7 +352,11 @@ impl Lir {
                 f(*a, false);
                 f(*d, true);
             }
-            Lir::MaskTail { d, a, .. } | Lir::Limit { d, a, .. } => {
+            Lir::Down { d, s, .. } => {
+                f(*s, false);
+                f(*d, true);
+            }
+            Lir::Limit { d, a, .. } => {
                 f(*a, false);
                 f(*d, true);
             }

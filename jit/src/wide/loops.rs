@@ -36,6 +36,7 @@ impl Lower<'_> {
         });
         self.prepare_streams(l)?;
         self.vars[l.var] = Some(at);
+        let outer = self.current.replace(l.var);
         if l.vector && self.lanes.var.is_none() {
             self.in_lanes(l, at, end)?;
         } else {
@@ -46,6 +47,7 @@ impl Lower<'_> {
             }
         }
         self.vars[l.var] = None;
+        self.current = outer;
         self.streams = outer_streams;
         Ok(())
     }
@@ -96,7 +98,7 @@ impl Lower<'_> {
     fn copies(&self, l: &Loop, end: Bound) -> usize {
         let mut values = l.carries.len();
         let has_loops = l.body.iter().any(|s| matches!(s, Stmt::Loop(_)));
-        let mut live = 0;
+        let mut live = 0usize;
         for stmt in &l.body {
             match stmt {
                 Stmt::Let { inst: Inst::Const(_), .. } => {}

@@ -44,6 +44,8 @@ pub struct Lower<'k> {
     pub hoisted: EntitySet<kernel::ValueId>,
     /// Current value of each loop variable (the first lane's of the first copy).
     pub vars: SecondaryMap<VarId, Option<Reg>>,
+    /// The variable of the innermost loop.
+    pub current: Option<VarId>,
     /// Addresses of parameters and scratch rows.
     pub pointers: HashMap<Mem, Reg>,
     /// Base addresses that are valid in the current loop.
@@ -66,6 +68,7 @@ pub fn lower(kernel: &Kernel) -> Result<Function, Refused> {
         varying,
         hoisted: EntitySet::new(),
         vars: SecondaryMap::new(),
+        current: None,
         pointers: HashMap::new(),
         streams: HashMap::new(),
         consts: SecondaryMap::new(),

@@ -49,8 +49,6 @@ pub const AND: Opcode = op(1, 1, false, 0xDB);
 pub const OR: Opcode = op(1, 1, false, 0xEB);
 /// vpxord
 pub const XOR: Opcode = op(1, 1, false, 0xEF);
-/// vpternlogd
-pub const TERNARY: Opcode = op(3, 1, false, 0x25);
 /// vpmovzxbd
 pub const WIDEN_U8: Opcode = op(2, 1, false, 0x31);
 /// vpmovsxbd
@@ -91,16 +89,6 @@ pub const BROADCAST_64: Opcode = op(2, 1, true, 0x19);
 pub const BROADCAST_8: Opcode = op(2, 1, false, 0x78);
 /// vpbroadcastw
 pub const BROADCAST_16: Opcode = op(2, 1, false, 0x79);
-/// vmovdqu8 (load; the store has 7F)
-pub const LOAD_8: Opcode = op(1, 3, false, 0x6F);
-/// vmovdqu8 to memory
-pub const STORE_8: Opcode = op(1, 3, false, 0x7F);
-/// vptestmb
-pub const TEST_8: Opcode = op(2, 1, false, 0x26);
-/// vpmovm2b
-pub const MASK_TO_BYTES: Opcode = op(2, 2, false, 0x28);
-/// vpabsb
-pub const ABS_8: Opcode = op(2, 1, false, 0x1C);
 /// vmovq to a general register
 pub const TO_GENERAL: Opcode = op(1, 1, true, 0x7E);
 /// vpbroadcastq from a general register

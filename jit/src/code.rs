@@ -1,7 +1,8 @@
 //! Executable memory: written once, then only executed.
 
-use super::CompileError;
-use ipex_runtime::plan::KernelFn;
+use crate::CompileError;
+use ipex_runtime::plan::{KernelCode, KernelFn};
+use std::sync::Arc;
 
 /// Pages that hold one function.
 #[derive(Debug)]
@@ -64,5 +65,38 @@ impl Drop for Code {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and nobody can call into it without owning `self`.
         unsafe { libc::munmap(self.start, self.pages) };
+    }
+}
+
+/// A kernel's machine code.
+#[derive(Clone, Debug)]
+pub struct CompiledKernel {
+    code: Arc<Code>,
+}
+
+impl CompiledKernel {
+    /// Makes position-independent code of `fn(args, begin, end)` executable.
+    pub fn new(bytes: &[u8]) -> Result<CompiledKernel, CompileError> {
+        let code = Arc::new(Code::new(bytes)?);
+        Ok(CompiledKernel { code })
+    }
+
+    /// The entry point; valid as long as `self` or its [`KernelCode`] lives.
+    pub fn entry(&self) -> KernelFn {
+        self.code.entry()
+    }
+
+    /// Bytes of machine code.
+    pub fn size(&self) -> usize {
+        self.code.size()
+    }
+}
+
+impl From<CompiledKernel> for KernelCode {
+    fn from(kernel: CompiledKernel) -> KernelCode {
+        KernelCode {
+            entry: kernel.entry(),
+            code: kernel.code,
+        }
     }
 }

@@ -1,0 +1,371 @@
+//! Machine IR with allocated registers to bytes.
+
+use super::alloc::{Allocation, Place};
+use super::encode::{Address, Assembler, Label, Masking, R11, RAX, RBP, RCX, RSP, Rm};
+use super::lir::{Bound, Class, Function, Lir, Mask, Mem, Reg, Src};
+use super::opcode as o;
+use crate::kernel::Type;
+
+const CALLEE_SAVED: [u8; 5] = [3, 12, 13, 14, 15];
+/// Vector registers for spilled operands.
+const TEMP: [u8; 3] = [29, 30, 31];
+/// Scratch masks, and the one of a loop's last lanes.
+const K5: u8 = 5;
+const K6: u8 = 6;
+const TAIL: u8 = 7;
+
+struct Emit<'a> {
+    asm: Assembler,
+    function: &'a Function,
+    places: &'a Allocation,
+}
+
+/// The machine code of a function.
+pub fn emit(function: &Function, places: &Allocation) -> Vec<u8> {
+    let mut e = Emit {
+        asm: Assembler::default(),
+        function,
+        places,
+    };
+    for _ in 0..function.labels {
+        e.asm.label();
+    }
+    e.prologue();
+    for inst in &function.code {
+        e.inst(inst);
+    }
+    e.asm.lea(RSP, Address { base: Some(RBP), index: None, disp: -40 });
+    for r in CALLEE_SAVED.into_iter().rev() {
+        e.asm.pop(r);
+    }
+    e.asm.pop(RBP);
+    e.asm.ret();
+    e.asm.finish()
+}
+
+fn slot(at: i32) -> Address {
+    Address { base: Some(RSP), index: None, disp: at }
+}
+
+impl Emit<'_> {
+    fn prologue(&mut self) {
+        self.asm.push(RBP);
+        self.asm.mov(RBP, Rm::Reg(RSP));
+        for r in CALLEE_SAVED {
+            self.asm.push(r);
+        }
+        self.asm.add_imm(RSP, -self.places.frame);
+        self.asm.align_stack();
+    }
+
+    fn place(&self, r: Reg) -> Place {
+        self.places.places[r]
+    }
+
+    /// A general operand, wherever it is.
+    fn general_rm(&self, r: Reg) -> Rm {
+        match self.place(r) {
+            Place::Reg(n) => Rm::Reg(n),
+            Place::Slot(at) => Rm::Mem(slot(at)),
+            _ => Rm::Reg(RAX),
+        }
+    }
+
+    /// A general operand in a register; a spilled one in `temp`.
+    fn general(&mut self, r: Reg, temp: u8) -> u8 {
+        match self.general_rm(r) {
+            Rm::Reg(n) => n,
+            m => {
+                self.asm.mov(temp, m);
+                temp
+            }
+        }
+    }
+
+    fn set_general(&mut self, d: Reg, from: u8) {
+        match self.general_rm(d) {
+            Rm::Reg(n) => self.asm.mov(n, Rm::Reg(from)),
+            Rm::Mem(m) => self.asm.mov_to(m, from),
+        }
+    }
+
+    fn vector_rm(&mut self, r: Reg) -> Rm {
+        match self.place(r) {
+            Place::Reg(n) => Rm::Reg(n),
+            Place::Slot(at) => Rm::Mem(slot(at)),
+            _ => {
+                let bytes = self.function.regs[r].constant.unwrap_or([0; 64]);
+                let disp = self.asm.constant(bytes);
+                Rm::Mem(Address { base: None, index: None, disp })
+            }
+        }
+    }
+
+    fn move_vector(&mut self, store: bool, reg: u8, rm: Rm) {
+        let mut op = o::float(Type::F32, o::LOAD);
+        op.byte += u8::from(store);
+        self.asm.evex(op, 2, reg, 0, rm, None, Masking::default(), false);
+    }
+
+    fn vector(&mut self, r: Reg, temp: u8) -> u8 {
+        match self.vector_rm(r) {
+            Rm::Reg(n) => n,
+            m => {
+                self.move_vector(false, temp, m);
+                temp
+            }
+        }
+    }
+
+    fn mask_reg(&mut self, r: Reg, temp: u8) -> u8 {
+        match self.place(r) {
+            Place::Reg(n) => n,
+            Place::Slot(at) => {
+                self.asm.mask(0x90, false, temp, 0, Rm::Mem(slot(at)));
+                temp
+            }
+            _ => temp,
+        }
+    }
+
+    /// The register that a result is computed in.
+    fn target(&self, d: Reg) -> u8 {
+        match (self.place(d), self.function.regs[d].class) {
+            (Place::Reg(n), _) => n,
+            (_, Class::Vector) => TEMP[0],
+            (_, Class::Mask) => K6,
+            _ => RAX,
+        }
+    }
+
+    /// Puts a computed result where it lives.
+    fn settle(&mut self, d: Reg) {
+        if let Place::Slot(at) = self.place(d) {
+            match self.function.regs[d].class {
+                Class::Vector => self.move_vector(true, TEMP[0], Rm::Mem(slot(at))),
+                Class::Mask => self.asm.mask(0x91, false, K6, 0, Rm::Mem(slot(at))),
+                Class::General => self.asm.mov_to(slot(at), RAX),
+            }
+        }
+    }
+
+    fn address(&mut self, m: &Mem) -> Address {
+        let base = m.base.map_or(RSP, |r| self.general(r, RAX));
+        let index = m.index.map(|(r, scale)| (self.general(r, RCX), scale));
+        Address { base: Some(base), index, disp: m.disp }
+    }
+
+    fn masking(&mut self, mask: Mask) -> Masking {
+        match mask {
+            Mask::All => Masking::default(),
+            Mask::Tail => Masking { k: TAIL, zero: true },
+            Mask::TailMerge => Masking { k: TAIL, zero: false },
+            Mask::First => {
+                self.asm.mov_imm(R11, 1);
+                self.asm.mask(0x92, false, K5, 0, Rm::Reg(R11));
+                Masking { k: K5, zero: false }
+            }
+            Mask::Merge(r) | Mask::Blend(r) => Masking { k: self.mask_reg(r, K5), zero: false },
+            Mask::Zero(r) => Masking { k: self.mask_reg(r, K5), zero: true },
+        }
+    }
+
+    fn bound(&mut self, a: u8, b: Bound) {
+        match b {
+            Bound::Imm(v) => self.asm.cmp_imm(a, v),
+            Bound::Reg(r) => {
+                let b = self.general_rm(r);
+                self.asm.cmp(a, b);
+            }
+        }
+    }
+
+    fn inst(&mut self, inst: &Lir) {
+        match *inst {
+            Lir::Entry { args, begin, end } => self.entry(args, begin, end),
+            Lir::Evex { op, len, d, a, b, imm, mask, store } => {
+                let merges = matches!(mask, Mask::Merge(_) | Mask::TailMerge);
+                let reg = if store { self.vector(d, TEMP[0]) } else { self.target(d) };
+                if merges && !store && let Place::Slot(at) = self.place(d) {
+                    self.move_vector(false, reg, Rm::Mem(slot(at)));
+                }
+                let a = a.map_or(0, |a| self.vector(a, TEMP[1]));
+                let rm = match b {
+                    Src::Mem(m) => Rm::Mem(self.address(&m)),
+                    Src::Reg(r) if self.function.regs[r].class == Class::General => {
+                        Rm::Reg(self.general(r, RAX))
+                    }
+                    Src::Reg(r) => self.vector_rm(r),
+                };
+                let mut masking = self.masking(mask);
+                // Memory operands of stores are merged, never zeroed.
+                masking.zero &= !store;
+                self.asm.evex(op, len, reg, a, rm, imm, masking, false);
+                if !store {
+                    self.settle(d);
+                }
+            }
+            Lir::Down { op, len, d, s, imm } => {
+                let (s, rm) = (self.vector(s, TEMP[1]), Rm::Reg(self.target(d)));
+                self.asm.evex(op, len, s, 0, rm, imm, Masking::default(), false);
+                self.settle(d);
+            }
+            Lir::Shift { op, ext, len, d, a, imm } => {
+                let (a, t) = (self.vector_rm(a), self.target(d));
+                self.asm.evex(op, len, ext, t, a, Some(imm), Masking::default(), false);
+                self.settle(d);
+            }
+            Lir::Fma { w, len, d, a, b, c } => self.fma(w, len, d, [a, b, c]),
+            Lir::Gather { op, len, d, base, index, scale, disp, tail, store } => {
+                let base = self.general(base, RAX);
+                let index = self.vector(index, TEMP[1]);
+                let reg = if store { self.vector(d, TEMP[0]) } else { self.target(d) };
+                if tail {
+                    self.asm.mask(0x90, false, K6, 0, Rm::Reg(TAIL));
+                } else {
+                    self.asm.mask(o::KXNOR, true, K6, K6, Rm::Reg(K6));
+                }
+                if !store {
+                    self.asm.evex(o::XOR, 2, reg, reg, Rm::Reg(reg), None, Masking::default(), false);
+                }
+                let m = Address { base: Some(base), index: Some((index, scale)), disp };
+                let k = Masking { k: K6, zero: false };
+                self.asm.evex(op, len, reg, 0, Rm::Mem(m), None, k, true);
+                if !store {
+                    self.settle(d);
+                }
+            }
+            Lir::Mask { op, d, a, b } => {
+                let b = b.map(|b| self.mask_reg(b, K5));
+                let a = a.map(|a| self.mask_reg(a, K6));
+                let t = self.target(d);
+                match b {
+                    Some(b) => self.asm.mask(op, op != o::KNOT, t, a.unwrap_or(0), Rm::Reg(b)),
+                    None => self.asm.mask(op, true, t, t, Rm::Reg(t)),
+                }
+                self.settle(d);
+            }
+            _ => self.general_inst(inst),
+        }
+    }
+
+    fn general_inst(&mut self, inst: &Lir) {
+        match *inst {
+            Lir::Move { d, a } => {
+                let a = self.general(a, RAX);
+                self.set_general(d, a);
+            }
+            Lir::Set { d, value } => {
+                self.asm.mov_imm(RAX, value);
+                self.set_general(d, RAX);
+            }
+            Lir::LoadPointer { d, base, disp } => {
+                let base = self.general(base, RAX);
+                self.asm.mov(RAX, Rm::Mem(Address { base: Some(base), index: None, disp }));
+                self.set_general(d, RAX);
+            }
+            Lir::FrameAddress { d, disp } => {
+                self.asm.lea(RAX, slot(disp));
+                self.set_general(d, RAX);
+            }
+            Lir::AddScaled { d, base, index, by } => {
+                let (base, index) = (self.general_rm(base), self.general_rm(index));
+                self.asm.imul(RCX, index, by);
+                self.asm.add(RCX, base);
+                self.set_general(d, RCX);
+            }
+            Lir::FirstLane { d, a } => {
+                let a = self.vector(a, TEMP[1]);
+                self.asm.evex(o::TO_GENERAL, 0, a, 0, Rm::Reg(RAX), None, Masking::default(), false);
+                self.set_general(d, RAX);
+            }
+            Lir::Advance { d, by } => match self.general_rm(d) {
+                Rm::Reg(r) => self.asm.add_imm(r, by),
+                m => {
+                    self.asm.mov(RAX, m);
+                    self.asm.add_imm(RAX, by);
+                    self.set_general(d, RAX);
+                }
+            },
+            Lir::Limit { d, a, by } => {
+                let a = self.general_rm(a);
+                self.asm.mov(RAX, a);
+                self.asm.add_imm(RAX, -by);
+                self.set_general(d, RAX);
+            }
+            Lir::Bind(l) => self.asm.bind(Label(l.0)),
+            Lir::JumpIf { cond, a, b, to } => {
+                let a = self.general(a, RAX);
+                self.bound(a, b);
+                self.asm.jump_if(cond, to);
+            }
+            Lir::TailMask { at, end } => {
+                match end {
+                    Bound::Imm(v) => self.asm.mov_imm(RAX, v),
+                    Bound::Reg(r) => {
+                        let r = self.general_rm(r);
+                        self.asm.mov(RAX, r);
+                    }
+                }
+                let at = self.general_rm(at);
+                self.asm.sub(RAX, at);
+                self.asm.mov_imm(RCX, -1);
+                self.asm.bzhi(RAX, RCX, RAX);
+                self.asm.mask(0x92, false, TAIL, 0, Rm::Reg(RAX));
+            }
+            _ => {}
+        }
+    }
+
+    /// The arguments arrive in rdi, rsi and rdx; constants with a register are loaded.
+    fn entry(&mut self, args: Reg, begin: Reg, end: Reg) {
+        for (temp, from) in [(RAX, 7), (RCX, 6), (R11, 2)] {
+            self.asm.mov(temp, Rm::Reg(from));
+        }
+        for (d, temp) in [(args, RAX), (begin, RCX), (end, R11)] {
+            if self.place(d) != Place::Nowhere {
+                self.set_general(d, temp);
+            }
+        }
+        for (r, info) in self.function.regs.iter() {
+            if let (Some(bytes), Place::Reg(n)) = (info.constant, self.place(r)) {
+                let disp = self.asm.constant(bytes);
+                self.move_vector(false, n, Rm::Mem(Address { base: None, index: None, disp }));
+            }
+        }
+    }
+
+    /// The form whose destroyed operand is the one that the result replaces.
+    fn fma(&mut self, w: bool, len: u8, d: Reg, [a, b, c]: [Reg; 3]) {
+        let (t, [ra, rb, rc]) = (self.target(d), [a, b, c].map(|r| self.vector_rm(r)));
+        let mut op = o::float(if w { Type::F64 } else { Type::F32 }, 0);
+        (op.map, op.pp) = (2, 1);
+        let mut put = |e: &mut Self, kind: u8, first: u8, second: Rm| {
+            op.byte = o::FMADD132 + kind * 0x10;
+            e.asm.evex(op, len, t, first, second, None, Masking::default(), false);
+        };
+        if rc == Rm::Reg(t) {
+            // t = first * second + t
+            let (first, second) = if let Rm::Reg(_) = ra { (a, rb) } else { (b, ra) };
+            let first = self.vector(first, TEMP[1]);
+            put(self, 2, first, second);
+        } else if ra == Rm::Reg(t) || rb == Rm::Reg(t) {
+            let (other, ro) = if ra == Rm::Reg(t) { (b, rb) } else { (a, ra) };
+            match (ro, rc) {
+                // t = t * second + first
+                (Rm::Mem(_), Rm::Reg(c)) => put(self, 0, c, ro),
+                // t = first * t + second
+                _ => {
+                    let first = self.vector(other, TEMP[1]);
+                    put(self, 1, first, rc);
+                }
+            }
+        } else {
+            self.move_vector(false, t, rc);
+            let (first, second) = if let Rm::Reg(_) = ra { (a, rb) } else { (b, ra) };
+            let first = self.vector(first, TEMP[1]);
+            put(self, 2, first, second);
+        }
+        self.settle(d);
+    }
+}
