@@ -113,3 +113,14 @@ def test_results_do_not_share_memory_between_calls():
         second = f(Y)
     torch.testing.assert_close(first, X + 1)
     torch.testing.assert_close(second, Y + 1)
+
+
+def test_large_results_are_pooled_and_survive():
+    f = torch.compile(lambda x: x + 1, backend="ipex", options={"strict": True})
+    for size in ((300, 400), (2048, 1024)):
+        x = torch.randn(size)
+        with torch.no_grad():
+            kept = f(x)
+            for _ in range(3):
+                torch.testing.assert_close(f(x * 2), x * 2 + 1)
+        torch.testing.assert_close(kept, x + 1)

@@ -9,5 +9,8 @@ class Compiled:
     def __call__(self, args: list[Any]) -> list[Any]: ...
 
 def compile(
-    document: bytes, callables: Sequence[Callable[..., Any]], libtorch: str
+    document: bytes,
+    callables: Sequence[Callable[..., Any]],
+    constants: Sequence[Any],
+    libtorch: str,
 ) -> Compiled: ...

@@ -34,20 +34,12 @@ def compile_graph(
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     try:
         graph = serialize(gm, kind)
-        compiled = _core.compile(graph.document, graph.callables, _LIBTORCH)
+        return _core.compile(graph.document, graph.callables, graph.constants, _LIBTORCH)
     except (Unsupported, CompileError) as error:
         if settings.strict:
             raise CompileError(str(error)) from error
         warnings.warn(f"ipex runs a graph in eager: {error}", FallbackWarning, stacklevel=2)
         return _eager(gm)
-
-    constants = graph.constants
-
-    def run(args: list[Any]) -> Any:
-        return compiled(args + constants)
-
-    run._boxed_call = True  # type: ignore[attr-defined]
-    return run
 
 
 def ipex(

@@ -4,6 +4,7 @@ pub mod aten;
 pub mod dtype;
 mod error;
 pub mod plan;
+pub mod pool;
 
 pub use dtype::DType;
 pub use error::Error;

@@ -191,6 +191,12 @@ pub fn full(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     Ok(vec![b.full(dtype, &sizes, c.number(1)?)])
 }
 
+/// `aten.scalar_tensor`
+pub fn scalar_tensor(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let dtype = c.output_dtype(0)?;
+    Ok(vec![b.full(dtype, &[], c.number(0)?)])
+}
+
 /// `aten.arange.start_step` of integers
 pub fn arange(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     if c.output_dtype(0)? != DType::I64 {

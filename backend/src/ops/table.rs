@@ -96,7 +96,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.where.self", pointwise::where_self),
     ("aten._to_copy.default", pointwise::to_copy), ("prims.convert_element_type.default", pointwise::to_copy),
     ("aten.clone.default", pointwise::to_copy),
-    ("aten.full.default", pointwise::full), ("aten.arange.start_step", pointwise::arange),
+    ("aten.full.default", pointwise::full), ("aten.scalar_tensor.default", pointwise::scalar_tensor), ("aten.arange.start_step", pointwise::arange),
     ("aten.sum.default", reduce!(ReduceOp::Sum)), ("aten.sum.dim_IntList", reduce!(ReduceOp::Sum)),
     ("aten.amax.default", reduce!(ReduceOp::Max)), ("aten.amin.default", reduce!(ReduceOp::Min)),
     ("aten.mean.default", reduce::mean), ("aten.mean.dim", reduce::mean),

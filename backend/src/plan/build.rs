@@ -101,11 +101,12 @@ impl Planner<'_> {
                     continue;
                 };
                 let meta = &graph.values[base];
-                if let Buffer::Arena { .. } = self.plan.buffers[b as usize] {
+                if let Buffer::Arena { bytes, .. } = self.plan.buffers[b as usize] {
                     self.plan.buffers[b as usize] = Buffer::Output {
                         sizes: meta.sizes.clone(),
                         strides: meta.strides.clone(),
                         scalar_type: meta.scalar_type,
+                        bytes,
                     };
                 }
             }
@@ -243,6 +244,7 @@ impl Planner<'_> {
     }
 
     fn outputs(&mut self) -> Result<(), String> {
+        let mut shown = vec![0; self.plan.buffers.len()];
         for output in &self.graph.outputs {
             let output = match output {
                 GraphOutput::Value(v) => match self.graph.producer(*v).op {
@@ -254,7 +256,20 @@ impl Planner<'_> {
                 GraphOutput::Float(x) => Output::Float(*x),
                 GraphOutput::Bool(b) => Output::Bool(*b),
             };
+            if let Output::Tensor(t) = &output {
+                shown[t.buffer.0 as usize] += 1;
+            }
             self.plan.outputs.push(output);
+        }
+        for output in &mut self.plan.outputs {
+            if let Output::Tensor(t) = output
+                && let Buffer::Output { sizes, strides, .. } =
+                    &self.plan.buffers[t.buffer.0 as usize]
+                && (&t.sizes, &t.strides, t.offset) == (sizes, strides, 0)
+                && shown[t.buffer.0 as usize] == 1
+            {
+                *output = Output::Whole(t.buffer);
+            }
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! A compiled graph as a Python callable.
 
 use ipex_runtime::aten::{Aten, Tensor};
-use ipex_runtime::plan::{Executable, Host, Value};
-use ipex_runtime::{Error, plan::Plan};
+use ipex_runtime::plan::{Executable, Host, Plan, Step, Value};
+use ipex_runtime::Error;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -19,7 +19,11 @@ pyo3::create_exception!(
 #[pyclass(frozen, module = "ipex._core")]
 pub struct Compiled {
     executable: Executable,
-    aten: Aten,
+    aten: &'static Aten,
+    /// Attributes of the module, passed behind the arguments.
+    constants: Vec<Tensor>,
+    /// Whether a call is long enough to let other Python threads run.
+    detached: bool,
     callables: Vec<Py<PyAny>>,
     groups: usize,
     calls: usize,
@@ -31,22 +35,34 @@ pub fn compile(
     py: Python<'_>,
     document: &[u8],
     callables: Vec<Py<PyAny>>,
+    constants: Vec<Bound<'_, PyAny>>,
     libtorch: PathBuf,
 ) -> PyResult<Compiled> {
     let program = py
         .detach(|| crate::compile::compile(document))
         .map_err(|e| CompileError::new_err(e.to_string()))?;
     let aten = Aten::load(&libtorch).map_err(|e| CompileError::new_err(e.to_string()))?;
+    let constants = constants
+        .iter()
+        .map(|c| tensor(aten, c)?.ok_or_else(|| CompileError::new_err("a constant is no tensor")))
+        .collect::<PyResult<_>>()?;
     let plan: Plan = program.plan;
+    let detached = plan.steps.iter().any(|s| match s {
+        Step::Kernel { extent, grain, .. } => extent > grain,
+        Step::External(_) => true,
+        _ => false,
+    });
     let calls = plan
         .steps
         .iter()
-        .filter(|s| matches!(s, ipex_runtime::plan::Step::External(_)))
+        .filter(|s| matches!(s, Step::External(_)))
         .count();
     let groups = program.clusters.groups.len() - calls;
     Ok(Compiled {
         executable: Executable::new(plan, aten),
         aten,
+        constants,
+        detached,
         callables,
         groups,
         calls,
@@ -55,35 +71,44 @@ pub fn compile(
 
 #[pymethods]
 impl Compiled {
+    /// AOTAutograd's mark of callables that take one list, which they may empty.
+    #[classattr]
+    const _boxed_call: bool = true;
+
     fn __call__<'py>(
         &self,
         py: Python<'py>,
         args: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let inputs = args
-            .iter()
-            .map(|a| self.tensor(&a))
-            .collect::<PyResult<Vec<_>>>()?;
-        let kept: Vec<Bound<'py, PyAny>> = args.iter().collect();
+        let mut inputs = Vec::with_capacity(args.len() + self.constants.len());
+        for arg in args.iter() {
+            inputs.push(tensor(self.aten, &arg)?);
+        }
+        for constant in &self.constants {
+            inputs.push(Some(constant.share().map_err(runtime_error)?));
+        }
         let mut host = PythonHost {
-            py,
             compiled: self,
             error: None,
         };
-        let results = match self.executable.call(inputs, &mut host) {
-            Ok(results) => results,
-            Err(Error::Index) => return Err(PyIndexError::new_err(Error::Index.to_string())),
-            Err(e) => {
-                return Err(host
-                    .error
-                    .unwrap_or_else(|| PyRuntimeError::new_err(e.to_string())));
-            }
+        let results = if self.detached {
+            py.detach(|| self.executable.call(inputs, &mut host))
+        } else {
+            self.executable.call(inputs, &mut host)
         };
+        let results = results.map_err(|e| match (e, host.error) {
+            (Error::Index, _) => PyIndexError::new_err(Error::Index.to_string()),
+            (_, Some(raised)) => raised,
+            (e, None) => runtime_error(e),
+        })?;
         let list = PyList::empty(py);
         for value in results {
             match value {
                 Value::Tensor(t) => list.append(to_python(py, &t)?)?,
-                Value::Input(n) => list.append(&kept[n as usize])?,
+                Value::Input(n) => match self.constants.get((n as usize).wrapping_sub(args.len())) {
+                    Some(constant) => list.append(to_python(py, constant)?)?,
+                    None => list.append(args.get_item(n as usize)?)?,
+                },
                 Value::None => list.append(py.None())?,
                 Value::Int(i) => list.append(i)?,
                 Value::Float(x) => list.append(x)?,
@@ -106,66 +131,64 @@ impl Compiled {
     }
 }
 
-impl Compiled {
-    fn tensor(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
-        if object.is_instance_of::<pyo3::types::PyInt>()
-            || object.is_instance_of::<pyo3::types::PyFloat>()
-            || object.is_none()
-        {
-            return Ok(None);
-        }
-        // SAFETY: the object is alive, and we hold the GIL.
-        let tensor = unsafe { Tensor::from_python(&self.aten, object.as_ptr().cast()) };
-        tensor
-            .map(Some)
-            .map_err(|e| PyRuntimeError::new_err(e.to_string()))
+fn runtime_error(e: Error) -> PyErr {
+    PyRuntimeError::new_err(e.to_string())
+}
+
+/// The tensor behind an argument; none for numbers and None.
+fn tensor(aten: &'static Aten, object: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
+    if object.is_exact_instance_of::<pyo3::types::PyInt>()
+        || object.is_exact_instance_of::<pyo3::types::PyFloat>()
+        || object.is_exact_instance_of::<pyo3::types::PyBool>()
+        || object.is_none()
+    {
+        return Ok(None);
     }
+    // SAFETY: the object is alive, and we hold the GIL.
+    let tensor = unsafe { Tensor::from_python(aten, object.as_ptr().cast()) };
+    tensor.map(Some).map_err(runtime_error)
 }
 
 fn to_python<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
-    let object = tensor
-        .to_python()
-        .map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
+    let object = tensor.to_python().map_err(runtime_error)?;
     // SAFETY: a new reference.
     Ok(unsafe { Bound::from_owned_ptr(py, object.cast()) })
 }
 
 /// Runs nodes that only Python can.
-struct PythonHost<'a, 'py> {
-    py: Python<'py>,
+struct PythonHost<'a> {
     compiled: &'a Compiled,
     error: Option<PyErr>,
 }
 
-impl PythonHost<'_, '_> {
-    fn try_call(&self, callable: u32, tensors: Vec<Tensor>) -> PyResult<Vec<Tensor>> {
-        let args = tensors
-            .iter()
-            .map(|t| to_python(self.py, t))
-            .collect::<PyResult<Vec<_>>>()?;
-        let args = PyTuple::new(self.py, args)?;
-        let result = self.compiled.callables[callable as usize]
-            .bind(self.py)
-            .call1(args)?;
-        let results: Vec<Bound<'_, PyAny>> = match result.cast::<PyTuple>() {
-            Ok(tuple) => tuple.iter().collect(),
-            Err(_) => match result.cast::<PyList>() {
-                Ok(list) => list.iter().collect(),
-                Err(_) => vec![result.clone()],
-            },
-        };
-        let tensors = results.iter().map(|r| self.compiled.tensor(r));
-        Ok(tensors
-            .collect::<PyResult<Vec<_>>>()?
-            .into_iter()
-            .flatten()
-            .collect())
+impl PythonHost<'_> {
+    fn try_call(&self, callable: u32, tensors: &[Tensor]) -> PyResult<Vec<Tensor>> {
+        Python::attach(|py| {
+            let args = tensors.iter().map(|t| to_python(py, t));
+            let args = PyTuple::new(py, args.collect::<PyResult<Vec<_>>>()?)?;
+            let result = self.compiled.callables[callable as usize]
+                .bind(py)
+                .call1(args)?;
+            let results: Vec<Bound<'_, PyAny>> = match result.cast::<PyTuple>() {
+                Ok(tuple) => tuple.iter().collect(),
+                Err(_) => match result.cast::<PyList>() {
+                    Ok(list) => list.iter().collect(),
+                    Err(_) => vec![result.clone()],
+                },
+            };
+            let tensors = results.iter().map(|r| tensor(self.compiled.aten, r));
+            Ok(tensors
+                .collect::<PyResult<Vec<_>>>()?
+                .into_iter()
+                .flatten()
+                .collect())
+        })
     }
 }
 
-impl Host for PythonHost<'_, '_> {
+impl Host for PythonHost<'_> {
     fn call(&mut self, callable: u32, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
-        self.try_call(callable, tensors).map_err(|e| {
+        self.try_call(callable, &tensors).map_err(|e| {
             self.error = Some(e);
             Error::Host(format!("callable {callable}"))
         })

@@ -4,18 +4,21 @@ use crate::Error;
 use libloading::os::unix::{Library, RTLD_LAZY};
 use std::ffi::{CStr, c_char, c_void};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// `AtenTensorHandle`
 pub type Handle = *mut c_void;
 /// Body of a parallel loop: begin, end, context.
 pub type ParallelBody = extern "C" fn(i64, i64, *mut c_void);
 
+/// Frees memory behind a tensor: data, context.
+pub type Deleter = extern "C" fn(*mut c_void, *mut c_void);
+
 type Status = i32;
 
 macro_rules! table {
     ($($name:ident : fn($($arg:ty),*) $(-> $ret:ty)?),* $(,)?) => {
         /// Function pointers; they stay valid because libtorch is never unloaded.
-        #[derive(Clone, Copy)]
         #[expect(missing_docs, non_snake_case, reason = "documented in libtorch's shim.h")]
         pub struct Aten {
             $(pub $name: unsafe extern "C" fn($($arg),*) $(-> $ret)?,)*
@@ -24,7 +27,11 @@ macro_rules! table {
         impl Aten {
             /// Looks the functions up in the library at `path` (`torch/lib/libtorch_cpu.so`) and,
             /// for those of the Python binding, in `libtorch_python.so` beside it.
-            pub fn load(path: &Path) -> Result<Aten, Error> {
+            pub fn load(path: &Path) -> Result<&'static Aten, Error> {
+                static LOADED: OnceLock<Aten> = OnceLock::new();
+                if let Some(aten) = LOADED.get() {
+                    return Ok(aten);
+                }
                 let error = |e: libloading::Error| Error::Symbol(e.to_string());
                 let python = path.with_file_name("libtorch_python.so");
                 // SAFETY: both libraries are loaded already; opening them again runs no code.
@@ -50,7 +57,7 @@ macro_rules! table {
                     },)*
                 };
                 std::mem::forget(libraries);
-                Ok(aten)
+                Ok(LOADED.get_or_init(|| aten))
             }
         }
     };
@@ -74,6 +81,7 @@ table! {
     aoti_torch_cpu_bmm_out: fn(Handle, Handle, Handle) -> Status,
     aoti_torch_cpu_addmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
     aoti_torch_cpu_baddbmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
+    torch_from_blob: fn(*mut c_void, i64, *const i64, *const i64, i64, i32, i32, i32, *mut Handle, i32, *const u8, i64, Deleter, *mut c_void) -> Status,
     torch_parallel_for: fn(i64, i64, i64, ParallelBody, *mut c_void) -> Status,
     torch_get_num_threads: fn(*mut u32) -> Status,
     torch_exception_get_what: fn() -> *const c_char,

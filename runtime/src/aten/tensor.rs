@@ -1,20 +1,24 @@
 //! Owned tensor handles.
 
 use super::{Aten, Handle};
+use crate::pool;
 use crate::Error;
 use crate::plan::TensorRef;
 use std::ffi::c_void;
 
 const CPU: i32 = 0;
+const NO_INDEX: i32 = -1;
 
 /// A reference to an ATen tensor.
 pub struct Tensor {
-    aten: Aten,
+    aten: &'static Aten,
     handle: Handle,
 }
 
 // SAFETY: ATen's tensors are reference-counted with atomics.
 unsafe impl Send for Tensor {}
+// SAFETY: as above, and no method changes the tensor behind the handle but for its elements.
+unsafe impl Sync for Tensor {}
 
 impl Drop for Tensor {
     fn drop(&mut self) {
@@ -24,12 +28,12 @@ impl Drop for Tensor {
 }
 
 impl Tensor {
-    fn make(aten: &Aten, op: &str, f: impl FnOnce(*mut Handle) -> i32) -> Result<Tensor, Error> {
+    fn make(aten: &'static Aten, op: &str, f: impl FnOnce(*mut Handle) -> i32) -> Result<Tensor, Error> {
         let mut handle = std::ptr::null_mut();
         let status = f(&mut handle);
         aten.check(op, status)?;
         Ok(Tensor {
-            aten: *aten,
+            aten,
             handle,
         })
     }
@@ -38,7 +42,7 @@ impl Tensor {
     ///
     /// # Safety
     /// `object` is a valid Python object and the GIL is held.
-    pub unsafe fn from_python(aten: &Aten, object: *mut c_void) -> Result<Tensor, Error> {
+    pub unsafe fn from_python(aten: &'static Aten, object: *mut c_void) -> Result<Tensor, Error> {
         // SAFETY: by contract.
         Self::make(aten, "from_pyobject", |h| unsafe {
             (aten.torch_tensor_from_pyobject)(object, h)
@@ -58,7 +62,7 @@ impl Tensor {
 
     /// An uninitialised CPU tensor.
     pub fn empty(
-        aten: &Aten,
+        aten: &'static Aten,
         sizes: &[i64],
         strides: &[i64],
         scalar_type: i32,
@@ -78,11 +82,51 @@ impl Tensor {
         })
     }
 
+    /// An uninitialised CPU tensor that a call returns; large ones come from the pool.
+    pub fn result(
+        aten: &'static Aten,
+        sizes: &[i64],
+        strides: &[i64],
+        scalar_type: i32,
+        bytes: usize,
+    ) -> Result<Tensor, Error> {
+        extern "C" fn free(data: *mut c_void, bytes: *mut c_void) {
+            pool::give(data.cast(), bytes as usize);
+        }
+        let Some((data, size)) = pool::take(bytes) else {
+            return Self::empty(aten, sizes, strides, scalar_type);
+        };
+        let n = sizes.len() as i64;
+        // SAFETY: the block holds `bytes`, which the strides address; the deleter gets its size back.
+        let tensor = Self::make(aten, "from_blob", |h| unsafe {
+            (aten.torch_from_blob)(
+                data.cast(),
+                n,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                0,
+                scalar_type,
+                CPU,
+                NO_INDEX,
+                h,
+                0,
+                std::ptr::null(),
+                0,
+                free,
+                size as *mut c_void,
+            )
+        });
+        if tensor.is_err() {
+            pool::give(data, size);
+        }
+        tensor
+    }
+
     /// A tensor over memory that someone else owns.
     ///
     /// # Safety
     /// The memory holds the elements that sizes and strides address, as long as the tensor lives.
-    pub unsafe fn over(aten: &Aten, data: *mut u8, t: &TensorRef) -> Result<Tensor, Error> {
+    pub unsafe fn over(aten: &'static Aten, data: *mut u8, t: &TensorRef) -> Result<Tensor, Error> {
         let n = t.sizes.len() as i64;
         // SAFETY: by contract; layout 0 is strided.
         Self::make(aten, "from_blob", |h| unsafe {
@@ -111,7 +155,7 @@ impl Tensor {
         self.aten.check("storage_offset", status)?;
         let n = sizes.len() as i64;
         // SAFETY: both arrays have `n` elements; ATen checks the bounds.
-        Self::make(&self.aten, "view", |h| unsafe {
+        Self::make(self.aten, "view", |h| unsafe {
             (self.aten.aoti_torch__reinterpret_tensor)(
                 self.handle,
                 n,
@@ -126,7 +170,7 @@ impl Tensor {
     /// Another reference to the same tensor.
     pub fn share(&self) -> Result<Tensor, Error> {
         // SAFETY: the handle is valid.
-        Self::make(&self.aten, "share", |h| unsafe {
+        Self::make(self.aten, "share", |h| unsafe {
             (self.aten.aoti_torch_new_tensor_handle)(self.handle, h)
         })
     }

@@ -44,14 +44,14 @@ unsafe impl Send for State {}
 /// A plan that can be called from several threads at once.
 pub struct Executable {
     plan: Plan,
-    aten: Aten,
+    aten: &'static Aten,
     constants: Vec<Vec<Line>>,
     idle: Mutex<Vec<State>>,
 }
 
 impl Executable {
     /// Prepares a plan.
-    pub fn new(plan: Plan, aten: Aten) -> Executable {
+    pub fn new(plan: Plan, aten: &'static Aten) -> Executable {
         let constants = plan.buffers.iter().map(|b| match b {
             Buffer::Constant(bytes) => bytes
                 .chunks(64)
@@ -93,7 +93,7 @@ impl Executable {
         let result = self.run(&mut state, inputs, host);
         // SAFETY: as above.
         unsafe { (self.aten.aoti_torch_grad_mode_set_enabled)(grad) };
-        state.tensors.iter_mut().for_each(|t| *t = None);
+        state.tensors.fill_with(|| None);
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(state);
         }
@@ -125,7 +125,14 @@ impl Executable {
                     sizes,
                     strides,
                     scalar_type,
-                } => Some(Tensor::empty(&self.aten, sizes, strides, *scalar_type)?),
+                    bytes,
+                } => Some(Tensor::result(
+                    self.aten,
+                    sizes,
+                    strides,
+                    *scalar_type,
+                    *bytes as usize,
+                )?),
                 _ => None,
             };
             state.data[k] = match (buffer, &tensor) {
@@ -142,11 +149,8 @@ impl Executable {
         for step in &self.plan.steps {
             self.step(step, state, host)?;
         }
-        self.plan
-            .outputs
-            .iter()
-            .map(|o| self.output(o, state))
-            .collect()
+        let outputs = self.plan.outputs.iter();
+        outputs.map(|o| self.output(o, state)).collect()
     }
 
     fn step(&self, step: &Step, state: &mut State, host: &mut dyn Host) -> Result<(), Error> {
@@ -199,7 +203,7 @@ impl Executable {
                 }
             }
             // SAFETY: the plan keeps views inside their buffer, and calls do not outlive the state.
-            None => unsafe { Tensor::over(&self.aten, state.data[k], t) },
+            None => unsafe { Tensor::over(self.aten, state.data[k], t) },
         }
     }
 
@@ -263,7 +267,7 @@ impl Executable {
         t: &[Tensor],
         x: &[f64],
     ) -> Result<(), Error> {
-        let (a, out) = (&self.aten, out.handle());
+        let (a, out) = (self.aten, out.handle());
         // SAFETY: all handles are valid during the call.
         let status = unsafe {
             match (symbol, t, x) {
@@ -311,7 +315,7 @@ impl Executable {
             .zip(strides.iter().zip(&out.strides))
             .any(|(&n, (a, b))| n > 1 && a != b);
         let tensor = if differs {
-            let copy = Tensor::empty(&self.aten, &out.sizes, &out.strides, out.scalar_type)?;
+            let copy = Tensor::empty(self.aten, &out.sizes, &out.strides, out.scalar_type)?;
             copy.copy_from(&result)?;
             copy
         } else {
@@ -347,8 +351,12 @@ impl Executable {
         Ok(())
     }
 
-    fn output(&self, output: &Output, state: &State) -> Result<Value, Error> {
+    fn output(&self, output: &Output, state: &mut State) -> Result<Value, Error> {
         Ok(match output {
+            Output::Whole(BufferId(b)) => match state.tensors[*b as usize].take() {
+                Some(tensor) => Value::Tensor(tensor),
+                None => return Err(Error::Plan(format!("result {b} is gone"))),
+            },
             Output::Tensor(t) => Value::Tensor(self.tensor(t, state)?),
             Output::Input(n) => Value::Input(*n),
             Output::None => Value::None,

@@ -23,6 +23,7 @@ pub enum Buffer {
         sizes: Vec<i64>,
         strides: Vec<i64>,
         scalar_type: i32,
+        bytes: u64,
     },
     /// A tensor that an external call returns; its memory is ATen's.
     External,
@@ -142,6 +143,8 @@ pub enum Step {
 #[expect(missing_docs, reason = "the names are the kinds of results")]
 pub enum Output {
     Tensor(TensorRef),
+    /// All of an output buffer that no other result shows.
+    Whole(BufferId),
     /// The n-th argument, returned as it is.
     Input(u32),
     None,

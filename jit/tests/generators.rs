@@ -1,8 +1,8 @@
-//! Generated code against plain Rust.
+//! Generated code against plain Rust, once for each generator.
 
 use cranelift_entity::PrimaryMap;
 use half::{bf16, f16};
-use ipex_jit::cranelift::compile;
+use ipex_jit::{CompiledKernel, cranelift, wide};
 use ipex_jit::kernel::*;
 use ipex_runtime::DType;
 
@@ -69,14 +69,46 @@ impl Build {
     }
 }
 
+thread_local! {
+    /// Whether kernels go to the wide generator, and how many it took.
+    static WIDE: std::cell::Cell<(bool, u32)> = const { std::cell::Cell::new((false, 0)) };
+}
+
+fn compile(kernel: &Kernel) -> CompiledKernel {
+    let (wide, taken) = WIDE.get();
+    if wide && let Ok(code) = wide::compile(kernel) {
+        WIDE.set((true, taken + 1));
+        return CompiledKernel::new(&code).unwrap();
+    }
+    cranelift::compile(kernel).unwrap()
+}
+
+/// Runs a test with Cranelift, then with the wide generator, which must take `at_least` kernels.
+fn with_both(at_least: u32, test: fn()) {
+    WIDE.set((false, 0));
+    test();
+    if !wide::available() {
+        eprintln!("SKIPPED: the wide generator, for want of AVX-512");
+        return;
+    }
+    WIDE.set((true, 0));
+    test();
+    let taken = WIDE.get().1;
+    assert!(taken >= at_least, "the wide generator took {taken} kernels");
+}
+
 fn run(kernel: &Kernel, args: &mut [*mut u8], begin: i64, end: i64) {
-    let code = compile(kernel).unwrap();
+    let code = compile(kernel);
     // SAFETY: the tests pass as many elements as the kernel's loops address.
     unsafe { (code.entry())(args.as_ptr(), begin, end) }
 }
 
 #[test]
 fn elementary_functions_in_lanes_and_in_the_tail() {
+    with_both(1, check_elementary_functions_in_lanes_and_in_the_tail);
+}
+
+fn check_elementary_functions_in_lanes_and_in_the_tail() {
     use UnaryOp as U;
     type Oracle = fn(f64) -> f64;
     let cases: [(U, Oracle); 12] = [
@@ -134,6 +166,10 @@ fn elementary_functions_in_lanes_and_in_the_tail() {
 
 #[test]
 fn partial_ranges_and_narrow_floats() {
+    with_both(1, check_partial_ranges_and_narrow_floats);
+}
+
+fn check_partial_ranges_and_narrow_floats() {
     let x: Vec<f32> = (0..2000)
         .map(|i| (i as f32 - 900.0) * 1.37e-3 * (1 << (i % 24)) as f32)
         .collect();
@@ -176,6 +212,10 @@ fn partial_ranges_and_narrow_floats() {
 
 #[test]
 fn integers_wrap_and_compare() {
+    with_both(1, check_integers_wrap_and_compare);
+}
+
+fn check_integers_wrap_and_compare() {
     let a: Vec<i8> = (-128..=127).collect();
     let b8: Vec<i8> = a
         .iter()
@@ -267,6 +307,10 @@ fn reduction(op: ReduceOp, rows: u64, cols: u64, over_rows: bool, position: bool
 
 #[test]
 fn reductions_over_columns_and_rows() {
+    with_both(1, check_reductions_over_columns_and_rows);
+}
+
+fn check_reductions_over_columns_and_rows() {
     for (rows, cols) in [(1u64, 1u64), (3, 5), (7, 64), (19, 133), (64, 16)] {
         let n = (rows * cols) as usize;
         let x: Vec<f32> = (0..n)
