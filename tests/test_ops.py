@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+torch.manual_seed(0)
 INF = float("inf")
 X, Y, B = torch.randn(8, 64), torch.randn(8, 64), torch.randn(64)
 
@@ -25,7 +26,7 @@ CASES = {
     ),
     "fully_masked_softmax": (lambda x: F.softmax(x, -1), torch.full((2, 5), -INF)),
     "column_sum": (lambda x: x.sum(0), torch.randn(100, 65)),
-    "full_sum": (lambda x: x.sum(), torch.randn(100, 65)),
+    "full_sum": (lambda x: x.sum(), torch.rand(100, 65)),
     "spatial_mean": (lambda x: x.mean((2, 3)), torch.randn(2, 5, 7, 9)),
     "nan_max": (lambda x: x.amax(-1), torch.tensor([[1.0, float("nan"), 3.0]])),
     "matmul": (lambda x, y: F.gelu(x @ y.t()), X, Y),
@@ -116,7 +117,7 @@ def test_results_do_not_share_memory_between_calls():
 
 
 def test_large_results_are_pooled_and_survive():
-    f = torch.compile(lambda x: x + 1, backend="ipex", options={"strict": True})
+    f = torch.compile(lambda x: x + 1, backend="ipex", options={"strict": True}, dynamic=False)
     for size in ((300, 400), (2048, 1024)):
         x = torch.randn(size)
         with torch.no_grad():
