@@ -17,7 +17,7 @@ from ipex.serialize import Unsupported, serialize
 from ipex.settings import Settings, parse
 
 _MODES = (None, "default")
-_LIBTORCH = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
+LIBTORCH = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
 
 
 def _eager(gm: GraphModule) -> Callable[[list[Any]], Any]:
@@ -34,7 +34,7 @@ def compile_graph(
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     try:
         graph = serialize(gm, kind)
-        return _core.compile(graph.document, graph.callables, graph.constants, _LIBTORCH)
+        return _core.compile(graph.document, graph.callables, graph.constants, LIBTORCH)
     except (Unsupported, CompileError) as error:
         if settings.strict:
             raise CompileError(str(error)) from error

@@ -50,7 +50,10 @@ pub fn note_varying(
                     *wide |= matches!(kernel.values[*value], Type::F64 | Type::I64);
                 }
             }
-            Stmt::Store { .. } => {}
+            Stmt::Store { value, .. } => {
+                let ty = kernel.values[*value];
+                *wide |= lane.is_some() && matches!(ty, Type::F64 | Type::I64);
+            }
             Stmt::Loop(inner) => {
                 note_varying(kernel, inner, lane, varying, wide);
             }
