@@ -1,6 +1,6 @@
 //! One row for each ATen overload.
 
-use super::{NodeCall, activation, index, pointwise, reduce, view};
+use super::{NodeCall, activation, conv, index, pointwise, reduce, view};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::{Graph, Meta, Op, ValueId};
@@ -113,6 +113,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.t.default", view::t), ("aten.transpose.int", view::transpose),
     ("aten.select.int", view::select), ("aten.slice.Tensor", view::slice),
     ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
+    ("aten.convolution.default", conv::pointwise),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
     ("aten.index_select.default", index::index_select),
     ("aten.constant_pad_nd.default", index::pad),
