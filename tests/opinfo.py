@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from ipex import _core
 from ipex.backend import LIBTORCH
+from ipex.decompositions import table
 from ipex.serialize import Unsupported, serialize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing._internal.common_methods_invocations import op_db
@@ -78,7 +79,7 @@ def run(op: Any, sample: Any) -> tuple[Any, Any, set[str]]:
 
     tensors = [leaves[k] for k in places]
     want = call(*tensors)
-    gm = make_fx(torch.func.functionalize(call), tracing_mode="fake")(*tensors)
+    gm = make_fx(torch.func.functionalize(call), decomposition_table=table(), tracing_mode="fake")(*tensors)
     gm.graph.eliminate_dead_code()
     graph = serialize(gm, "inference")
     compiled = _core.compile(graph.document, graph.callables, graph.constants, LIBTORCH)

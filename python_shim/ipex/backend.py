@@ -11,7 +11,7 @@ import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule
 
-from ipex import _core
+from ipex import _core, decompositions
 from ipex.errors import CompileError, FallbackWarning
 from ipex.serialize import Unsupported, serialize
 from ipex.settings import Settings, parse
@@ -60,5 +60,10 @@ def ipex(
     def training(graph: GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Any]:
         return _eager(graph)
 
-    build = aot_autograd(fw_compiler=training, bw_compiler=training, inference_compiler=inference)
+    build = aot_autograd(
+        fw_compiler=training,
+        bw_compiler=training,
+        inference_compiler=inference,
+        decompositions=decompositions.table(),
+    )
     return build(gm, example_inputs)

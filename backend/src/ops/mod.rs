@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod args;
 pub mod call;
+pub mod composite;
 pub mod conv;
 pub mod index;
 pub mod pointwise;

@@ -49,7 +49,7 @@ pub fn unary(b: &mut Builder, c: &NodeCall, op: UnaryOp) -> Result<Vec<ValueId>,
     let v = input(b, c)?;
     if !b.dtype(v)?.is_float() {
         match op {
-            UnaryOp::Floor | UnaryOp::Ceil => return Ok(vec![v]),
+            UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Trunc | UnaryOp::Round => return Ok(vec![v]),
             UnaryOp::Neg | UnaryOp::Abs
                 if b.dtype(v)? != DType::Bool && b.dtype(v)? != DType::U8 => {}
             _ => return c.refuse("integers"),
@@ -62,7 +62,7 @@ pub fn unary(b: &mut Builder, c: &NodeCall, op: UnaryOp) -> Result<Vec<ValueId>,
 /// Arithmetic on two operands; `add` and `sub` have an alpha.
 pub fn binary(b: &mut Builder, c: &NodeCall, op: BinaryOp) -> Result<Vec<ValueId>, Refusal> {
     let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
-    if dtype == DType::Bool && !matches!(op, BinaryOp::And | BinaryOp::Or) {
+    if dtype == DType::Bool && !matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Max | BinaryOp::Min) {
         return c.refuse("truth values");
     }
     let x = operand(b, c, 0, dtype, &sizes)?;
@@ -115,15 +115,6 @@ pub fn where_self(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal
         operand(b, c, 2, dtype, &sizes)?,
     );
     Ok(vec![b.select(cond, x, y)])
-}
-
-/// `aten.logical_not`, and `aten.bitwise_not` of truth values.
-pub fn logical_not(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let v = c.tensor(0)?;
-    if b.dtype(v)? != DType::Bool {
-        return c.refuse("not truth values");
-    }
-    Ok(vec![b.unary(UnaryOp::Not, v)?])
 }
 
 /// `aten.rsqrt`

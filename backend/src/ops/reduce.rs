@@ -1,9 +1,9 @@
 //! Reductions, softmax and norms. Narrow floats accumulate in f32.
 
-use super::NodeCall;
+use super::{NodeCall, OpArg};
 use super::pointwise::inverse;
 use crate::fusion::refusal::Refusal;
-use crate::graph::ValueId;
+use crate::graph::{Op, ValueId};
 use crate::graph::builder::Builder;
 use ipex_jit::kernel::{BinaryOp as B, ReduceOp, UnaryOp as U};
 use ipex_runtime::DType;
@@ -32,12 +32,61 @@ fn check(b: &Builder, c: &NodeCall, v: ValueId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// sum, amax, amin over dims
+/// any and all
+pub fn truth(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
+    let v = c.tensor(0)?;
+    check(b, c, v)?;
+    let dims = c.dims(1, b.sizes(v).len())?;
+    let v = b.convert(v, DType::Bool)?;
+    let v = b.reduce(op, v, &dims)?;
+    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+}
+
+/// argmax, argmin: the first of equals, or the first NaN.
+pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
+    let mut v = c.tensor(0)?;
+    check(b, c, v)?;
+    let mut dims = c.dims(1, b.sizes(v).len())?;
+    if dims.len() > 1 {
+        let numel = b.graph.values[v].numel();
+        v = b.reshape(v, &[numel]);
+        dims = vec![0];
+    }
+    let sizes = b.sizes(v);
+    let kept = sizes.iter().enumerate().filter(|(d, _)| !dims.contains(d));
+    let kept: Vec<i64> = kept.map(|(_, &n)| n).collect();
+    let meta = b.meta(DType::I64, &kept);
+    let v = b.push(Op::ArgReduce { op, dims }, &[v], meta);
+    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+}
+
+/// `aten.var.correction(input, dim, *, correction, keepdim)`, in two passes.
+pub fn var(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = float_input(b, c)?;
+    check(b, c, v)?;
+    let sizes = b.sizes(v);
+    let dims = c.dims(1, sizes.len())?;
+    let correction = if matches!(c.arg(2), OpArg::None) {
+        1.0
+    } else {
+        c.number(2)?
+    };
+    let n: i64 = dims.iter().map(|&d| sizes[d]).product();
+    let mean = mean_of(b, v, &dims)?;
+    let mean = b.spread(mean, &dims, &sizes);
+    let centered = b.binary(B::Sub, v, mean)?;
+    let square = b.binary(B::Mul, centered, centered)?;
+    let sum = b.reduce(ReduceOp::Sum, square, &dims)?;
+    let v = b.with(B::Div, sum, (n as f64 - correction).max(0.0))?;
+    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+}
+
+/// sum, prod, amax, amin over dims
 pub fn simple(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
     let v = c.tensor(0)?;
     check(b, c, v)?;
-    // `aten.sum.default` has no dims; its second argument is a dtype.
-    let n = if c.target == "aten.sum.default" {
+    // `aten.sum.default` has no dims; the second argument is a dtype.
+    let n = if matches!(c.target, "aten.sum.default" | "aten.prod.default") {
         usize::MAX
     } else {
         1

@@ -6,6 +6,7 @@ use ipex_runtime::Error;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 
 pyo3::create_exception!(
@@ -39,7 +40,8 @@ pub fn compile(
     libtorch: PathBuf,
 ) -> PyResult<Compiled> {
     let program = py
-        .detach(|| crate::compile::compile(document))
+        .detach(|| catch_unwind(|| crate::compile::compile(document)))
+        .map_err(|_| CompileError::new_err("internal error: the compiler panicked"))?
         .map_err(|e| CompileError::new_err(e.to_string()))?;
     let aten = Aten::load(&libtorch).map_err(|e| CompileError::new_err(e.to_string()))?;
     let constants = constants

@@ -228,7 +228,12 @@ impl Lower<'_> {
                         inside.insert(*value);
                     }
                 }
-                Stmt::Loop(inner) => inside.extend(inner.carries.iter().map(|c| c.result)),
+                Stmt::Loop(inner) => {
+                    for carry in &inner.carries {
+                        inside.extend([carry.result]);
+                        inside.extend(carry.arg);
+                    }
+                }
                 _ => {}
             }
         }
