@@ -60,7 +60,9 @@ def main() -> None:
                 times[name].append((time.perf_counter() - start) * 1e4)
     medians = {name: statistics.median(t) for name, t in times.items()}
     for name, us in medians.items():
-        print(f"{name:9s} {us:6.2f} us  {us - medians['nothing']:+6.2f} over the do-nothing backend")
+        print(
+            f"{name:9s} {us:6.2f} us  {us - medians['nothing']:+6.2f} over the do-nothing backend"
+        )
 
 
 if __name__ == "__main__":

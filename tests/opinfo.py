@@ -79,14 +79,19 @@ def run(op: Any, sample: Any) -> tuple[Any, Any, set[str]]:
 
     tensors = [leaves[k] for k in places]
     want = call(*tensors)
-    gm = make_fx(torch.func.functionalize(call), decomposition_table=table(), tracing_mode="fake")(*tensors)
+    gm = make_fx(torch.func.functionalize(call), decomposition_table=table(), tracing_mode="fake")(
+        *tensors
+    )
     gm.graph.eliminate_dead_code()
     graph = serialize(gm, "inference")
     compiled = _core.compile(graph.document, graph.callables, graph.constants, LIBTORCH)
     return want, compiled(list(tensors)), calls_of(gm, compiled)
 
 
-TOLERANCE = {torch.bfloat16: {"rtol": 1.6e-2, "atol": 1e-2}, torch.float32: {"rtol": 1e-4, "atol": 1e-5}}
+TOLERANCE = {
+    torch.bfloat16: {"rtol": 1.6e-2, "atol": 1e-2},
+    torch.float32: {"rtol": 1e-4, "atol": 1e-5},
+}
 
 
 def check(op: Any, dtype: torch.dtype, limit: int) -> Report:

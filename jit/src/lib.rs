@@ -4,6 +4,7 @@ pub mod builtins;
 pub mod code;
 pub mod compile;
 pub mod cranelift;
+pub mod interpret;
 pub mod kernel;
 pub mod math;
 pub mod wide;

@@ -2,8 +2,8 @@
 
 use cranelift_entity::PrimaryMap;
 use half::{bf16, f16};
-use ipex_jit::{CompiledKernel, cranelift, wide};
 use ipex_jit::kernel::*;
+use ipex_jit::{CompiledKernel, cranelift, wide};
 use ipex_runtime::DType;
 
 /// A kernel with one loop over `n`, made statement by statement.

@@ -105,7 +105,10 @@ pub fn div_mode(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
         // Eager raises on a division by zero.
         return c.refuse("integers");
     }
-    let (x, y) = (operand(b, c, 0, dtype, &sizes)?, operand(b, c, 1, dtype, &sizes)?);
+    let (x, y) = (
+        operand(b, c, 0, dtype, &sizes)?,
+        operand(b, c, 1, dtype, &sizes)?,
+    );
     let v = match c.arg(2) {
         OpArg::Str(mode) if mode == "floor" => b.binary(B::FloorDiv, x, y)?,
         OpArg::Str(mode) if mode == "trunc" => {
@@ -124,7 +127,10 @@ pub fn float_binary(b: &mut Builder, c: &NodeCall, op: B) -> Result<Vec<ValueId>
     if !dtype.is_float() {
         return c.refuse("integers");
     }
-    let (x, y) = (operand(b, c, 0, dtype, &sizes)?, operand(b, c, 1, dtype, &sizes)?);
+    let (x, y) = (
+        operand(b, c, 0, dtype, &sizes)?,
+        operand(b, c, 1, dtype, &sizes)?,
+    );
     let v = b.binary(op, x, y)?;
     Ok(vec![round(b, v)?])
 }
@@ -157,5 +163,9 @@ pub fn flip(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         &[v],
         meta.clone(),
     );
-    Ok(vec![b.push(crate::graph::Op::Convert { narrow: false }, &[flipped], meta)])
+    Ok(vec![b.push(
+        crate::graph::Op::Convert { narrow: false },
+        &[flipped],
+        meta,
+    )])
 }

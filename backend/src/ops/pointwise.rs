@@ -62,7 +62,12 @@ pub fn unary(b: &mut Builder, c: &NodeCall, op: UnaryOp) -> Result<Vec<ValueId>,
 /// Arithmetic on two operands; `add` and `sub` have an alpha.
 pub fn binary(b: &mut Builder, c: &NodeCall, op: BinaryOp) -> Result<Vec<ValueId>, Refusal> {
     let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
-    if dtype == DType::Bool && !matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Max | BinaryOp::Min) {
+    if dtype == DType::Bool
+        && !matches!(
+            op,
+            BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Max | BinaryOp::Min
+        )
+    {
         return c.refuse("truth values");
     }
     let x = operand(b, c, 0, dtype, &sizes)?;

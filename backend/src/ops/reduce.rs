@@ -1,10 +1,10 @@
 //! Reductions, softmax and norms. Narrow floats accumulate in f32.
 
-use super::{NodeCall, OpArg};
 use super::pointwise::inverse;
+use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
-use crate::graph::{Op, ValueId};
 use crate::graph::builder::Builder;
+use crate::graph::{Op, ValueId};
 use ipex_jit::kernel::{BinaryOp as B, ReduceOp, UnaryOp as U};
 use ipex_runtime::DType;
 

@@ -1,8 +1,8 @@
 //! A compiled graph as a Python callable.
 
+use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
 use ipex_runtime::plan::{Executable, Host, Plan, Step, Value};
-use ipex_runtime::Error;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -107,10 +107,12 @@ impl Compiled {
         for value in results {
             match value {
                 Value::Tensor(t) => list.append(to_python(py, &t)?)?,
-                Value::Input(n) => match self.constants.get((n as usize).wrapping_sub(args.len())) {
-                    Some(constant) => list.append(to_python(py, constant)?)?,
-                    None => list.append(args.get_item(n as usize)?)?,
-                },
+                Value::Input(n) => {
+                    match self.constants.get((n as usize).wrapping_sub(args.len())) {
+                        Some(constant) => list.append(to_python(py, constant)?)?,
+                        None => list.append(args.get_item(n as usize)?)?,
+                    }
+                }
                 Value::None => list.append(py.None())?,
                 Value::Int(i) => list.append(i)?,
                 Value::Float(x) => list.append(x)?,

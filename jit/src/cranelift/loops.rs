@@ -320,11 +320,7 @@ impl Gen<'_, '_> {
     fn fits(&self, body: &[Stmt], widths: &mut (bool, bool)) -> bool {
         body.iter().all(|stmt| match stmt {
             Stmt::Let { value, inst } => {
-                let mut note = |ty: Type| match ty {
-                    Type::F32 | Type::I32 => widths.0 = true,
-                    Type::F64 | Type::I64 => widths.1 = true,
-                    Type::Bool => {}
-                };
+                let mut note = |ty| note_width(ty, widths);
                 note(self.kernel.values[*value]);
                 match inst {
                     Inst::Load { mem, index } => {
@@ -349,7 +345,9 @@ impl Gen<'_, '_> {
                     _ => true,
                 }
             }
-            Stmt::Store { mem, index, .. } => {
+            Stmt::Store { mem, index, value } => {
+                // The value may come from outside of the loop.
+                note_width(self.kernel.values[*value], widths);
                 widths.0 |= self.dtype(*mem).is_some_and(|d| d.size() < 4);
                 index.values.is_empty()
             }
@@ -365,6 +363,15 @@ impl Gen<'_, '_> {
             Mem::Param(p) => Some(self.kernel.params[p].dtype),
             Mem::Scratch(_) => None,
         }
+    }
+}
+
+/// Notes whether elements of 32 and of 64 bits occur.
+fn note_width(ty: Type, widths: &mut (bool, bool)) {
+    match ty {
+        Type::F32 | Type::I32 => widths.0 = true,
+        Type::F64 | Type::I64 => widths.1 = true,
+        Type::Bool => {}
     }
 }
 

@@ -33,7 +33,10 @@ impl Lower<'_> {
                 let x = self.get(*arg, copy);
                 self.unary(*op, self.kernel.values[*arg], x)
             }
-            Inst::Binary { op: op @ (BinaryOp::Shl | BinaryOp::Shr), args: [a, n] } => {
+            Inst::Binary {
+                op: op @ (BinaryOp::Shl | BinaryOp::Shr),
+                args: [a, n],
+            } => {
                 let imm = match self.consts[*n] {
                     Some(Const::I32(n)) if (0..32).contains(&n) => n as u8,
                     Some(Const::I64(n)) if (0..64).contains(&n) => n as u8,
@@ -57,7 +60,11 @@ impl Lower<'_> {
                 let (a, b) = (self.get(*a, copy), self.get(*b, copy));
                 Ok(self.compare(*op, of, a, b))
             }
-            Inst::Select { cond, on_true, on_false } => {
+            Inst::Select {
+                cond,
+                on_true,
+                on_false,
+            } => {
                 let k = self.get(*cond, copy);
                 let (a, b) = (self.get(*on_true, copy), self.get(*on_false, copy));
                 if ty == Type::Bool {
@@ -67,7 +74,16 @@ impl Lower<'_> {
                 }
                 let (d, len) = (self.reg(ty), self.len(ty));
                 let (op, mask) = (o::of38(ty, 0x65), Mask::Blend(k));
-                self.emit(Lir::Evex { op, len, d, a: Some(b), b: Src::Reg(a), imm: None, mask, store: false });
+                self.emit(Lir::Evex {
+                    op,
+                    len,
+                    d,
+                    a: Some(b),
+                    b: Src::Reg(a),
+                    imm: None,
+                    mask,
+                    store: false,
+                });
                 Ok(d)
             }
             Inst::Convert { to, arg } => {
@@ -81,7 +97,13 @@ impl Lower<'_> {
                 Ok(match to {
                     DType::F16 => {
                         let half = self.reg(ty);
-                        self.emit(Lir::Down { op: o::TO_F16, len, d: half, s: x, imm: Some(0) });
+                        self.emit(Lir::Down {
+                            op: o::TO_F16,
+                            len,
+                            d: half,
+                            s: x,
+                            imm: Some(0),
+                        });
                         self.evex(o::FROM_F16, len, ty, None, half, None)
                     }
                     DType::BF16 => {
@@ -115,16 +137,34 @@ impl Lower<'_> {
     }
 
     /// A shift of every lane by a constant.
-    pub fn shift(&mut self, (op, ext): (super::encode::Opcode, u8), ty: Type, a: Reg, imm: u8) -> Reg {
+    pub fn shift(
+        &mut self,
+        (op, ext): (super::encode::Opcode, u8),
+        ty: Type,
+        a: Reg,
+        imm: u8,
+    ) -> Reg {
         let (d, len) = (self.reg(ty), self.len(ty));
-        self.emit(Lir::Shift { op, ext, len, d, a, imm });
+        self.emit(Lir::Shift {
+            op,
+            ext,
+            len,
+            d,
+            a,
+            imm,
+        });
         d
     }
 
     /// `a op b` on masks.
     pub fn masks(&mut self, op: u8, a: Option<Reg>, b: Reg) -> Reg {
         let d = self.reg(Type::Bool);
-        self.emit(Lir::Mask { op, d, a, b: Some(b) });
+        self.emit(Lir::Mask {
+            op,
+            d,
+            a,
+            b: Some(b),
+        });
         d
     }
 
@@ -133,13 +173,34 @@ impl Lower<'_> {
         let wide = if o::is_wide(ty) { Type::F64 } else { Type::F32 };
         let (op, len) = (o::float(wide, o::MOVE), self.len(ty));
         let (b, mask) = (Src::Reg(a), Mask::Merge(k));
-        self.emit(Lir::Evex { op, len, d, a: None, b, imm: None, mask, store: false });
+        self.emit(Lir::Evex {
+            op,
+            len,
+            d,
+            a: None,
+            b,
+            imm: None,
+            mask,
+            store: false,
+        });
     }
 
     /// The bits of f32 lanes rounded to bf16, in the low halves of the lanes.
     pub fn round_bf16(&mut self, x: Reg) -> Reg {
         let (int, len) = (Type::I32, self.len(Type::F32));
-        let add = |s: &mut Self, a, b| s.evex(super::encode::Opcode { byte: 0xFE, ..o::AND }, len, int, Some(a), b, None);
+        let add = |s: &mut Self, a, b| {
+            s.evex(
+                super::encode::Opcode {
+                    byte: 0xFE,
+                    ..o::AND
+                },
+                len,
+                int,
+                Some(a),
+                b,
+                None,
+            )
+        };
         let high = self.shift(o::SHIFT_RIGHT, int, x, 16);
         let one = self.constant(Const::I32(1));
         let odd = self.evex(o::AND, len, int, Some(high), one, None);
@@ -147,7 +208,14 @@ impl Lower<'_> {
         let sum = add(self, x, half);
         let sum = add(self, sum, odd);
         let bits = self.shift(o::SHIFT_RIGHT, int, sum, 16);
-        let nan = self.evex(o::float(Type::F32, o::CMP), len, Type::Bool, Some(x), x, Some(3));
+        let nan = self.evex(
+            o::float(Type::F32, o::CMP),
+            len,
+            Type::Bool,
+            Some(x),
+            x,
+            Some(3),
+        );
         let quiet = self.constant(Const::I32(0x7fc0));
         self.merge(bits, quiet, nan, int);
         bits
@@ -156,7 +224,13 @@ impl Lower<'_> {
     fn unary(&mut self, op: UnaryOp, ty: Type, x: Reg) -> Result<Reg, Refused> {
         use UnaryOp as U;
         let (len, float) = (self.len(ty), ty.is_float());
-        let sign = |bits: u32, wide: u64| if o::is_wide(ty) { Const::I64(wide as i64) } else { Const::I32(bits as i32) };
+        let sign = |bits: u32, wide: u64| {
+            if o::is_wide(ty) {
+                Const::I64(wide as i64)
+            } else {
+                Const::I32(bits as i32)
+            }
+        };
         let round = |imm: u8| (o::of3a(ty, if o::is_wide(ty) { 9 } else { 8 }), imm);
         Ok(match op {
             U::Bitcast => x,
@@ -183,11 +257,19 @@ impl Lower<'_> {
             }
             U::Sqrt => self.evex(o::float(ty, o::SQRT), len, ty, None, x, None),
             U::Round | U::Floor | U::Ceil | U::Trunc => {
-                let imm = match op { U::Round => 8, U::Floor => 9, U::Ceil => 10, _ => 11 };
+                let imm = match op {
+                    U::Round => 8,
+                    U::Floor => 9,
+                    U::Ceil => 10,
+                    _ => 11,
+                };
                 let (op, imm) = round(imm);
                 self.evex(op, len, ty, None, x, Some(imm))
             }
-            U::IsNan => self.evex(o::float(ty, o::CMP), len, Type::Bool, Some(x), x, Some(3)),
+            U::IsNan => {
+                let k = self.evex(o::float(ty, o::CMP), len, Type::Bool, Some(x), x, Some(3));
+                self.spread_mask(k, ty)
+            }
             _ => return Err(Refused::Inst(format!("{op:?}"))),
         })
     }
@@ -195,7 +277,9 @@ impl Lower<'_> {
     /// Whether a register holds a constant that is no NaN.
     fn is_number(&self, r: Reg, ty: Type) -> bool {
         self.f.regs[r].constant.is_some_and(|c| match ty {
-            Type::F64 => !f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]).is_nan(),
+            Type::F64 => {
+                !f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]).is_nan()
+            }
             _ => !f32::from_le_bytes([c[0], c[1], c[2], c[3]]).is_nan(),
         })
     }
@@ -228,10 +312,12 @@ impl Lower<'_> {
             return Ok(d);
         }
         if ty.is_float() && op == B::Copysign {
-            let bits = |neg: bool| if ty == Type::F64 {
-                Const::F64(if neg { 1 << 63 } else { u64::MAX >> 1 })
-            } else {
-                Const::F32(if neg { 1 << 31 } else { u32::MAX >> 1 })
+            let bits = |neg: bool| {
+                if ty == Type::F64 {
+                    Const::F64(if neg { 1 << 63 } else { u64::MAX >> 1 })
+                } else {
+                    Const::F32(if neg { 1 << 31 } else { u32::MAX >> 1 })
+                }
             };
             let (s, m) = (self.constant(bits(true)), self.constant(bits(false)));
             let sign = self.evex(o::AND, len, ty, Some(y), s, None);
@@ -245,7 +331,11 @@ impl Lower<'_> {
     fn compare(&mut self, op: CmpOp, ty: Type, x: Reg, y: Reg) -> Reg {
         use CmpOp as C;
         if ty == Type::Bool {
-            let (x, y) = if matches!(op, C::Gt | C::Ge) { (y, x) } else { (x, y) };
+            let (x, y) = if matches!(op, C::Gt | C::Ge) {
+                (y, x)
+            } else {
+                (x, y)
+            };
             return match op {
                 C::Eq => self.masks(o::KXNOR, Some(x), y),
                 C::Ne => self.masks(o::KXOR, Some(x), y),
@@ -264,8 +354,36 @@ impl Lower<'_> {
             C::Gt => (0x1E, 6),
             C::Ge => (0x1D, 5),
         };
-        let (code, imm) = if ty.is_float() { (o::float(ty, o::CMP), float) } else { (o::of3a(ty, 0x1F), int) };
-        self.evex(code, self.len(ty), Type::Bool, Some(x), y, Some(imm))
+        let (code, imm) = if ty.is_float() {
+            (o::float(ty, o::CMP), float)
+        } else {
+            (o::of3a(ty, 0x1F), int)
+        };
+        let k = self.evex(code, self.len(ty), Type::Bool, Some(x), y, Some(imm));
+        self.spread_mask(k, ty)
+    }
+
+    /// The first lane's truth in all lanes: a comparison of 64-bit elements that are the same
+    /// everywhere sets 8 lanes, where 16 are wanted.
+    fn spread_mask(&mut self, k: Reg, of: Type) -> Reg {
+        if self.count == 8 || !o::is_wide(of) {
+            return k;
+        }
+        let ones = self.constant(Const::I64(-1));
+        let d = self.reg(Type::I64);
+        let (op, b, mask) = (o::float(Type::F64, o::MOVE), Src::Reg(ones), Mask::Zero(k));
+        self.emit(Lir::Evex {
+            op,
+            len: 2,
+            d,
+            a: None,
+            b,
+            imm: None,
+            mask,
+            store: false,
+        });
+        let d = self.evex(o::BROADCAST_32, 2, Type::I32, None, d, None);
+        self.evex(o::of38(Type::I32, 0x27), 2, Type::Bool, Some(d), d, None)
     }
 
     fn convert(&mut self, from: Type, to: Type, x: Reg, uniform: bool) -> Result<Reg, Refused> {
@@ -282,14 +400,26 @@ impl Lower<'_> {
                 let d = self.reg(to);
                 let op = o::float(if o::is_wide(to) { F64 } else { F32 }, o::MOVE);
                 let (b, mask, len) = (Src::Reg(one), Mask::Zero(x), self.len(to));
-                self.emit(Lir::Evex { op, len, d, a: None, b, imm: None, mask, store: false });
+                self.emit(Lir::Evex {
+                    op,
+                    len,
+                    d,
+                    a: None,
+                    b,
+                    imm: None,
+                    mask,
+                    store: false,
+                });
                 return Ok(d);
             }
             (F32 | F64, Bool) => {
                 let zero = self.constant(Const::I64(0));
                 return Ok(self.compare(CmpOp::Ne, from, x, zero));
             }
-            (_, Bool) => return Ok(self.evex(o::of38(from, 0x27), self.len(from), Bool, Some(x), x, None)),
+            (_, Bool) => {
+                let k = self.evex(o::of38(from, 0x27), self.len(from), Bool, Some(x), x, None);
+                return Ok(self.spread_mask(k, from));
+            }
             (F32, F64) => o::F32_TO_F64,
             (F64, F32) => o::F64_TO_F32,
             (I32, F32) => o::I32_TO_F32,
@@ -299,14 +429,28 @@ impl Lower<'_> {
             (I32, I64) => o::WIDEN_I32,
             (I64, I32) => {
                 let d = self.reg(I32);
-                self.emit(Lir::Down { op: o::NARROW_64, len: 2, d, s: x, imm: None });
+                self.emit(Lir::Down {
+                    op: o::NARROW_64,
+                    len: 2,
+                    d,
+                    s: x,
+                    imm: None,
+                });
                 return Ok(self.spread(d, uniform));
             }
             _ => return Err(Refused::Inst(format!("{from} to {to}"))),
         };
-        let len = if o::is_wide(from) || o::is_wide(to) { 2 } else { self.len(to) };
+        let len = if o::is_wide(from) || o::is_wide(to) {
+            2
+        } else {
+            self.len(to)
+        };
         let d = self.evex(op, len, to, None, x, None);
-        Ok(if to == F32 && from == I64 || to == F32 && from == F64 { self.spread(d, uniform) } else { d })
+        Ok(if to == F32 && o::is_wide(from) {
+            self.spread(d, uniform)
+        } else {
+            d
+        })
     }
 
     /// The first lane in all of them: a narrowing fills only half of the lanes.

@@ -34,7 +34,14 @@ pub fn emit(function: &Function, places: &Allocation) -> Vec<u8> {
     for inst in &function.code {
         e.inst(inst);
     }
-    e.asm.lea(RSP, Address { base: Some(RBP), index: None, disp: -40 });
+    e.asm.lea(
+        RSP,
+        Address {
+            base: Some(RBP),
+            index: None,
+            disp: -40,
+        },
+    );
     for r in CALLEE_SAVED.into_iter().rev() {
         e.asm.pop(r);
     }
@@ -44,7 +51,11 @@ pub fn emit(function: &Function, places: &Allocation) -> Vec<u8> {
 }
 
 fn slot(at: i32) -> Address {
-    Address { base: Some(RSP), index: None, disp: at }
+    Address {
+        base: Some(RSP),
+        index: None,
+        disp: at,
+    }
 }
 
 impl Emit<'_> {
@@ -96,7 +107,11 @@ impl Emit<'_> {
             _ => {
                 let bytes = self.function.regs[r].constant.unwrap_or([0; 64]);
                 let disp = self.asm.constant(bytes);
-                Rm::Mem(Address { base: None, index: None, disp })
+                Rm::Mem(Address {
+                    base: None,
+                    index: None,
+                    disp,
+                })
             }
         }
     }
@@ -104,7 +119,8 @@ impl Emit<'_> {
     fn move_vector(&mut self, store: bool, reg: u8, rm: Rm) {
         let mut op = o::float(Type::F32, o::LOAD);
         op.byte += u8::from(store);
-        self.asm.evex(op, 2, reg, 0, rm, None, Masking::default(), false);
+        self.asm
+            .evex(op, 2, reg, 0, rm, None, Masking::default(), false);
     }
 
     fn vector(&mut self, r: Reg, temp: u8) -> u8 {
@@ -152,21 +168,37 @@ impl Emit<'_> {
     fn address(&mut self, m: &Mem) -> Address {
         let base = m.base.map_or(RSP, |r| self.general(r, RAX));
         let index = m.index.map(|(r, scale)| (self.general(r, RCX), scale));
-        Address { base: Some(base), index, disp: m.disp }
+        Address {
+            base: Some(base),
+            index,
+            disp: m.disp,
+        }
     }
 
     fn masking(&mut self, mask: Mask) -> Masking {
         match mask {
             Mask::All => Masking::default(),
-            Mask::Tail => Masking { k: TAIL, zero: true },
-            Mask::TailMerge => Masking { k: TAIL, zero: false },
+            Mask::Tail => Masking {
+                k: TAIL,
+                zero: true,
+            },
+            Mask::TailMerge => Masking {
+                k: TAIL,
+                zero: false,
+            },
             Mask::First => {
                 self.asm.mov_imm(R11, 1);
                 self.asm.mask(0x92, false, K5, 0, Rm::Reg(R11));
                 Masking { k: K5, zero: false }
             }
-            Mask::Merge(r) | Mask::Blend(r) => Masking { k: self.mask_reg(r, K5), zero: false },
-            Mask::Zero(r) => Masking { k: self.mask_reg(r, K5), zero: true },
+            Mask::Merge(r) | Mask::Blend(r) => Masking {
+                k: self.mask_reg(r, K5),
+                zero: false,
+            },
+            Mask::Zero(r) => Masking {
+                k: self.mask_reg(r, K5),
+                zero: true,
+            },
         }
     }
 
@@ -183,10 +215,26 @@ impl Emit<'_> {
     fn inst(&mut self, inst: &Lir) {
         match *inst {
             Lir::Entry { args, begin, end } => self.entry(args, begin, end),
-            Lir::Evex { op, len, d, a, b, imm, mask, store } => {
+            Lir::Evex {
+                op,
+                len,
+                d,
+                a,
+                b,
+                imm,
+                mask,
+                store,
+            } => {
                 let merges = matches!(mask, Mask::Merge(_) | Mask::TailMerge);
-                let reg = if store { self.vector(d, TEMP[0]) } else { self.target(d) };
-                if merges && !store && let Place::Slot(at) = self.place(d) {
+                let reg = if store {
+                    self.vector(d, TEMP[0])
+                } else {
+                    self.target(d)
+                };
+                if merges
+                    && !store
+                    && let Place::Slot(at) = self.place(d)
+                {
                     self.move_vector(false, reg, Rm::Mem(slot(at)));
                 }
                 let a = a.map_or(0, |a| self.vector(a, TEMP[1]));
@@ -207,28 +255,64 @@ impl Emit<'_> {
             }
             Lir::Down { op, len, d, s, imm } => {
                 let (s, rm) = (self.vector(s, TEMP[1]), Rm::Reg(self.target(d)));
-                self.asm.evex(op, len, s, 0, rm, imm, Masking::default(), false);
+                self.asm
+                    .evex(op, len, s, 0, rm, imm, Masking::default(), false);
                 self.settle(d);
             }
-            Lir::Shift { op, ext, len, d, a, imm } => {
+            Lir::Shift {
+                op,
+                ext,
+                len,
+                d,
+                a,
+                imm,
+            } => {
                 let (a, t) = (self.vector_rm(a), self.target(d));
-                self.asm.evex(op, len, ext, t, a, Some(imm), Masking::default(), false);
+                self.asm
+                    .evex(op, len, ext, t, a, Some(imm), Masking::default(), false);
                 self.settle(d);
             }
             Lir::Fma { w, len, d, a, b, c } => self.fma(w, len, d, [a, b, c]),
-            Lir::Gather { op, len, d, base, index, scale, disp, tail, store } => {
+            Lir::Gather {
+                op,
+                len,
+                d,
+                base,
+                index,
+                scale,
+                disp,
+                tail,
+                store,
+            } => {
                 let base = self.general(base, RAX);
                 let index = self.vector(index, TEMP[1]);
-                let reg = if store { self.vector(d, TEMP[0]) } else { self.target(d) };
+                let reg = if store {
+                    self.vector(d, TEMP[0])
+                } else {
+                    self.target(d)
+                };
                 if tail {
                     self.asm.mask(0x90, false, K6, 0, Rm::Reg(TAIL));
                 } else {
                     self.asm.mask(o::KXNOR, true, K6, K6, Rm::Reg(K6));
                 }
                 if !store {
-                    self.asm.evex(o::XOR, 2, reg, reg, Rm::Reg(reg), None, Masking::default(), false);
+                    self.asm.evex(
+                        o::XOR,
+                        2,
+                        reg,
+                        reg,
+                        Rm::Reg(reg),
+                        None,
+                        Masking::default(),
+                        false,
+                    );
                 }
-                let m = Address { base: Some(base), index: Some((index, scale)), disp };
+                let m = Address {
+                    base: Some(base),
+                    index: Some((index, scale)),
+                    disp,
+                };
                 let k = Masking { k: K6, zero: false };
                 self.asm.evex(op, len, reg, 0, Rm::Mem(m), None, k, true);
                 if !store {
@@ -240,7 +324,9 @@ impl Emit<'_> {
                 let a = a.map(|a| self.mask_reg(a, K6));
                 let t = self.target(d);
                 match b {
-                    Some(b) => self.asm.mask(op, op != o::KNOT, t, a.unwrap_or(0), Rm::Reg(b)),
+                    Some(b) => self
+                        .asm
+                        .mask(op, op != o::KNOT, t, a.unwrap_or(0), Rm::Reg(b)),
                     None => self.asm.mask(op, true, t, t, Rm::Reg(t)),
                 }
                 self.settle(d);
@@ -261,7 +347,14 @@ impl Emit<'_> {
             }
             Lir::LoadPointer { d, base, disp } => {
                 let base = self.general(base, RAX);
-                self.asm.mov(RAX, Rm::Mem(Address { base: Some(base), index: None, disp }));
+                self.asm.mov(
+                    RAX,
+                    Rm::Mem(Address {
+                        base: Some(base),
+                        index: None,
+                        disp,
+                    }),
+                );
                 self.set_general(d, RAX);
             }
             Lir::FrameAddress { d, disp } => {
@@ -276,7 +369,16 @@ impl Emit<'_> {
             }
             Lir::FirstLane { d, a } => {
                 let a = self.vector(a, TEMP[1]);
-                self.asm.evex(o::TO_GENERAL, 0, a, 0, Rm::Reg(RAX), None, Masking::default(), false);
+                self.asm.evex(
+                    o::TO_GENERAL,
+                    0,
+                    a,
+                    0,
+                    Rm::Reg(RAX),
+                    None,
+                    Masking::default(),
+                    false,
+                );
                 self.set_general(d, RAX);
             }
             Lir::Advance { d, by } => match self.general_rm(d) {
@@ -330,7 +432,15 @@ impl Emit<'_> {
         for (r, info) in self.function.regs.iter() {
             if let (Some(bytes), Place::Reg(n)) = (info.constant, self.place(r)) {
                 let disp = self.asm.constant(bytes);
-                self.move_vector(false, n, Rm::Mem(Address { base: None, index: None, disp }));
+                self.move_vector(
+                    false,
+                    n,
+                    Rm::Mem(Address {
+                        base: None,
+                        index: None,
+                        disp,
+                    }),
+                );
             }
         }
     }
@@ -342,11 +452,16 @@ impl Emit<'_> {
         (op.map, op.pp) = (2, 1);
         let mut put = |e: &mut Self, kind: u8, first: u8, second: Rm| {
             op.byte = o::FMADD132 + kind * 0x10;
-            e.asm.evex(op, len, t, first, second, None, Masking::default(), false);
+            e.asm
+                .evex(op, len, t, first, second, None, Masking::default(), false);
         };
         if rc == Rm::Reg(t) {
             // t = first * second + t
-            let (first, second) = if let Rm::Reg(_) = ra { (a, rb) } else { (b, ra) };
+            let (first, second) = if let Rm::Reg(_) = ra {
+                (a, rb)
+            } else {
+                (b, ra)
+            };
             let first = self.vector(first, TEMP[1]);
             put(self, 2, first, second);
         } else if ra == Rm::Reg(t) || rb == Rm::Reg(t) {
@@ -362,7 +477,11 @@ impl Emit<'_> {
             }
         } else {
             self.move_vector(false, t, rc);
-            let (first, second) = if let Rm::Reg(_) = ra { (a, rb) } else { (b, ra) };
+            let (first, second) = if let Rm::Reg(_) = ra {
+                (a, rb)
+            } else {
+                (b, ra)
+            };
             let first = self.vector(first, TEMP[1]);
             put(self, 2, first, second);
         }

@@ -174,9 +174,7 @@ impl Assembler {
         }
         let not = |bit: u8| (bit & 1) ^ 1;
         self.byte(0x62);
-        self.byte(
-            not(reg >> 3) << 7 | not(x) << 6 | not(b) << 5 | not(reg >> 4) << 4 | op.map,
-        );
+        self.byte(not(reg >> 3) << 7 | not(x) << 6 | not(b) << 5 | not(reg >> 4) << 4 | op.map);
         self.byte(u8::from(op.w) << 7 | (!vvvv & 15) << 3 | 4 | op.pp);
         self.byte(u8::from(mask.zero) << 7 | len << 5 | not(v2) << 3 | mask.k);
         self.byte(op.byte);

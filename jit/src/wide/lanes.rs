@@ -72,17 +72,11 @@ pub fn note_varying(
 
 /// Whether an instruction gives the same in all iterations of the loop over `var`, if the values in
 /// `inside` do not.
-pub fn is_invariant(
-    kernel: &Kernel,
-    var: VarId,
-    inside: &EntitySet<ValueId>,
-    inst: &Inst,
-) -> bool {
+pub fn is_invariant(kernel: &Kernel, var: VarId, inside: &EntitySet<ValueId>, inst: &Inst) -> bool {
     let same = match inst {
         Inst::Var(v) => *v != var,
         Inst::Load { mem, index } => {
-            let read_only =
-                matches!(mem, Mem::Param(p) if kernel.params[*p].access == Access::In);
+            let read_only = matches!(mem, Mem::Param(p) if kernel.params[*p].access == Access::In);
             read_only && stride(index, Some(var)) == 0
         }
         _ => true,

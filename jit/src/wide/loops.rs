@@ -24,7 +24,10 @@ impl Lower<'_> {
     }
 
     fn loop_over(&mut self, l: &Loop, begin: Option<Reg>, end: Bound) -> Result<(), Refused> {
-        if l.carries.iter().any(|c| c.arg.is_some() || self.kernel.values[c.result] == Type::Bool) {
+        if l.carries
+            .iter()
+            .any(|c| c.arg.is_some() || self.kernel.values[c.result] == Type::Bool)
+        {
             return Err(Refused::Reduction);
         }
         self.hoist(l)?;
@@ -101,14 +104,21 @@ impl Lower<'_> {
         let mut live = 0usize;
         for stmt in &l.body {
             match stmt {
-                Stmt::Let { inst: Inst::Const(_), .. } => {}
+                Stmt::Let {
+                    inst: Inst::Const(_),
+                    ..
+                } => {}
                 Stmt::Let { .. } => live += 1,
                 Stmt::Loop(inner) => values += 2 * inner.carries.len(),
                 Stmt::Store { .. } => {}
             }
         }
         // Long straight-line bodies hold about a sixth of their values at a time.
-        values += if has_loops { live } else { live.div_ceil(6) + 2 };
+        values += if has_loops {
+            live
+        } else {
+            live.div_ceil(6) + 2
+        };
         let mut copies = (REGISTERS / values.max(1)).clamp(1, 4);
         if let Bound::Imm(n) = end {
             copies = copies.min((i64::from(n) / self.count).max(1) as usize);
@@ -246,8 +256,10 @@ impl Lower<'_> {
     fn prepare_streams(&mut self, l: &Loop) -> Result<(), Refused> {
         for stmt in &l.body {
             let (mem, index) = match stmt {
-                Stmt::Let { value, inst: Inst::Load { mem, index } }
-                    if !self.hoisted.contains(*value) => (mem, index),
+                Stmt::Let {
+                    value,
+                    inst: Inst::Load { mem, index },
+                } if !self.hoisted.contains(*value) => (mem, index),
                 Stmt::Store { mem, index, .. } => (mem, index),
                 _ => continue,
             };
@@ -300,4 +312,3 @@ fn copy_of(d: Reg, a: Reg, mask: Mask, len: u8, wide: bool) -> Lir {
         store: false,
     }
 }
-

@@ -74,16 +74,16 @@ pub fn lower(kernel: &Kernel) -> Result<Function, Refused> {
         consts: SecondaryMap::new(),
         pool: HashMap::new(),
     };
-    let (args, begin, end) = (
-        l.general(),
-        l.general(),
-        l.general(),
-    );
+    let (args, begin, end) = (l.general(), l.general(), l.general());
     l.emit(Lir::Entry { args, begin, end });
     for p in kernel.params.keys() {
         let d = l.general();
         let disp = 8 * p.as_u32() as i32;
-        l.emit(Lir::LoadPointer { d, base: args, disp });
+        l.emit(Lir::LoadPointer {
+            d,
+            base: args,
+            disp,
+        });
         l.pointers.insert(Mem::Param(p), d);
     }
     for (s, scratch) in kernel.scratch.iter() {
@@ -135,8 +135,16 @@ impl Lower<'_> {
             Const::F64(v) => fill(&mut bytes, &v.to_le_bytes()),
             Const::I64(v) => fill(&mut bytes, &v.to_le_bytes()),
             Const::Bool(v) => {
-                let (d, op) = (self.reg(Type::Bool), if v { opcode::KXNOR } else { opcode::KXOR });
-                self.emit(Lir::Mask { op, d, a: None, b: None });
+                let (d, op) = (
+                    self.reg(Type::Bool),
+                    if v { opcode::KXNOR } else { opcode::KXOR },
+                );
+                self.emit(Lir::Mask {
+                    op,
+                    d,
+                    a: None,
+                    b: None,
+                });
                 return d;
             }
         }

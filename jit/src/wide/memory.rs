@@ -32,7 +32,12 @@ impl Lower<'_> {
     fn operand(&mut self, mem: Mem, index: &Index, copy: usize) -> Result<Operand, Refused> {
         let size = self.element_size(mem);
         let current = self.current;
-        let others: Vec<_> = index.vars.iter().filter(|(v, _)| Some(*v) != current).copied().collect();
+        let others: Vec<_> = index
+            .vars
+            .iter()
+            .filter(|(v, _)| Some(*v) != current)
+            .copied()
+            .collect();
         let stream = (mem, others);
         let mut base = match self.streams.get(&stream) {
             Some(&base) => base,
@@ -44,8 +49,16 @@ impl Lower<'_> {
             }
             let (d, lane) = (self.general(), self.general());
             let by = i32::try_from(step * size).map_err(|_| Refused::Extent)?;
-            self.emit(Lir::FirstLane { d: lane, a: self.get(value, copy) });
-            self.emit(Lir::AddScaled { d, base, index: lane, by });
+            self.emit(Lir::FirstLane {
+                d: lane,
+                a: self.get(value, copy),
+            });
+            self.emit(Lir::AddScaled {
+                d,
+                base,
+                index: lane,
+                by,
+            });
             base = d;
         }
         let scale = stride(index, current) * size;
@@ -63,7 +76,11 @@ impl Lower<'_> {
             }
             None => None,
         };
-        Ok(Operand { base: Some(base), index, disp })
+        Ok(Operand {
+            base: Some(base),
+            index,
+            disp,
+        })
     }
 
     /// One address register for a gather or scatter, and a displacement.
@@ -73,14 +90,32 @@ impl Lower<'_> {
             return Ok((base, m.disp));
         };
         let d = self.general();
-        self.emit(Lir::AddScaled { d, base, index, by: i32::from(scale) });
+        self.emit(Lir::AddScaled {
+            d,
+            base,
+            index,
+            by: i32::from(scale),
+        });
         Ok((d, m.disp))
     }
 
     fn masked(&mut self, op: Opcode, len: u8, m: Operand) -> Reg {
         let d = self.reg(Type::F32);
-        let mask = if self.lanes.tail { Mask::Tail } else { Mask::All };
-        self.emit(Lir::Evex { op, len, d, a: None, b: Src::Mem(m), imm: None, mask, store: false });
+        let mask = if self.lanes.tail {
+            Mask::Tail
+        } else {
+            Mask::All
+        };
+        self.emit(Lir::Evex {
+            op,
+            len,
+            d,
+            a: None,
+            b: Src::Mem(m),
+            imm: None,
+            mask,
+            store: false,
+        });
         d
     }
 
@@ -122,13 +157,26 @@ impl Lower<'_> {
         };
         Ok(match dtype {
             DType::BF16 => self.shift(o::shift(true, Type::I32), Type::I32, wide, 16),
-            DType::Bool => self.evex(o::of38(Type::I32, 0x27), len, Type::Bool, Some(wide), wide, None),
+            DType::Bool => self.evex(
+                o::of38(Type::I32, 0x27),
+                len,
+                Type::Bool,
+                Some(wide),
+                wide,
+                None,
+            ),
             _ => wide,
         })
     }
 
     /// Lanes `step` elements apart; `stored` are written instead.
-    fn gather(&mut self, dtype: DType, step: i64, m: Operand, stored: Option<Reg>) -> Result<Reg, Refused> {
+    fn gather(
+        &mut self,
+        dtype: DType,
+        step: i64,
+        m: Operand,
+        stored: Option<Reg>,
+    ) -> Result<Reg, Refused> {
         let size = dtype.size();
         if size < 4 || step.abs() > 1 << 24 {
             return Err(Refused::Stride);
@@ -140,12 +188,28 @@ impl Lower<'_> {
         let store = stored.is_some();
         let op = o::of38(ty, if store { 0xA2 } else { 0x92 });
         let (len, tail) = (self.len(ty), self.lanes.tail);
-        self.emit(Lir::Gather { op, len, d, base, index, scale: size as u8, disp, tail, store });
+        self.emit(Lir::Gather {
+            op,
+            len,
+            d,
+            base,
+            index,
+            scale: size as u8,
+            disp,
+            tail,
+            store,
+        });
         Ok(d)
     }
 
     /// Lanes at indices that are values.
-    fn gather_at(&mut self, dtype: DType, index: &Index, copy: usize, m: Operand) -> Result<Reg, Refused> {
+    fn gather_at(
+        &mut self,
+        dtype: DType,
+        index: &Index,
+        copy: usize,
+        m: Operand,
+    ) -> Result<Reg, Refused> {
         if dtype.size() < 4 || self.count != 8 {
             return Err(Refused::Stride);
         }
@@ -162,7 +226,17 @@ impl Lower<'_> {
         let ty = Type::of(dtype);
         let (d, tail) = (self.reg(ty), self.lanes.tail);
         let (op, scale) = (o::of38(ty, 0x93), dtype.size() as u8);
-        self.emit(Lir::Gather { op, len: 2, d, base, index: at, scale, disp, tail, store: false });
+        self.emit(Lir::Gather {
+            op,
+            len: 2,
+            d,
+            base,
+            index: at,
+            scale,
+            disp,
+            tail,
+            store: false,
+        });
         Ok(d)
     }
 
@@ -188,7 +262,10 @@ impl Lower<'_> {
     fn store_vector(&mut self, dtype: DType, m: Operand, v: Reg) {
         let mut len = self.len(Type::of(dtype));
         let (mut imm, mut v) = (None, v);
-        let store = |ty: Type| Opcode { byte: o::LOAD + 1, ..o::float(ty, o::LOAD) };
+        let store = |ty: Type| Opcode {
+            byte: o::LOAD + 1,
+            ..o::float(ty, o::LOAD)
+        };
         let op = match dtype {
             DType::F32 | DType::I32 => store(Type::F32),
             DType::F64 | DType::I64 => store(Type::F64),
@@ -207,7 +284,16 @@ impl Lower<'_> {
                 let d = self.reg(Type::I32);
                 let (op, mask) = (o::float(Type::F32, o::MOVE), Mask::Zero(v));
                 len = self.len(Type::I32);
-                self.emit(Lir::Evex { op, len, d, a: None, b: Src::Reg(one), imm, mask, store: false });
+                self.emit(Lir::Evex {
+                    op,
+                    len,
+                    d,
+                    a: None,
+                    b: Src::Reg(one),
+                    imm,
+                    mask,
+                    store: false,
+                });
                 v = d;
                 o::NARROW_8
             }
@@ -217,6 +303,15 @@ impl Lower<'_> {
             (_, true) => Mask::Tail,
             _ => Mask::All,
         };
-        self.emit(Lir::Evex { op, len, d: v, a: None, b: Src::Mem(m), imm, mask, store: true });
+        self.emit(Lir::Evex {
+            op,
+            len,
+            d: v,
+            a: None,
+            b: Src::Mem(m),
+            imm,
+            mask,
+            store: true,
+        });
     }
 }

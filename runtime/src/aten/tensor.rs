@@ -1,9 +1,9 @@
 //! Owned tensor handles.
 
 use super::{Aten, Handle};
-use crate::pool;
 use crate::Error;
 use crate::plan::TensorRef;
+use crate::pool;
 use std::ffi::c_void;
 
 const CPU: i32 = 0;
@@ -28,14 +28,15 @@ impl Drop for Tensor {
 }
 
 impl Tensor {
-    fn make(aten: &'static Aten, op: &str, f: impl FnOnce(*mut Handle) -> i32) -> Result<Tensor, Error> {
+    fn make(
+        aten: &'static Aten,
+        op: &str,
+        f: impl FnOnce(*mut Handle) -> i32,
+    ) -> Result<Tensor, Error> {
         let mut handle = std::ptr::null_mut();
         let status = f(&mut handle);
         aten.check(op, status)?;
-        Ok(Tensor {
-            aten,
-            handle,
-        })
+        Ok(Tensor { aten, handle })
     }
 
     /// The tensor behind a `torch.Tensor` object (borrowed).
