@@ -1,4 +1,4 @@
-"""PyTorch's OpInfo samples through the compiler, without Dynamo: trace, compile, compare with eager.
+"""OpInfo samples through the compiler, without Dynamo: trace, compile, compare with eager.
 
     python tests/opinfo.py [OP ...] [--samples N]
 
@@ -24,8 +24,8 @@ from torch.utils import _pytree as pytree
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool)
 
-POINTWISE = """abs neg exp exp2 expm1 log log2 log10 log1p tanh erf erfc sin cos tan asin acos atan sinh cosh
-    asinh acosh atanh sqrt rsqrt reciprocal sigmoid floor ceil trunc round sign signbit isnan isinf
+POINTWISE = """abs neg exp exp2 expm1 log log2 log10 log1p tanh erf erfc sin cos tan asin acos atan sinh
+    cosh asinh acosh atanh sqrt rsqrt reciprocal sigmoid floor ceil trunc round sign signbit isnan isinf
     isfinite logical_not bitwise_not square add sub mul div true_divide floor_divide remainder fmod
     maximum minimum fmax fmin pow float_power atan2 hypot copysign eq ne lt le gt ge logical_and
     logical_or logical_xor bitwise_and bitwise_or bitwise_xor bitwise_left_shift
