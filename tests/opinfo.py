@@ -24,16 +24,18 @@ from torch.utils import _pytree as pytree
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool)
 
-POINTWISE = """abs neg exp exp2 expm1 log log2 log10 log1p tanh erf erfc sin cos tan asin acos atan sinh
-    cosh asinh acosh atanh sqrt rsqrt reciprocal sigmoid floor ceil trunc round sign signbit isnan isinf
-    isfinite logical_not bitwise_not square add sub mul div true_divide floor_divide remainder fmod
-    maximum minimum fmax fmin pow float_power atan2 hypot copysign eq ne lt le gt ge logical_and
-    logical_or logical_xor bitwise_and bitwise_or bitwise_xor bitwise_left_shift
+POINTWISE = """
+    abs neg exp exp2 expm1 log log2 log10 log1p tanh erf erfc sin cos tan asin acos atan sinh
+    cosh asinh acosh atanh sqrt rsqrt reciprocal sigmoid floor ceil trunc round sign signbit
+    isnan isinf isfinite logical_not bitwise_not square add sub mul div true_divide floor_divide
+    remainder fmod maximum minimum fmax fmin pow float_power atan2 hypot copysign eq ne lt le gt
+    ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor bitwise_left_shift
     bitwise_right_shift where clamp clamp_min clamp_max lerp addcmul addcdiv masked_fill
     nan_to_num xlogy rsub heaviside nn.functional.relu nn.functional.gelu nn.functional.silu
     nn.functional.hardtanh nn.functional.hardsigmoid nn.functional.hardswish
     nn.functional.leaky_relu nn.functional.elu nn.functional.softplus nn.functional.mish
-    nn.functional.relu6 nn.functional.logsigmoid deg2rad rad2deg frac positive""".split()
+    nn.functional.relu6 nn.functional.logsigmoid deg2rad rad2deg frac positive
+""".split()
 REDUCTIONS = """sum mean amax amin prod any all argmax argmin var std var_mean std_mean
     logsumexp count_nonzero softmax log_softmax
     nn.functional.layer_norm nn.functional.rms_norm""".split()

@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+from ipex.backend import check_version
+from ipex.errors import CompileError
 from torch import nn
 
 
@@ -83,3 +85,14 @@ def test_models(build):
     with torch.no_grad():
         got = torch.compile(model, backend="ipex", options={"strict": True})(x)
         torch.testing.assert_close(got, model(x))
+
+
+@pytest.mark.parametrize("version", ["2.10.1", "2.16.0a0+git1234", "3.0"])
+def test_unsupported_pytorch_is_named(version):
+    with pytest.raises(CompileError, match="PyTorch 2.11 to 2.15; this is " + version[:3]):
+        check_version(version)
+
+
+def test_supported_pytorch():
+    for version in ("2.11.0+cpu", "2.15.1"):
+        check_version(version)

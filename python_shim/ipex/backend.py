@@ -16,6 +16,7 @@ from ipex.errors import CompileError, FallbackWarning
 from ipex.serialize import Unsupported, serialize
 from ipex.settings import Settings, parse
 
+OLDEST, NEWEST = (2, 11), (2, 15)
 _MODES = (None, "default")
 LIBTORCH = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
 
@@ -42,6 +43,14 @@ def compile_graph(
         return _eager(gm)
 
 
+def check_version(version: str) -> None:
+    """Raises CompileError if this PyTorch is not a supported one."""
+    release = tuple(int(n) for n in version.split("+")[0].split(".")[:2])
+    if not OLDEST <= release <= NEWEST:
+        low, high = (".".join(map(str, v)) for v in (OLDEST, NEWEST))
+        raise CompileError(f"ipex supports PyTorch {low} to {high}; this is {version}")
+
+
 def ipex(
     gm: GraphModule,
     example_inputs: Sequence[Any],
@@ -50,6 +59,7 @@ def ipex(
     mode: str | None = None,
 ) -> Callable[..., Any]:
     """``torch.compile(model, backend="ipex", options={...})``; options as in `ipex.settings`."""
+    check_version(torch.__version__)
     settings = parse(options)
     if mode not in _MODES:
         raise ValueError(f"backend 'ipex' has no mode {mode!r}; valid modes: 'default'")

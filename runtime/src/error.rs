@@ -6,7 +6,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
     /// libtorch lacks a function.
-    #[error("libtorch has no {0}: PyTorch 2.14 or later is needed")]
+    #[error("libtorch has no {0}: PyTorch 2.11 or later is needed")]
     Symbol(String),
     /// ATen raised an error.
     #[error("{op}: {message}")]

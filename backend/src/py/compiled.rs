@@ -1,6 +1,7 @@
 //! A compiled graph as a Python callable.
 
 use ipex_runtime::Error;
+use super::bridge::{runtime_error, tensor, to_python};
 use ipex_runtime::aten::{Aten, Tensor};
 use ipex_runtime::plan::{Executable, Host, Plan, Step, Value};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
@@ -133,30 +134,6 @@ impl Compiled {
     fn calls(&self) -> usize {
         self.calls
     }
-}
-
-fn runtime_error(e: Error) -> PyErr {
-    PyRuntimeError::new_err(e.to_string())
-}
-
-/// The tensor behind an argument; none for numbers and None.
-fn tensor(aten: &'static Aten, object: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
-    if object.is_exact_instance_of::<pyo3::types::PyInt>()
-        || object.is_exact_instance_of::<pyo3::types::PyFloat>()
-        || object.is_exact_instance_of::<pyo3::types::PyBool>()
-        || object.is_none()
-    {
-        return Ok(None);
-    }
-    // SAFETY: the object is alive, and we hold the GIL.
-    let tensor = unsafe { Tensor::from_python(aten, object.as_ptr().cast()) };
-    tensor.map(Some).map_err(runtime_error)
-}
-
-fn to_python<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
-    let object = tensor.to_python().map_err(runtime_error)?;
-    // SAFETY: a new reference.
-    Ok(unsafe { Bound::from_owned_ptr(py, object.cast()) })
 }
 
 /// Runs nodes that only Python can.

@@ -1,5 +1,6 @@
 //! The Python module `ipex._core`.
 
+mod bridge;
 mod compiled;
 
 use pyo3::prelude::*;

@@ -17,11 +17,12 @@ pub type Deleter = extern "C" fn(*mut c_void, *mut c_void);
 type Status = i32;
 
 macro_rules! table {
-    ($($name:ident : fn($($arg:ty),*) $(-> $ret:ty)?),* $(,)?) => {
+    ($($name:ident : fn($($arg:ty),*) $(-> $ret:ty)?),*; optional: $($late:ident : fn($($larg:ty),*) $(-> $lret:ty)?),* $(,)?) => {
         /// Function pointers; they stay valid because libtorch is never unloaded.
         #[expect(missing_docs, non_snake_case, reason = "documented in libtorch's shim.h")]
         pub struct Aten {
             $(pub $name: unsafe extern "C" fn($($arg),*) $(-> $ret)?,)*
+            $(pub $late: Option<unsafe extern "C" fn($($larg),*) $(-> $lret)?>,)*
         }
 
         impl Aten {
@@ -55,6 +56,15 @@ macro_rules! table {
                             .find_map(find)
                             .ok_or_else(|| Error::Symbol(stringify!($name).into()))?
                     },)*
+                    $($late: {
+                        let name = concat!(stringify!($late), "\0");
+                        libraries.iter().find_map(|l| {
+                            // SAFETY: as above.
+                            unsafe { l.get::<unsafe extern "C" fn($($larg),*) $(-> $lret)?>(name.as_bytes()) }
+                                .ok()
+                                .map(|s| *s)
+                        })
+                    },)*
                 };
                 std::mem::forget(libraries);
                 Ok(LOADED.get_or_init(|| aten))
@@ -83,8 +93,9 @@ table! {
     aoti_torch_cpu_baddbmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
     torch_from_blob: fn(*mut c_void, i64, *const i64, *const i64, i64, i32, i32, i32, *mut Handle, i32, *const u8, i64, Deleter, *mut c_void) -> Status,
     torch_parallel_for: fn(i64, i64, i64, ParallelBody, *mut c_void) -> Status,
-    torch_get_num_threads: fn(*mut u32) -> Status,
-    torch_exception_get_what: fn() -> *const c_char,
+    torch_get_num_threads: fn(*mut u32) -> Status;
+    // Of 2.13, and the two others of 2.14.
+    optional: torch_exception_get_what: fn() -> *const c_char,
     torch_tensor_from_pyobject: fn(*mut c_void, *mut Handle) -> Status,
     torch_tensor_to_pyobject: fn(Handle, *mut c_void, *mut *mut c_void) -> Status,
 }
@@ -95,16 +106,17 @@ impl Aten {
         if status == 0 {
             return Ok(());
         }
-        // SAFETY: the string lives until this thread's next exception.
-        let what = unsafe {
-            let what = (self.torch_exception_get_what)();
-            if what.is_null() {
-                None
-            } else {
-                Some(CStr::from_ptr(what))
+        let message = match self.torch_exception_get_what {
+            None => "an error whose text PyTorch hands over only from 2.13 on".into(),
+            Some(what) => {
+                // SAFETY: the string lives until this thread's next exception.
+                let what = unsafe {
+                    let what = what();
+                    (!what.is_null()).then(|| CStr::from_ptr(what))
+                };
+                what.map_or("unknown error".into(), |w| w.to_string_lossy().into_owned())
             }
         };
-        let message = what.map_or("unknown error".into(), |w| w.to_string_lossy().into_owned());
         Err(Error::Aten {
             op: op.into(),
             message,

@@ -39,26 +39,38 @@ impl Tensor {
         Ok(Tensor { aten, handle })
     }
 
-    /// The tensor behind a `torch.Tensor` object (borrowed).
+    /// Takes over a handle.
+    ///
+    /// # Safety
+    /// The handle is valid, and the caller's own.
+    pub unsafe fn from_handle(aten: &'static Aten, handle: Handle) -> Tensor {
+        Tensor { aten, handle }
+    }
+
+    /// The tensor behind a `torch.Tensor` object (borrowed); none before PyTorch 2.14.
     ///
     /// # Safety
     /// `object` is a valid Python object and the GIL is held.
-    pub unsafe fn from_python(aten: &'static Aten, object: *mut c_void) -> Result<Tensor, Error> {
+    pub unsafe fn from_python(
+        aten: &'static Aten,
+        object: *mut c_void,
+    ) -> Option<Result<Tensor, Error>> {
+        let convert = aten.torch_tensor_from_pyobject?;
         // SAFETY: by contract.
-        Self::make(aten, "from_pyobject", |h| unsafe {
-            (aten.torch_tensor_from_pyobject)(object, h)
-        })
+        Some(Self::make(aten, "from_pyobject", |h| unsafe {
+            convert(object, h)
+        }))
     }
 
-    /// A new reference to a Python object of this tensor. The GIL must be held.
-    pub fn to_python(&self) -> Result<*mut c_void, Error> {
+    /// A new reference to a Python object of this tensor; none before PyTorch 2.14. The GIL must
+    /// be held.
+    pub fn to_python(&self) -> Option<Result<*mut c_void, Error>> {
+        let convert = self.aten.torch_tensor_to_pyobject?;
         let mut object = std::ptr::null_mut();
         // SAFETY: a null type asks for `torch.Tensor`.
-        let status = unsafe {
-            (self.aten.torch_tensor_to_pyobject)(self.handle, std::ptr::null_mut(), &mut object)
-        };
-        self.aten.check("to_pyobject", status)?;
-        Ok(object)
+        let status = unsafe { convert(self.handle, std::ptr::null_mut(), &mut object) };
+        let checked = self.aten.check("to_pyobject", status);
+        Some(checked.map(|()| object))
     }
 
     /// An uninitialised CPU tensor.
@@ -216,6 +228,11 @@ impl Tensor {
         // SAFETY: both handles are valid.
         let status = unsafe { (self.aten.aoti_torch_copy_)(self.handle, other.handle, 0) };
         self.aten.check("copy_", status)
+    }
+
+    /// The handle, given away.
+    pub fn into_handle(self) -> Handle {
+        std::mem::ManuallyDrop::new(self).handle
     }
 
     /// The handle, borrowed.
