@@ -1,9 +1,9 @@
-.PHONY: test lint bench demo venv
+.PHONY: test lint bench demo conformance venv
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PACKAGES := "torch>=2.14,<2.16" numpy maturin pytest ruff mypy
+PACKAGES := "torch>=2.11,<2.16" numpy maturin pytest ruff mypy
 
 ## Rust and Python tests; sets up $(VENV) on the first run
 test: venv
@@ -18,15 +18,22 @@ lint: venv
 	$(BIN)/ruff check python_shim tests benches
 	$(BIN)/mypy
 
-## Models side by side with eager and Inductor
+## Kernels, the cost of a call, and models side by side with eager and Inductor
 bench: venv
 	$(BIN)/pip install -q transformers timm torchvision
+	$(BIN)/python benches/overhead.py
+	$(BIN)/python benches/kernels/side_by_side.py
 	$(BIN)/python benches/models/side_by_side.py
 
-## The same for BERT-base, GPT-2 and ResNet-50
+## BERT-base, GPT-2 and ResNet-50 beside eager and Inductor; table and picture in build/demo
 demo: venv
-	$(BIN)/pip install -q transformers timm torchvision
-	$(BIN)/python benches/models/side_by_side.py --models bert,gpt2,resnet50
+	@echo "installing transformers, timm and torchvision"
+	$(BIN)/pip install -q transformers timm torchvision matplotlib
+	$(BIN)/python benches/models/side_by_side.py --models bert,gpt2,resnet50 --save build/demo
+
+## Every OpInfo sample of the operators that the compiler names
+conformance: venv
+	$(BIN)/python tests/opinfo.py
 
 ## The Python environment with the package built into it
 venv: $(BIN)/.packages
