@@ -52,6 +52,28 @@ CASES = {
         lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True),
         torch.randn(1, 4, 10, 16),
     ),
+    "convolution": (
+        lambda x, w, b: F.relu(F.conv2d(x, w, b, stride=2, padding=1)),
+        torch.randn(2, 3, 9, 9),
+        torch.randn(8, 3, 3, 3),
+        torch.randn(8),
+    ),
+    "pointwise_convolution": (
+        lambda x, w, b: F.relu(F.conv2d(x, w, b)),
+        torch.randn(1, 6, 9, 7),
+        torch.randn(8, 6, 1, 1),
+        torch.randn(8),
+    ),
+    "grouped_convolution": (
+        lambda x, w: F.conv2d(x, w, groups=6, padding="same"),
+        torch.randn(1, 6, 9, 7),
+        torch.randn(6, 1, 3, 3),
+    ),
+    "transposed_convolution": (
+        lambda x, w: F.conv_transpose1d(x, w, stride=2, output_padding=1),
+        torch.randn(2, 6, 9),
+        torch.randn(6, 4, 3),
+    ),
     "bf16": (lambda x, y: F.gelu(x + y), X.bfloat16(), Y.bfloat16()),
     "f16": (lambda x, y: x * y + 1, X.half(), Y.half()),
     "f64": (lambda x: torch.tanh(x) + x.exp(), X.double()),

@@ -6,7 +6,7 @@ use crate::ops::{NodeCall, OpArg, translate};
 use crate::protocol::Document;
 use crate::protocol::document::{Argument, OptionalTensor, SymInt, TensorMeta, scalar_type};
 use ipex_runtime::DType;
-use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
+use ipex_runtime::plan::{BufferId, CallArg, Convolution, Route, TensorRef};
 use std::collections::HashMap;
 
 /// Translates a document. What has no translation becomes a call of the n-th callable, for node n.
@@ -217,6 +217,7 @@ impl<'a> Build<'a> {
         }
         let route = self
             .out_function(target, args, &metas, &mut call_args)
+            .or_else(|| convolution(target, args))
             .unwrap_or(Route::Python(n));
         let op = Op::External {
             name: target.into(),
@@ -253,4 +254,31 @@ impl<'a> Build<'a> {
         }
         Some(Route::OutFunction { symbol })
     }
+}
+
+/// A convolution over the C ABI.
+fn convolution(target: &str, args: &[OpArg]) -> Option<Route> {
+    use OpArg::{Bool, Int, Ints};
+    let ("aten.convolution.default", [_, _, _, rest @ ..]) = (target, args) else {
+        return None;
+    };
+    let [
+        Ints(stride),
+        Ints(padding),
+        Ints(dilation),
+        Bool(transposed),
+        Ints(output),
+        Int(groups),
+    ] = rest
+    else {
+        return None;
+    };
+    Some(Route::Convolution(Box::new(Convolution {
+        stride: stride.clone(),
+        padding: padding.clone(),
+        dilation: dilation.clone(),
+        transposed: *transposed,
+        output_padding: output.clone(),
+        groups: *groups,
+    })))
 }

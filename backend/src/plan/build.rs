@@ -78,7 +78,7 @@ impl Planner<'_> {
                 let meta = &graph.values[root];
                 let buffer = match &graph.producer(root).op {
                     Op::External {
-                        route: Route::Python(_) | Route::Dispatcher { .. },
+                        route: Route::Python(_) | Route::Convolution(_) | Route::Dispatcher { .. },
                         ..
                     } => Buffer::External,
                     _ => {

@@ -32,9 +32,9 @@ pub fn tensor(aten: &'static Aten, object: &Bound<'_, PyAny>) -> PyResult<Option
 pub fn to_python<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     match tensor.to_python() {
         // SAFETY: a new reference.
-        Some(object) => Ok(unsafe {
-            Bound::from_owned_ptr(py, object.map_err(runtime_error)?.cast())
-        }),
+        Some(object) => {
+            Ok(unsafe { Bound::from_owned_ptr(py, object.map_err(runtime_error)?.cast()) })
+        }
         None => tensor_to_object(py, tensor),
     }
 }

@@ -1,7 +1,7 @@
 //! A compiled graph as a Python callable.
 
-use ipex_runtime::Error;
 use super::bridge::{runtime_error, tensor, to_python};
+use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
 use ipex_runtime::plan::{Executable, Host, Plan, Step, Value};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};

@@ -91,6 +91,7 @@ table! {
     aoti_torch_cpu_bmm_out: fn(Handle, Handle, Handle) -> Status,
     aoti_torch_cpu_addmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
     aoti_torch_cpu_baddbmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
+    aoti_torch_cpu_convolution: fn(Handle, Handle, *const Handle, *const i64, i64, *const i64, i64, *const i64, i64, i32, *const i64, i64, i64, *mut Handle) -> Status,
     torch_from_blob: fn(*mut c_void, i64, *const i64, *const i64, i64, i32, i32, i32, *mut Handle, i32, *const u8, i64, Deleter, *mut c_void) -> Status,
     torch_parallel_for: fn(i64, i64, i64, ParallelBody, *mut c_void) -> Status,
     torch_get_num_threads: fn(*mut u32) -> Status;

@@ -2,7 +2,7 @@
 
 use super::{Aten, Handle};
 use crate::Error;
-use crate::plan::TensorRef;
+use crate::plan::{Convolution, TensorRef};
 use crate::pool;
 use std::ffi::c_void;
 
@@ -175,6 +175,37 @@ impl Tensor {
                 sizes.as_ptr(),
                 strides.as_ptr(),
                 start + offset,
+                h,
+            )
+        })
+    }
+
+    /// `aten.convolution` of these images and weights.
+    pub fn convolution(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        c: &Convolution,
+    ) -> Result<Tensor, Error> {
+        let bias = bias.map(Tensor::handle);
+        let bias = bias.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let n = |list: &[i64]| list.len() as i64;
+        // SAFETY: the handles are valid, and every list goes with its length.
+        Self::make(self.aten, "aten.convolution", |h| unsafe {
+            (self.aten.aoti_torch_cpu_convolution)(
+                self.handle,
+                weight.handle,
+                bias,
+                c.stride.as_ptr(),
+                n(&c.stride),
+                c.padding.as_ptr(),
+                n(&c.padding),
+                c.dilation.as_ptr(),
+                n(&c.dilation),
+                c.transposed.into(),
+                c.output_padding.as_ptr(),
+                n(&c.output_padding),
+                c.groups,
                 h,
             )
         })

@@ -237,6 +237,13 @@ impl Executable {
                 }
                 Ok(())
             }
+            Route::Convolution(c) => match (&tensors[..], call.outputs.first()) {
+                ([image, weight, bias @ ..], Some(Some(out))) => {
+                    let result = image.convolution(weight, bias.first(), c)?;
+                    self.adopt(out, result, state)
+                }
+                _ => Err(Error::Plan(format!("{} without its tensors", call.name))),
+            },
             Route::OutFunction { symbol } => {
                 let Some(Some(out)) = call.outputs.first() else {
                     return Err(Error::Plan(format!("{} has no result", call.name)));

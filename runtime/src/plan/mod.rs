@@ -86,6 +86,18 @@ pub enum Scalar {
     Bool(bool),
 }
 
+/// The arguments of `aten.convolution` that are no tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the schema's")]
+pub struct Convolution {
+    pub stride: Vec<i64>,
+    pub padding: Vec<i64>,
+    pub dilation: Vec<i64>,
+    pub transposed: bool,
+    pub output_padding: Vec<i64>,
+    pub groups: i64,
+}
+
 /// How an external call is carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
@@ -95,6 +107,8 @@ pub enum Route {
     /// A C function of libtorch's AOTI shim that writes into the given outputs
     /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
     OutFunction { symbol: &'static str },
+    /// `aten.convolution` over the C ABI; the tensors are images, weight and perhaps bias.
+    Convolution(Box<Convolution>),
     /// The n-th Python callable that the shim passed: `f(*args) -> tensor | sequence`.
     Python(u32),
 }
