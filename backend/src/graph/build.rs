@@ -223,7 +223,6 @@ impl<'a> Build<'a> {
             name: target.into(),
             route,
             args: call_args,
-            list_result: false,
         };
         self.push(op, operands, metas, origin)
     }

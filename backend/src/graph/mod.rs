@@ -113,7 +113,6 @@ pub enum Op {
         name: String,
         route: Route,
         args: Vec<CallArg>,
-        list_result: bool,
     },
 }
 

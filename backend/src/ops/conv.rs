@@ -68,7 +68,6 @@ fn mm(b: &mut Builder, p: ValueId, q: ValueId) -> Result<ValueId, Refusal> {
             symbol: "aoti_torch_cpu_mm_out",
         },
         args: args.collect(),
-        list_result: false,
     };
     let meta = b.meta(b.dtype(p)?, &[b.sizes(p)[0], b.sizes(q)[1]]);
     Ok(b.push(op, &[p, q], meta))

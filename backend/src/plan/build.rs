@@ -78,7 +78,7 @@ impl Planner<'_> {
                 let meta = &graph.values[root];
                 let buffer = match &graph.producer(root).op {
                     Op::External {
-                        route: Route::Python(_) | Route::Convolution(_) | Route::Dispatcher { .. },
+                        route: Route::Python(_) | Route::Convolution(_),
                         ..
                     } => Buffer::External,
                     _ => {
@@ -164,12 +164,7 @@ impl Planner<'_> {
         for &n in &group.nodes {
             let node = &graph.nodes[n];
             match &node.op {
-                Op::External {
-                    name,
-                    route,
-                    args,
-                    list_result,
-                } => {
+                Op::External { name, route, args } => {
                     let outputs = node.results.iter().map(|&r| self.reference(r).map(Some));
                     let call = ExternalCall {
                         name: name.clone(),
@@ -179,7 +174,6 @@ impl Planner<'_> {
                             .map(|a| self.argument(a, &node.operands))
                             .collect::<Result<_, _>>()?,
                         outputs: outputs.collect::<Result<_, _>>()?,
-                        list_result: *list_result,
                     };
                     self.plan.steps.push(Step::External(Box::new(call)));
                 }
@@ -218,12 +212,7 @@ impl Planner<'_> {
     fn argument(&self, arg: &CallArg, operands: &[ValueId]) -> Result<CallArg, String> {
         Ok(match arg {
             CallArg::Tensor(t) => CallArg::Tensor(self.reference(operands[t.buffer.0 as usize])?),
-            CallArg::Some(inner) => CallArg::Some(Box::new(self.argument(inner, operands)?)),
-            CallArg::List(items) => {
-                let items = items.iter().map(|a| self.argument(a, operands));
-                CallArg::List(items.collect::<Result<_, _>>()?)
-            }
-            other => other.clone(),
+            CallArg::Float(x) => CallArg::Float(*x),
         })
     }
 

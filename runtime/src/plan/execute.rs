@@ -262,7 +262,6 @@ impl Executable {
                     .collect();
                 self.out_function(call, symbol, &out, &tensors, &floats)
             }
-            Route::Dispatcher { op, .. } => Err(Error::Plan(format!("no route to {op}"))),
         }
     }
 

@@ -55,35 +55,12 @@ pub struct KernelCode {
     pub code: Arc<dyn std::any::Any + Send + Sync>,
 }
 
-/// An argument of an external call, in the schema's order and already completed with defaults.
+/// An argument of an external call that the runtime passes; others are part of the route.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names are the schema's types")]
 pub enum CallArg {
-    None,
     Tensor(TensorRef),
-    Int(i64),
     Float(f64),
-    Bool(bool),
-    Str(String),
-    ScalarType(i32),
-    Layout(i32),
-    MemoryFormat(i32),
-    /// Device type and index (-1: none).
-    Device(i32, i32),
-    /// `Optional[T]` that is present.
-    Some(Box<CallArg>),
-    List(Vec<CallArg>),
-    /// `Scalar` of the schema, which the C ABI can't carry.
-    Scalar(Scalar),
-}
-
-/// A Python number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the names are Python's types")]
-pub enum Scalar {
-    Int(i64),
-    Float(f64),
-    Bool(bool),
 }
 
 /// The arguments of `aten.convolution` that are no tensors.
@@ -102,8 +79,6 @@ pub struct Convolution {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub enum Route {
-    /// `torch_call_dispatcher(op, overload)`, results are new tensors.
-    Dispatcher { op: String, overload: String },
     /// A C function of libtorch's AOTI shim that writes into the given outputs
     /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
     OutFunction { symbol: &'static str },
@@ -124,9 +99,6 @@ pub struct ExternalCall {
     /// Results in order; `None` where unused. With `OutFunction` these are written, else each
     /// is the whole of an `External` buffer.
     pub outputs: Vec<Option<TensorRef>>,
-    /// Index in `args` of the list result's elements is never mixed: a `Tensor[]` result fills
-    /// `outputs` element by element.
-    pub list_result: bool,
 }
 
 /// One step.
