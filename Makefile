@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PACKAGES := "torch>=2.11,<2.16" numpy maturin pytest ruff mypy
+PACKAGES := "torch>=2.11,<2.16" numpy maturin pytest ruff mypy expecttest
 
 ## Rust and Python tests; sets up $(VENV) on the first run
 test: venv
@@ -39,7 +39,7 @@ conformance: venv
 venv: $(BIN)/.packages
 	VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin develop --release
 
-$(BIN)/.packages:
+$(BIN)/.packages: Makefile
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "installing PyTorch into $(VENV); this takes a few minutes"
 	$(BIN)/pip install $(PACKAGES)
