@@ -44,13 +44,11 @@ pub fn truth(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>
 
 /// argmax, argmin: the first of equals, or the first NaN.
 pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
-    let mut v = c.tensor(0)?;
+    let v = c.tensor(0)?;
     check(b, c, v)?;
-    let mut dims = c.dims(1, b.sizes(v).len())?;
+    let dims = c.dims(1, b.sizes(v).len())?;
     if dims.len() > 1 {
-        let numel = b.graph.values[v].numel();
-        v = b.reshape(v, &[numel]);
-        dims = vec![0];
+        return c.refuse("a position within several dims");
     }
     let sizes = b.sizes(v);
     let kept = sizes.iter().enumerate().filter(|(d, _)| !dims.contains(d));
