@@ -47,8 +47,8 @@ pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<Value
     let v = c.tensor(0)?;
     check(b, c, v)?;
     let dims = c.dims(1, b.sizes(v).len())?;
-    if dims.len() > 1 {
-        return c.refuse("a position within several dims");
+    if dims.len() > 1 || b.sizes(v)[dims[0]] == 1 {
+        return c.refuse("a position within several dims, or within a single element");
     }
     let sizes = b.sizes(v);
     let kept = sizes.iter().enumerate().filter(|(d, _)| !dims.contains(d));
