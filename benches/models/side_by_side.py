@@ -53,6 +53,8 @@ MODELS = {
     "resnet50": timm_model("resnet50"),
     "vit": timm_model("vit_base_patch16_224"),
     "mobilenetv3": timm_model("mobilenetv3_large_100"),
+    "convnext": timm_model("convnext_tiny"),
+    "efficientnet": timm_model("efficientnet_b0"),
 }
 
 
@@ -171,7 +173,7 @@ def save(rows: list[Row], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default="bert,gpt2,resnet50,vit,mobilenetv3")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--no-inductor", action="store_true")
     parser.add_argument("--save", type=Path)

@@ -188,7 +188,7 @@ impl Planner<'_> {
             }
         }
         for (lowered, code) in group.kernels.iter().zip(code) {
-            let kernel_step = self.kernel(lowered, code)?;
+            let kernel_step = self.kernel(group, lowered, code)?;
             self.plan.steps.push(kernel_step);
         }
         for (b, buffer) in self.plan.buffers.iter().enumerate() {
@@ -216,7 +216,7 @@ impl Planner<'_> {
         })
     }
 
-    fn kernel(&self, lowered: &Lowered, code: &KernelCode) -> Result<Step, String> {
+    fn kernel(&self, group: &Group, lowered: &Lowered, code: &KernelCode) -> Result<Step, String> {
         let args = lowered.tensors.iter().map(|&v| {
             self.buffer_of[v]
                 .map(|b| (b, 0))
@@ -225,11 +225,25 @@ impl Planner<'_> {
         let extent = lowered.kernel.vars[lowered.kernel.root.var].extent as i64;
         let work = work(&lowered.kernel, &lowered.kernel.root.body).max(1);
         Ok(Step::Kernel {
+            name: self.name(group).into(),
             code: code.clone(),
             args: args.collect::<Result<_, _>>()?,
             extent,
             grain: (GRAIN_WORK / work).max(1),
         })
+    }
+
+    /// The operators of a group: `add, relu`.
+    fn name(&self, group: &Group) -> String {
+        let mut origins: Vec<u32> = Vec::new();
+        origins.extend(group.nodes.iter().map(|&n| self.graph.nodes[n].origin));
+        origins.sort_unstable();
+        origins.dedup();
+        let op = |&origin: &u32| {
+            let node = &self.graph.origins[origin as usize].node;
+            node.split('.').nth(1).unwrap_or(node).to_string()
+        };
+        origins.iter().map(op).collect::<Vec<_>>().join(", ")
     }
 
     fn outputs(&mut self) -> Result<(), String> {

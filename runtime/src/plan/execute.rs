@@ -1,9 +1,11 @@
 //! Runs a plan.
 
+use super::profile::Profile;
 use super::{Buffer, BufferId, CallArg, ExternalCall, Output, Plan, Route, Step, TensorRef};
 use crate::Error;
 use crate::aten::{Aten, Tensor};
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// Who carries out calls that ATen's C ABI does not.
 pub trait Host {
@@ -47,6 +49,7 @@ pub struct Executable {
     aten: &'static Aten,
     constants: Vec<Vec<Line>>,
     idle: Mutex<Vec<State>>,
+    profile: Option<Profile>,
 }
 
 impl Executable {
@@ -65,6 +68,7 @@ impl Executable {
         });
         let constants = constants.collect();
         Executable {
+            profile: Profile::from_environment(&plan),
             plan,
             aten,
             constants,
@@ -146,11 +150,32 @@ impl Executable {
             };
             state.tensors[k] = tensor;
         }
-        for step in &self.plan.steps {
-            self.step(step, state, host)?;
+        match &self.profile {
+            None => {
+                for step in &self.plan.steps {
+                    self.step(step, state, host)?;
+                }
+            }
+            Some(profile) => self.profiled(profile, state, host)?,
         }
         let outputs = self.plan.outputs.iter();
         outputs.map(|o| self.output(o, state)).collect()
+    }
+
+    fn profiled(
+        &self,
+        profile: &Profile,
+        state: &mut State,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
+        let mut times = Vec::with_capacity(self.plan.steps.len());
+        for step in &self.plan.steps {
+            let start = Instant::now();
+            self.step(step, state, host)?;
+            times.push(start.elapsed());
+        }
+        profile.add(&self.plan, &times);
+        Ok(())
     }
 
     fn step(&self, step: &Step, state: &mut State, host: &mut dyn Host) -> Result<(), Error> {
@@ -160,6 +185,7 @@ impl Executable {
                 args,
                 extent,
                 grain,
+                ..
             } => {
                 if *extent == 0 {
                     return Ok(());

@@ -1,6 +1,7 @@
 //! The immutable plan of one compiled graph, as `backend` builds it and `execute` runs it.
 
 mod execute;
+mod profile;
 
 pub use execute::{Executable, Host, Value};
 
@@ -106,6 +107,8 @@ pub struct ExternalCall {
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub enum Step {
     Kernel {
+        /// For people: the operators in it.
+        name: Arc<str>,
         code: KernelCode,
         /// Buffer and byte offset for each parameter.
         args: Vec<(BufferId, i64)>,
