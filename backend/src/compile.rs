@@ -5,7 +5,7 @@ use crate::fusion::cluster::{Clusters, cluster};
 use crate::graph::Graph;
 use crate::protocol::Document;
 use crate::{graph, passes, plan, protocol};
-use ipex_jit::kernel::Kernel;
+use ipex_jit::kernel::{Kernel, verify};
 use ipex_runtime::plan::{KernelCode, Plan};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -38,10 +38,27 @@ pub fn fuse(document: &Document) -> Result<(Graph, Clusters), Error> {
     let graph = graph::build::build(document)?;
     let graph = passes::pipeline::run(&graph);
     let clusters = cluster(&graph).map_err(|(id, refusal)| Error::Unsupported {
-        node: graph.origins[graph.nodes[id].origin as usize].node.clone(),
+        node: graph.origin(id).into(),
         reason: refusal.to_string(),
     })?;
+    if cfg!(debug_assertions) {
+        verify_kernels(&graph, &clusters)?;
+    }
     Ok((graph, clusters))
+}
+
+/// The border between lowering and code generation. (`ipex_jit::compile` looks again, in every build.)
+fn verify_kernels(graph: &Graph, clusters: &Clusters) -> Result<(), Error> {
+    for group in &clusters.groups {
+        for lowered in &group.kernels {
+            verify(&lowered.kernel).map_err(|e| {
+                let origins = group.nodes.iter().map(|&n| graph.origin(n));
+                let origins: Vec<&str> = origins.collect();
+                Error::Internal(format!("kernel of {}: {e}", origins.join("; ")))
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Compiles every different kernel once, in parallel.

@@ -1,7 +1,8 @@
 //! The choice of a code generator.
 
 use crate::code::CompiledKernel;
-use crate::kernel::Kernel;
+use crate::kernel::verify::Invalid;
+use crate::kernel::{Kernel, verify};
 use crate::{cranelift, wide};
 use thiserror::Error;
 
@@ -14,6 +15,9 @@ pub enum CompileError {
     /// Cranelift refused the function: a fault of ours.
     #[error("code generation failed: {0}")]
     Codegen(String),
+    /// The kernel is not well-formed: a fault of ours.
+    #[error("invalid kernel: {0}")]
+    Invalid(#[from] Invalid),
     /// No executable memory.
     #[error("no executable memory: {0}")]
     Memory(String),
@@ -21,6 +25,7 @@ pub enum CompileError {
 
 /// Compiles a kernel: in full vectors where the processor and the kernel allow, else by Cranelift.
 pub fn compile(kernel: &Kernel) -> Result<CompiledKernel, CompileError> {
+    verify(kernel)?;
     match wide::compile(kernel) {
         Ok(code) => CompiledKernel::new(&code),
         Err(_) => cranelift::compile(kernel),

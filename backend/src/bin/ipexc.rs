@@ -55,10 +55,6 @@ fn explain(file: &Path, code: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn origin(graph: &Graph, node: ipex_backend::graph::NodeId) -> &str {
-    &graph.origins[graph.nodes[node].origin as usize].node
-}
-
 fn print_group(graph: &Graph, n: usize, group: &Group) {
     let kind = if group.kernels.is_empty() {
         "call"
@@ -71,7 +67,7 @@ fn print_group(graph: &Graph, n: usize, group: &Group) {
         .map(|&r| format!("{r}: {:?}", graph.values[r].sizes))
         .collect();
     println!("{kind} {n} -> {}", roots.join(", "));
-    let mut origins: Vec<&str> = group.nodes.iter().map(|&n| origin(graph, n)).collect();
+    let mut origins: Vec<&str> = group.nodes.iter().map(|&n| graph.origin(n)).collect();
     origins.dedup();
     for origin in origins {
         println!("    {origin}");
@@ -83,8 +79,8 @@ fn print_refusals(graph: &Graph, clusters: &Clusters) {
     for (producer, consumer, reason) in &clusters.refusals {
         println!(
             "    {} | {}: {reason}",
-            origin(graph, *producer),
-            origin(graph, *consumer)
+            graph.origin(*producer),
+            graph.origin(*consumer)
         );
     }
 }

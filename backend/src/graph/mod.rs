@@ -205,6 +205,11 @@ impl Graph {
         &self.nodes[self.producers[value]]
     }
 
+    /// The ATen node that a node comes from.
+    pub fn origin(&self, id: NodeId) -> &str {
+        &self.origins[self.nodes[id].origin as usize].node
+    }
+
     /// Whether a node is computed again wherever its result is needed.
     pub fn is_free(&self, id: NodeId) -> bool {
         self.nodes[id].op.is_free() && !self.forced.contains(id)

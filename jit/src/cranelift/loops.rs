@@ -7,7 +7,6 @@ use crate::kernel::{
 };
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use ipex_runtime::DType;
 
 /// Bodies with more statements than this are not unrolled.
 const UNROLL_LIMIT: usize = 40;
@@ -325,7 +324,7 @@ impl Gen<'_, '_> {
                 match inst {
                     Inst::Load { mem, index } => {
                         // Truth values and bytes in 64-bit lanes would need more conversions.
-                        widths.0 |= self.dtype(*mem).is_some_and(|d| d.size() < 4);
+                        widths.0 |= self.dtype(*mem).size() < 4;
                         index.values.is_empty()
                     }
                     Inst::Convert { arg, .. } | Inst::Compare { args: [arg, _], .. } => {
@@ -348,21 +347,13 @@ impl Gen<'_, '_> {
             Stmt::Store { mem, index, value } => {
                 // The value may come from outside of the loop.
                 note_width(self.kernel.values[*value], widths);
-                widths.0 |= self.dtype(*mem).is_some_and(|d| d.size() < 4);
+                widths.0 |= self.dtype(*mem).size() < 4;
                 index.values.is_empty()
             }
             Stmt::Loop(inner) => {
                 inner.carries.iter().all(|c| c.arg.is_none()) && self.fits(&inner.body, widths)
             }
         })
-    }
-
-    /// The element type in memory; none for scratch.
-    pub fn dtype(&self, mem: Mem) -> Option<DType> {
-        match mem {
-            Mem::Param(p) => Some(self.kernel.params[p].dtype),
-            Mem::Scratch(_) => None,
-        }
     }
 }
 

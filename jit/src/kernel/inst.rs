@@ -203,6 +203,25 @@ pub enum Inst {
     },
 }
 
+impl Inst {
+    /// The values that it takes, without those of an index.
+    pub fn operands(&self) -> Vec<ValueId> {
+        match self {
+            Inst::Const(_) | Inst::Var(_) | Inst::Load { .. } => Vec::new(),
+            Inst::Unary { arg, .. } | Inst::Convert { arg, .. } | Inst::Narrow { arg, .. } => {
+                vec![*arg]
+            }
+            Inst::Binary { args, .. } | Inst::Compare { args, .. } => args.to_vec(),
+            Inst::Fma { args } => args.to_vec(),
+            Inst::Select {
+                cond,
+                on_true,
+                on_false,
+            } => vec![*cond, *on_true, *on_false],
+        }
+    }
+}
+
 /// The value that an accumulator starts from.
 pub fn identity(op: ReduceOp, ty: Type) -> Const {
     use ReduceOp as R;

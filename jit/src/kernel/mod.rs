@@ -4,17 +4,29 @@
 //! outermost loop, whose iterations are independent and are split over threads; at most one loop
 //! on each path from the root is marked `vector`, meaning that its iterations may run in lanes
 //! (its body may hold further serial loops, which then run once for all lanes).
+//!
+//! [`verify`](verify()) lists what makes a kernel well-formed; a kernel prints as text (`Display`), and [`parse`](parse())
+//! reads that text back.
 
 pub mod entities;
 pub mod inst;
+mod names;
+pub mod parse;
+mod print;
+mod signature;
+mod text;
 pub mod types;
+pub mod verify;
 
 pub use entities::{ParamId, ScratchId, ValueId, VarId};
 pub use inst::{BinaryOp, CmpOp, Const, Index, Inst, Mem, ReduceOp, UnaryOp, identity};
+pub use parse::parse;
 pub use types::Type;
+pub use verify::verify;
 
 use cranelift_entity::PrimaryMap;
 use ipex_runtime::DType;
+use std::fmt;
 
 /// How the kernel uses a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +37,16 @@ pub enum Access {
     Out,
     /// Read and written at the same index in the same iteration (in-place).
     InOut,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::In => "in",
+            Access::Out => "out",
+            Access::InOut => "inout",
+        })
+    }
 }
 
 /// A tensor argument.

@@ -1,7 +1,6 @@
 //! Types of SSA values.
 
 use ipex_runtime::DType;
-use std::fmt;
 
 /// The type arithmetic runs in. Narrow storage types widen on load and narrow on store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,22 +28,5 @@ impl Type {
     /// Whether this is F32 or F64.
     pub fn is_float(self) -> bool {
         matches!(self, Type::F32 | Type::F64)
-    }
-
-    /// The name used by the text form.
-    pub fn name(self) -> &'static str {
-        match self {
-            Type::F32 => "f32",
-            Type::F64 => "f64",
-            Type::I32 => "i32",
-            Type::I64 => "i64",
-            Type::Bool => "bool",
-        }
-    }
-}
-
-impl fmt::Display for Type {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
