@@ -84,7 +84,7 @@ def _argument(arg: Any, where: str) -> dict[str, Any]:
         return {"as_device": {"type": arg.type, "index": arg.index}}
     if isinstance(arg, (list, tuple)):
         return _list(arg, where)
-    raise Unsupported(f"{where}: argument of type {type(arg).__name__}")
+    return {"as_opaque": type(arg).__name__}
 
 
 def _list(args: Sequence[Any], where: str) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _list(args: Sequence[Any], where: str) -> dict[str, Any]:
         return {"as_bools": [item["as_bool"] for item in items]}
     if kinds == {"as_float"}:
         return {"as_floats": [item["as_float"] for item in items]}
-    raise Unsupported(f"{where}: a list of {', '.join(sorted(kinds))}")
+    return {"as_opaque": f"list of {', '.join(sorted(kinds))}"}
 
 
 def _complete(node: Node) -> list[tuple[str, Any]]:
@@ -172,6 +172,7 @@ def serialize(gm: GraphModule, kind: str) -> Serialized:
     nodes: list[Any] = []
     outputs: list[Any] = []
     metas: dict[str, Any] = {}
+    schemas: dict[str, str] = {}
     callables: list[Callable[..., Any]] = []
     parts: dict[Node, dict[int, str]] = {}
     for node in gm.graph.nodes:
@@ -198,8 +199,11 @@ def serialize(gm: GraphModule, kind: str) -> Serialized:
         elif node.op == "call_function":
             values = value if isinstance(value, (list, tuple)) else [value]
             single = isinstance(value, torch.Tensor)
-            results = []
+            results: list[dict[str, Any]] = []
             for n, v in enumerate(values):
+                if v is None:
+                    results.append({"as_none": True})
+                    continue
                 if not isinstance(v, torch.Tensor):
                     raise Unsupported(f"{node.name}: result of type {type(v).__name__}")
                 name = (
@@ -208,6 +212,10 @@ def serialize(gm: GraphModule, kind: str) -> Serialized:
                 metas[name] = _meta(v, name)
                 results.append({"as_tensor": {"name": name}})
             full = _complete(node)
+            schema = node.target._schema
+            if schema.name.startswith("aten::"):
+                # Other operators may have kernels in Python, which the dispatcher would only wrap.
+                schemas[f"torch.ops.{node.target}"] = str(schema)
             nodes.append(
                 {
                     "target": f"torch.ops.{node.target}",
@@ -225,5 +233,6 @@ def serialize(gm: GraphModule, kind: str) -> Serialized:
         "producer": {"torch": torch.__version__},
         "kind": kind,
         "graph_module": {"graph": graph},
+        "schemas": schemas,
     }
     return Serialized(json.dumps(document).encode(), callables, constants)

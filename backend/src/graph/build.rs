@@ -2,11 +2,11 @@
 
 use super::{Graph, GraphOutput, Meta, Node, Op, Origin, ValueId};
 use crate::error::Error;
-use crate::ops::{NodeCall, OpArg, translate};
+use crate::ops::{NodeCall, OpArg, external, translate};
 use crate::protocol::Document;
 use crate::protocol::document::{Argument, OptionalTensor, SymInt, TensorMeta, scalar_type};
-use ipex_runtime::DType;
-use ipex_runtime::plan::{BufferId, CallArg, Convolution, Route, TensorRef};
+use crate::protocol::schema::Schema;
+use ipex_runtime::plan::{BufferId, CallArg, TensorRef};
 use std::collections::HashMap;
 
 /// Translates a document. What has no translation becomes a call of the n-th callable, for node n.
@@ -19,6 +19,7 @@ pub fn build(document: &Document) -> Result<Graph, Error> {
         },
         values: HashMap::new(),
         metas: &source.tensor_values,
+        schemas: &document.schemas,
     };
     b.graph.num_inputs = source.inputs.len() as u32;
     for (n, input) in source.inputs.iter().enumerate() {
@@ -48,6 +49,7 @@ struct Build<'a> {
     graph: Graph,
     values: HashMap<&'a str, ValueId>,
     metas: &'a HashMap<String, TensorMeta>,
+    schemas: &'a HashMap<String, String>,
 }
 
 impl<'a> Build<'a> {
@@ -142,6 +144,7 @@ impl<'a> Build<'a> {
             ),
             Argument::AsLayout(l) => OpArg::Layout(*l),
             Argument::AsMemoryFormat(m) => OpArg::MemoryFormat(*m),
+            Argument::AsOpaque(_) => OpArg::Opaque,
             Argument::AsDevice(d) => {
                 OpArg::Device(i32::from(d.r#type != "cpu"), d.index.unwrap_or(-1))
             }
@@ -181,7 +184,11 @@ impl<'a> Build<'a> {
         };
         let results = match translate(&mut self.graph, origin, &call) {
             Ok(results) => results,
-            Err(_) => self.external(n, target, &args, metas, origin),
+            Err(_) => {
+                let schema = self.schemas.get(&node.target);
+                let schema = schema.map(|text| Schema::parse(text)).transpose()?;
+                self.external(n, target, &args, schema.as_ref(), metas, origin)
+            }
         };
         self.values.extend(names.into_iter().zip(results));
         Ok(())
@@ -192,6 +199,7 @@ impl<'a> Build<'a> {
         n: u32,
         target: &str,
         args: &[OpArg],
+        schema: Option<&Schema>,
         metas: Vec<Meta>,
         origin: u32,
     ) -> Vec<ValueId> {
@@ -215,10 +223,7 @@ impl<'a> Build<'a> {
                 operands.push(v);
             }
         }
-        let route = self
-            .out_function(target, args, &metas, &mut call_args)
-            .or_else(|| convolution(target, args))
-            .unwrap_or(Route::Python(n));
+        let route = external::route(n, target, args, schema, &metas, &mut call_args);
         let op = Op::External {
             name: target.into(),
             route,
@@ -226,58 +231,4 @@ impl<'a> Build<'a> {
         };
         self.push(op, operands, metas, origin)
     }
-
-    /// The matrix products that write into memory of ours.
-    fn out_function(
-        &self,
-        target: &str,
-        args: &[OpArg],
-        metas: &[Meta],
-        call_args: &mut Vec<CallArg>,
-    ) -> Option<Route> {
-        let symbol = match target {
-            "aten.mm.default" => "aoti_torch_cpu_mm_out",
-            "aten.bmm.default" => "aoti_torch_cpu_bmm_out",
-            "aten.addmm.default" => "aoti_torch_cpu_addmm_out",
-            "aten.baddbmm.default" => "aoti_torch_cpu_baddbmm_out",
-            _ => return None,
-        };
-        metas[0].dtype().filter(|d: &DType| d.is_float())?;
-        for arg in args {
-            match arg {
-                OpArg::Int(i) => call_args.push(CallArg::Float(*i as f64)),
-                OpArg::Float(x) => call_args.push(CallArg::Float(*x)),
-                OpArg::Tensor(_) => {}
-                _ => return None,
-            }
-        }
-        Some(Route::OutFunction { symbol })
-    }
-}
-
-/// A convolution over the C ABI.
-fn convolution(target: &str, args: &[OpArg]) -> Option<Route> {
-    use OpArg::{Bool, Int, Ints};
-    let ("aten.convolution.default", [_, _, _, rest @ ..]) = (target, args) else {
-        return None;
-    };
-    let [
-        Ints(stride),
-        Ints(padding),
-        Ints(dilation),
-        Bool(transposed),
-        Ints(output),
-        Int(groups),
-    ] = rest
-    else {
-        return None;
-    };
-    Some(Route::Convolution(Box::new(Convolution {
-        stride: stride.clone(),
-        padding: padding.clone(),
-        dilation: dilation.clone(),
-        transposed: *transposed,
-        output_padding: output.clone(),
-        groups: *groups,
-    })))
 }

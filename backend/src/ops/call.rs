@@ -27,6 +27,8 @@ pub enum OpArg {
     MemoryFormat(i32),
     /// type and index (-1: none)
     Device(i32, i32),
+    /// What the document cannot express; the node's callable knows it.
+    Opaque,
 }
 
 /// One call.

@@ -5,6 +5,7 @@ pub mod args;
 pub mod call;
 pub mod composite;
 pub mod conv;
+pub mod external;
 pub mod index;
 pub mod pointwise;
 pub mod reduce;

@@ -8,7 +8,7 @@ use crate::lower::kernel::Lowered;
 use cranelift_entity::SecondaryMap;
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    Buffer, BufferId, CallArg, ExternalCall, KernelCode, Output, Plan, Route, Step, TensorRef,
+    Buffer, BufferId, CallArg, ExternalCall, KernelCode, Output, Plan, Step, TensorRef,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -77,10 +77,7 @@ impl Planner<'_> {
             for &root in &group.roots {
                 let meta = &graph.values[root];
                 let buffer = match &graph.producer(root).op {
-                    Op::External {
-                        route: Route::Python(_) | Route::Convolution(_),
-                        ..
-                    } => Buffer::External,
+                    Op::External { route, .. } if route.allocates() => Buffer::External,
                     _ => {
                         let dtype = meta
                             .dtype()

@@ -16,6 +16,8 @@ pub struct Document {
     pub producer: HashMap<String, String>,
     pub kind: Kind,
     pub graph_module: GraphModule,
+    #[serde(default)]
+    pub schemas: HashMap<String, String>,
 }
 
 /// What the graph is for.
@@ -84,6 +86,7 @@ pub enum Argument {
     AsLayout(i32),
     AsMemoryFormat(i32),
     AsDevice(Device),
+    AsOpaque(String),
 }
 
 /// A float; JSON has no infinities, so torch.export writes these as text.

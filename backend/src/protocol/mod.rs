@@ -2,5 +2,6 @@
 //! torch.export's schema (`torch/_export/serde/schema.py`).
 
 pub mod document;
+pub mod schema;
 
 pub use document::{Document, decode};

@@ -3,7 +3,7 @@
 use super::bridge::{runtime_error, tensor, to_python};
 use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
-use ipex_runtime::plan::{Executable, Host, Plan, Step, Value};
+use ipex_runtime::plan::{Executable, Host, Plan, Route, Step, Value};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -29,6 +29,7 @@ pub struct Compiled {
     callables: Vec<Py<PyAny>>,
     groups: usize,
     calls: usize,
+    python_calls: usize,
 }
 
 /// Compiles a document. `callables[n]` runs node n with its tensors as positional arguments.
@@ -60,6 +61,11 @@ pub fn compile(
         .iter()
         .filter(|s| matches!(s, Step::External(_)))
         .count();
+    let python_calls = plan
+        .steps
+        .iter()
+        .filter(|s| matches!(s, Step::External(c) if matches!(c.route, Route::Python { .. })))
+        .count();
     let groups = program.clusters.groups.len() - calls;
     Ok(Compiled {
         executable: Executable::new(plan, aten),
@@ -69,6 +75,7 @@ pub fn compile(
         callables,
         groups,
         calls,
+        python_calls,
     })
 }
 
@@ -134,6 +141,12 @@ impl Compiled {
     fn calls(&self) -> usize {
         self.calls
     }
+
+    /// Number of those that go through Python.
+    #[getter]
+    fn python_calls(&self) -> usize {
+        self.python_calls
+    }
 }
 
 /// Runs nodes that only Python can.
@@ -145,6 +158,11 @@ struct PythonHost<'a> {
 impl PythonHost<'_> {
     fn try_call(&self, callable: u32, tensors: &[Tensor]) -> PyResult<Vec<Tensor>> {
         Python::attach(|py| {
+            // A kernel or dispatch mode in Python that failed under the dispatcher leaves its
+            // exception behind.
+            if let Some(raised) = PyErr::take(py) {
+                return Err(raised);
+            }
             let args = tensors.iter().map(|t| to_python(py, t));
             let args = PyTuple::new(py, args.collect::<PyResult<Vec<_>>>()?)?;
             let result = self.compiled.callables[callable as usize]

@@ -91,12 +91,25 @@ table! {
     aoti_torch_cpu_bmm_out: fn(Handle, Handle, Handle) -> Status,
     aoti_torch_cpu_addmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
     aoti_torch_cpu_baddbmm_out: fn(Handle, Handle, Handle, Handle, f64, f64) -> Status,
-    aoti_torch_cpu_convolution: fn(Handle, Handle, *const Handle, *const i64, i64, *const i64, i64, *const i64, i64, i32, *const i64, i64, i64, *mut Handle) -> Status,
+    aoti_torch_is_defined: fn(Handle, *mut bool) -> Status,
+    torch_call_dispatcher: fn(*const c_char, *const c_char, *mut u64, u64) -> Status,
+    torch_new_list_reserve_size: fn(usize, *mut Handle) -> Status,
+    torch_list_push_back: fn(Handle, u64) -> Status,
+    torch_list_size: fn(Handle, *mut usize) -> Status,
+    torch_list_get_item: fn(Handle, usize, *mut u64) -> Status,
+    torch_delete_list: fn(Handle) -> Status,
+    torch_new_string_handle: fn(*const c_char, usize, *mut Handle) -> Status,
+    torch_delete_string: fn(Handle) -> Status,
     torch_from_blob: fn(*mut c_void, i64, *const i64, *const i64, i64, i32, i32, i32, *mut Handle, i32, *const u8, i64, Deleter, *mut c_void) -> Status,
     torch_parallel_for: fn(i64, i64, i64, ParallelBody, *mut c_void) -> Status,
     torch_get_num_threads: fn(*mut u32) -> Status;
-    // Of 2.13, and the two others of 2.14.
+    // The first three are of 2.13, the two others of 2.14.
     optional: torch_exception_get_what: fn() -> *const c_char,
+    torch_new_stable_ivalue: fn(*mut *mut u64) -> Status,
+    torch_delete_stable_ivalue: fn(*mut u64) -> Status,
+    // C++'s operators new and delete, with which libtorch itself did that before 2.13.
+    _Znwm: fn(usize) -> *mut c_void,
+    _ZdlPv: fn(*mut c_void),
     torch_tensor_from_pyobject: fn(*mut c_void, *mut Handle) -> Status,
     torch_tensor_to_pyobject: fn(Handle, *mut c_void, *mut *mut c_void) -> Status,
 }
@@ -122,6 +135,38 @@ impl Aten {
             op: op.into(),
             message,
         })
+    }
+
+    /// A word on libtorch's heap, which its dispatcher frees.
+    pub(super) fn new_word(&self, word: u64) -> Result<*mut u64, Error> {
+        let mut place = std::ptr::null_mut();
+        match (self.torch_new_stable_ivalue, self._Znwm) {
+            (Some(new), _) => {
+                // SAFETY: writes the pointer.
+                let status = unsafe { new(&mut place) };
+                self.check("an optional", status)?;
+            }
+            // SAFETY: C++'s allocator returns memory of this size (or ends the process).
+            (None, Some(new)) => place = unsafe { new(size_of::<u64>()) }.cast(),
+            (None, None) => return Err(Error::Symbol("torch_new_stable_ivalue".into())),
+        }
+        // SAFETY: just allocated.
+        unsafe { place.write(word) };
+        Ok(place)
+    }
+
+    /// Frees a word.
+    ///
+    /// # Safety
+    /// It is one of `new_word`'s and not used again.
+    pub(super) unsafe fn delete_word(&self, place: *mut u64) {
+        match (self.torch_delete_stable_ivalue, self._ZdlPv) {
+            // SAFETY: by contract; made by this function's counterpart.
+            (Some(delete), _) => _ = unsafe { delete(place) },
+            // SAFETY: as above.
+            (None, Some(delete)) => unsafe { delete(place.cast()) },
+            (None, None) => {}
+        }
     }
 
     /// Runs `body` over `begin..end` on ATen's threads, in pieces of at least `grain`.

@@ -1,5 +1,6 @@
 //! libtorch through its stable C ABI.
 
+pub mod dispatch;
 mod ffi;
 mod tensor;
 

@@ -2,7 +2,7 @@
 
 use super::{Aten, Handle};
 use crate::Error;
-use crate::plan::{Convolution, TensorRef};
+use crate::plan::TensorRef;
 use crate::pool;
 use std::ffi::c_void;
 
@@ -180,35 +180,13 @@ impl Tensor {
         })
     }
 
-    /// `aten.convolution` of these images and weights.
-    pub fn convolution(
-        &self,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        c: &Convolution,
-    ) -> Result<Tensor, Error> {
-        let bias = bias.map(Tensor::handle);
-        let bias = bias.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let n = |list: &[i64]| list.len() as i64;
-        // SAFETY: the handles are valid, and every list goes with its length.
-        Self::make(self.aten, "aten.convolution", |h| unsafe {
-            (self.aten.aoti_torch_cpu_convolution)(
-                self.handle,
-                weight.handle,
-                bias,
-                c.stride.as_ptr(),
-                n(&c.stride),
-                c.padding.as_ptr(),
-                n(&c.padding),
-                c.dilation.as_ptr(),
-                n(&c.dilation),
-                c.transposed.into(),
-                c.output_padding.as_ptr(),
-                n(&c.output_padding),
-                c.groups,
-                h,
-            )
-        })
+    /// Whether there is a tensor behind the handle; `convolution_backward` returns some without.
+    pub fn is_defined(&self) -> Result<bool, Error> {
+        let mut defined = false;
+        // SAFETY: the handle is valid.
+        let status = unsafe { (self.aten.aoti_torch_is_defined)(self.handle, &mut defined) };
+        self.aten.check("is_defined", status)?;
+        Ok(defined)
     }
 
     /// Another reference to the same tensor.
@@ -254,6 +232,24 @@ impl Tensor {
         }
     }
 
+    /// The same elements in memory of its own, with these strides.
+    pub fn copied(&self, strides: &[i64], scalar_type: i32) -> Result<Tensor, Error> {
+        let (sizes, own) = self.layout()?;
+        if !overlaps(sizes, strides) {
+            let copy = Self::empty(self.aten, sizes, strides, scalar_type)?;
+            copy.copy_from(self)?;
+            return Ok(copy);
+        }
+        if own != strides {
+            return Err(Error::Plan(format!("strides {own:?}, not {strides:?}")));
+        }
+        // ATen refuses to write to elements that share memory, so the memory is copied instead.
+        let extent = 1 + sizes.iter().zip(own).map(|(n, s)| (n - 1) * s).sum::<i64>();
+        let copy = Self::empty(self.aten, &[extent], &[1], scalar_type)?;
+        copy.copy_from(&self.view(&[extent], &[1], 0)?)?;
+        copy.view(sizes, strides, 0)
+    }
+
     /// Copies the elements of another tensor of this shape.
     pub fn copy_from(&self, other: &Tensor) -> Result<(), Error> {
         // SAFETY: both handles are valid.
@@ -270,4 +266,18 @@ impl Tensor {
     pub fn handle(&self) -> Handle {
         self.handle
     }
+}
+
+/// Whether elements share memory (or may: strides that interleave count too).
+fn overlaps(sizes: &[i64], strides: &[i64]) -> bool {
+    let dims = strides.iter().copied().zip(sizes.iter().copied());
+    let mut dims: Vec<(i64, i64)> = dims.filter(|d| d.1 > 1).collect();
+    dims.sort_unstable();
+    let mut end = 0;
+    !sizes.contains(&0)
+        && dims.iter().any(|&(stride, n)| {
+            let inside = stride <= end;
+            end += (n - 1) * stride;
+            inside
+        })
 }

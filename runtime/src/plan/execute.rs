@@ -239,42 +239,28 @@ impl Executable {
         state: &mut State,
         host: &mut dyn Host,
     ) -> Result<(), Error> {
-        let tensors: Vec<Tensor> = call
-            .args
-            .iter()
-            .filter_map(|a| match a {
-                CallArg::Tensor(t) => Some(self.tensor(t, state)),
-                _ => None,
-            })
-            .collect::<Result<_, _>>()?;
-        match &call.route {
-            Route::Python(n) => {
-                let results = host.call(*n, tensors)?;
-                if results.len() < call.outputs.len() {
-                    return Err(Error::Plan(format!(
-                        "{} returned too few tensors",
-                        call.name
-                    )));
-                }
-                for (out, result) in call.outputs.iter().zip(results) {
-                    if let Some(out) = out {
-                        self.adopt(out, result, state)?;
-                    }
-                }
-                Ok(())
+        let (results, aliases) = match &call.route {
+            Route::Python { callable, aliases } => {
+                let tensors = self.tensors(call, state)?;
+                (host.call(*callable, tensors)?, *aliases)
             }
-            Route::Convolution(c) => match (&tensors[..], call.outputs.first()) {
-                ([image, weight, bias @ ..], Some(Some(out))) => {
-                    let result = image.convolution(weight, bias.first(), c)?;
-                    self.adopt(out, result, state)
-                }
-                _ => Err(Error::Plan(format!("{} without its tensors", call.name))),
-            },
+            Route::Dispatcher {
+                operator,
+                callable,
+                aliases,
+            } => {
+                let results = match operator.call(self.aten, self.tensors(call, state)?) {
+                    Ok(results) => results,
+                    Err(_) => host.call(*callable, self.tensors(call, state)?)?,
+                };
+                (results, *aliases)
+            }
             Route::OutFunction { symbol } => {
                 let Some(Some(out)) = call.outputs.first() else {
                     return Err(Error::Plan(format!("{} has no result", call.name)));
                 };
                 let out = self.tensor(out, state)?;
+                let tensors = self.tensors(call, state)?;
                 let floats: Vec<f64> = call
                     .args
                     .iter()
@@ -286,9 +272,30 @@ impl Executable {
                         }
                     })
                     .collect();
-                self.out_function(call, symbol, &out, &tensors, &floats)
+                return self.out_function(call, symbol, &out, &tensors, &floats);
+            }
+        };
+        if results.len() < call.outputs.len() {
+            return Err(Error::Plan(format!(
+                "{} returned too few tensors",
+                call.name
+            )));
+        }
+        for (out, result) in call.outputs.iter().zip(results) {
+            if let Some(out) = out {
+                self.adopt(out, result, aliases, state)?;
             }
         }
+        Ok(())
+    }
+
+    /// The tensors among a call's arguments.
+    fn tensors(&self, call: &ExternalCall, state: &State) -> Result<Vec<Tensor>, Error> {
+        let tensors = call.args.iter().filter_map(|a| match a {
+            CallArg::Tensor(t) => Some(self.tensor(t, state)),
+            CallArg::Float(_) => None,
+        });
+        tensors.collect()
     }
 
     fn out_function(
@@ -333,8 +340,14 @@ impl Executable {
         a.check(&call.name, status)
     }
 
-    /// Takes an external result in the layout that the plan expects.
-    fn adopt(&self, out: &TensorRef, result: Tensor, state: &mut State) -> Result<(), Error> {
+    /// Takes an external result in the layout that the plan expects, and as a tensor of its own.
+    fn adopt(
+        &self,
+        out: &TensorRef,
+        result: Tensor,
+        aliases: bool,
+        state: &mut State,
+    ) -> Result<(), Error> {
         let (sizes, strides) = result.layout()?;
         if sizes != out.sizes {
             return Err(Error::Plan(format!(
@@ -346,10 +359,8 @@ impl Executable {
             .iter()
             .zip(strides.iter().zip(&out.strides))
             .any(|(&n, (a, b))| n > 1 && a != b);
-        let tensor = if differs {
-            let copy = Tensor::empty(self.aten, &out.sizes, &out.strides, out.scalar_type)?;
-            copy.copy_from(&result)?;
-            copy
+        let tensor = if differs || aliases {
+            result.copied(&out.strides, out.scalar_type)?
         } else {
             result
         };

@@ -5,6 +5,7 @@ mod profile;
 
 pub use execute::{Executable, Host, Value};
 
+use crate::aten::dispatch::Operator;
 use std::sync::Arc;
 
 /// A block of memory of the plan; an index into [`Plan::buffers`].
@@ -64,18 +65,6 @@ pub enum CallArg {
     Float(f64),
 }
 
-/// The arguments of `aten.convolution` that are no tensors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the schema's")]
-pub struct Convolution {
-    pub stride: Vec<i64>,
-    pub padding: Vec<i64>,
-    pub dilation: Vec<i64>,
-    pub transposed: bool,
-    pub output_padding: Vec<i64>,
-    pub groups: i64,
-}
-
 /// How an external call is carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
@@ -83,10 +72,25 @@ pub enum Route {
     /// A C function of libtorch's AOTI shim that writes into the given outputs
     /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
     OutFunction { symbol: &'static str },
-    /// `aten.convolution` over the C ABI; the tensors are images, weight and perhaps bias.
-    Convolution(Box<Convolution>),
-    /// The n-th Python callable that the shim passed: `f(*args) -> tensor | sequence`.
-    Python(u32),
+    /// PyTorch's dispatcher. If it fails, the callable is called: it raises what eager raises.
+    Dispatcher {
+        operator: Arc<Operator>,
+        callable: u32,
+        aliases: bool,
+    },
+    /// The n-th Python callable that the shim passed: `f(*tensors) -> tensor | sequence`.
+    Python {
+        callable: u32,
+        /// Whether results may be views of the tensors, whose memory the plan uses again.
+        aliases: bool,
+    },
+}
+
+impl Route {
+    /// Whether the call returns tensors of its own, rather than to write into given ones.
+    pub fn allocates(&self) -> bool {
+        !matches!(self, Route::OutFunction { .. })
+    }
 }
 
 /// A call into ATen or Python.

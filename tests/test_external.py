@@ -1,0 +1,145 @@
+"""Operators that stay ATen's: the way they are called, their results, their errors."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ipex import backend
+
+torch.manual_seed(0)
+X, IMAGE, INDEX = torch.randn(4, 6), torch.randn(2, 3, 8, 8), torch.tensor([0, 2])
+
+DISPATCHED = {
+    "int": (lambda x: (x * 2).cumsum(1), X),
+    "lists": (lambda x: F.max_pool2d(x * 2, 3, stride=2, padding=1), IMAGE),
+    "optional": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), IMAGE),
+    "optional_tensor": (lambda x, w: F.conv2d(x, w, stride=2), IMAGE, torch.randn(5, 3, 3, 3)),
+    "optional_tensors": (lambda x, i: (x * 2)[:, i, None], X, INDEX),
+    "attention": (lambda q: F.scaled_dot_product_attention(q, q, q), torch.randn(1, 4, 10, 16)),
+    "tensors_in": (lambda x: torch.cat([x.to(torch.complex64)] * 2), X),
+    "tensors_out": (lambda x: torch.tensor_split(x.to(torch.complex64), 2), X),
+    "string": (lambda x, i: x.scatter_reduce(0, i[:, None], x, "amax"), X, INDEX),
+    "dtype": (lambda x: x.cumsum(0, dtype=torch.float64), X),
+    "layout_and_device": (lambda x: torch.randperm(5) * 0 + x.long()[0, :5], X),
+    "random": (lambda x: torch.bernoulli(torch.sigmoid(x)) + torch.rand(6), X),
+    "dropout": (lambda x: F.dropout(x * 2, 0.5), X),
+    "view": (lambda x: (x * 2).unfold(1, 3, 2), X),
+    "overlapping_view": (lambda x: torch.as_strided(x * 2, (3, 3), (1, 1)), X),
+    "conjugate": (lambda x: torch.fft.rfft(x).conj(), X),
+    "undefined_result": (
+        lambda x, w: torch.ops.aten.convolution_backward(
+            x, x, w, [3], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
+        )[1],
+        IMAGE,
+        torch.randn(3, 3, 3, 3),
+    ),
+}
+PYTHON = {
+    "scalar": (lambda x: torch.linalg.vector_norm(x, 3.5), X),
+    "complex_number": (lambda x: x * 1j, X),
+}
+
+
+def run(monkeypatch, f, *args):
+    """The result of the compiled function, and the graph behind it."""
+    graphs = []
+    compile_graph = backend.compile_graph
+
+    def spy(*graph):
+        graphs.append(compile_graph(*graph))
+        return graphs[-1]
+
+    monkeypatch.setattr(backend, "compile_graph", spy)
+    g = torch.compile(f, backend="ipex", options={"strict": True}, dynamic=False)
+    with torch.no_grad():
+        result = g(*args)
+    (graph,) = graphs
+    return result, graph
+
+
+def check(monkeypatch, f, args):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        want = f(*args)
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    got, graph = run(monkeypatch, f, *args)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(got, want, check_stride=True)
+    assert graph.calls > 0
+    return graph
+
+
+@pytest.mark.parametrize("name", DISPATCHED)
+def test_dispatched(monkeypatch, name):
+    f, *args = DISPATCHED[name]
+    assert check(monkeypatch, f, args).python_calls == 0
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_through_python(monkeypatch, name):
+    f, *args = PYTHON[name]
+    assert check(monkeypatch, f, args).python_calls > 0
+
+
+def test_custom_operator_in_python(monkeypatch):
+    @torch.library.custom_op("ipex_test::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    twice.register_fake(torch.empty_like)
+    assert check(monkeypatch, lambda x: twice(x + 1), (X,)).python_calls == 1
+
+
+ERRORS = {
+    "index": (lambda x, i: x[i], X, torch.tensor([9])),
+    "gather": (lambda x, i: x.sort(0).values.gather(0, i), X, torch.full((1, 1), 9)),
+    "max_unpool": (lambda x, i: F.max_unpool2d(x, i, 2), IMAGE, torch.full((2, 3, 8, 8), 999)),
+    "linalg": (
+        lambda x, i: torch.linalg.inv_ex(x + i, check_errors=True)[0],
+        X[:, :4] * 0,
+        INDEX[0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_are_those_of_eager(name):
+    f, *args = ERRORS[name]
+    g = torch.compile(f, backend="ipex", options={"strict": True}, dynamic=False)
+    with torch.no_grad():
+        with pytest.raises(Exception) as want:
+            f(*args)
+        for _ in range(2):
+            with pytest.raises(want.type) as got:
+                g(*args)
+            assert type(got.value) is want.type
+            assert str(got.value) == str(want.value)
+
+
+def test_views_do_not_share_reused_memory(monkeypatch):
+    def f(x):
+        diagonal = torch.diagonal(x * 2)
+        return diagonal + torch.cumsum(x * 3, 0).sum() * 0 + torch.diagonal(x.exp())
+
+    check(monkeypatch, f, (torch.rand(64, 64),))
+
+
+def test_operands_are_freed():
+    import resource
+
+    f = torch.compile(
+        lambda x, i: torch.index_put(x.sort(1).values.cumsum(0), (i,), x[0], accumulate=True),
+        backend="ipex",
+        options={"strict": True},
+        dynamic=False,
+    )
+    x = torch.randn(100, 1000)
+    with torch.no_grad():
+        for _ in range(50):
+            f(x, INDEX)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(200):
+            f(x, INDEX)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    # One lost tensor a call would be 80 MB in all.
+    assert grown < 20_000, f"{grown} KiB"
