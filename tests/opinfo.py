@@ -86,7 +86,9 @@ def run(op: Any, sample: Any) -> tuple[Any, Any, set[str]]:
     )
     gm.graph.eliminate_dead_code()
     graph = serialize(gm, "inference")
-    compiled = _core.compile(graph.document, graph.callables, graph.constants, LIBTORCH)
+    compiled = _core.compile(
+        graph.document, graph.callables, graph.constants, lambda args, reason: gm(*args), LIBTORCH
+    )
     return want, compiled(list(tensors)), calls_of(gm, compiled)
 
 

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::fusion::cluster::{Clusters, cluster};
 use crate::graph::Graph;
 use crate::protocol::Document;
+use crate::protocol::expr::Symbols;
 use crate::{graph, passes, plan, protocol};
 use ipex_jit::kernel::{Kernel, verify};
 use ipex_runtime::plan::{KernelCode, Plan};
@@ -20,10 +21,15 @@ pub struct Program {
     pub plan: Plan,
 }
 
-/// Compiles a JSON document.
+/// Compiles a JSON document, for the sizes that its graph was traced with.
 pub fn compile(json: &[u8]) -> Result<Program, Error> {
     let document = protocol::decode(json)?;
-    let (graph, clusters) = fuse(&document)?;
+    specialise(&document, &protocol::symbols::hints(&document))
+}
+
+/// Compiles a document for these values of its symbols.
+pub fn specialise(document: &Document, symbols: &Symbols) -> Result<Program, Error> {
+    let (graph, clusters) = fuse(document, symbols)?;
     let code = generate(&clusters)?;
     let plan = plan::build::build(&graph, &clusters, &code).map_err(Error::Internal)?;
     Ok(Program {
@@ -34,8 +40,8 @@ pub fn compile(json: &[u8]) -> Result<Program, Error> {
 }
 
 /// The graph and its groups.
-pub fn fuse(document: &Document) -> Result<(Graph, Clusters), Error> {
-    let graph = graph::build::build(document)?;
+pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters), Error> {
+    let graph = graph::build::build(document, symbols)?;
     let graph = passes::pipeline::run(&graph);
     let clusters = cluster(&graph).map_err(|(id, refusal)| Error::Unsupported {
         node: graph.origin(id).into(),

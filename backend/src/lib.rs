@@ -13,3 +13,4 @@ pub mod plan;
 pub mod protocol;
 #[cfg(feature = "python")]
 mod py;
+pub mod specialise;

@@ -32,12 +32,21 @@ fn softmax_is_one_kernel() {
 #[test]
 fn malformed_documents_are_errors() {
     let cases = [
-        (r#""protocol": 1"#, r#""protocol": 2"#, "version 2"),
+        (r#""protocol": 2"#, r#""protocol": 1"#, "version 1"),
         ("as_bool", "as_colour", "unknown variant"),
         (r#""name": "x"}}],"#, r#""name": "z"}}],"#, "lacks z"),
         (r#""inference""#, r#""training""#, "unknown variant"),
         ("\"cpu\"", "\"cuda\"", "not on the CPU"),
-        (r#"{"as_int": 9}]"#, r#"{"as_expr": 9}]"#, "symbolic"),
+        (
+            r#"{"as_int": 9}]"#,
+            r#"{"as_expr": {"expr_str": "u0"}}]"#,
+            "u0 is known at run time only",
+        ),
+        (
+            r#"{"as_int": 9}]"#,
+            r#"{"as_expr": {"expr_str": "s0 +"}}]"#,
+            "column 5",
+        ),
     ];
     for (from, to, message) in cases {
         let text = SOFTMAX.replacen(from, to, 1);

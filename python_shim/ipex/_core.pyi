@@ -6,11 +6,12 @@ class CompileError(RuntimeError): ...
 class Compiled:
     groups: int
     calls: int
-    def __call__(self, args: list[Any]) -> list[Any]: ...
+    def __call__(self, args: list[Any]) -> Any: ...
 
 def compile(
     document: bytes,
     callables: Sequence[Callable[..., Any]],
     constants: Sequence[Any],
+    fallback: Callable[[list[Any], str], Any],
     libtorch: str,
 ) -> Compiled: ...

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.fx import GraphModule
 
 from ipex import _core, decompositions
@@ -21,26 +22,47 @@ _MODES = (None, "default")
 LIBTORCH = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
 
 
-def _eager(gm: GraphModule) -> Callable[[list[Any]], Any]:
-    def run(args: list[Any]) -> Any:
+def _fallback(gm: GraphModule, settings: Settings) -> Callable[[list[Any], str], Any]:
+    """Runs a graph in eager instead, with one warning; in strict mode, an error."""
+    warned = False
+
+    def run(args: list[Any], reason: str) -> Any:
+        nonlocal warned
+        if settings.strict:
+            raise CompileError(reason)
+        if not warned:
+            warned = True
+            warnings.warn(f"ipex runs a graph in eager: {reason}", FallbackWarning, stacklevel=2)
         return gm(*args)
+
+    return run
+
+
+def _boxed(f: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
+    """A function with AOTAutograd's mark, which a decorated one keeps."""
+
+    def run(args: list[Any]) -> Any:
+        return f(args)
 
     run._boxed_call = True  # type: ignore[attr-defined]
     return run
 
 
-def compile_graph(
-    gm: GraphModule, example_inputs: Sequence[Any], kind: str, settings: Settings
-) -> Callable[[list[Any]], Any]:
+def compile_graph(gm: GraphModule, kind: str, settings: Settings) -> Callable[[list[Any]], Any]:
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
+    fallback = _fallback(gm, settings)
     try:
         graph = serialize(gm, kind)
-        return _core.compile(graph.document, graph.callables, graph.constants, LIBTORCH)
+        compiled = _core.compile(
+            graph.document, graph.callables, graph.constants, fallback, LIBTORCH
+        )
+        # AOTAutograd decorates backward graphs.
+        return _boxed(compiled) if kind == "backward" else compiled
     except (Unsupported, CompileError) as error:
+        reason = str(error)
         if settings.strict:
-            raise CompileError(str(error)) from error
-        warnings.warn(f"ipex runs a graph in eager: {error}", FallbackWarning, stacklevel=2)
-        return _eager(gm)
+            raise CompileError(reason) from error
+    return _boxed(lambda args: fallback(args, reason))
 
 
 def check_version(version: str) -> None:
@@ -64,16 +86,14 @@ def ipex(
     if mode not in _MODES:
         raise ValueError(f"backend 'ipex' has no mode {mode!r}; valid modes: 'default'")
 
-    def inference(graph: GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Any]:
-        return compile_graph(graph, inputs, "inference", settings)
-
-    def training(graph: GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Any]:
-        return _eager(graph)
+    def compiler(kind: str) -> Callable[..., Any]:
+        return lambda graph, inputs: compile_graph(graph, kind, settings)
 
     build = aot_autograd(
-        fw_compiler=training,
-        bw_compiler=training,
-        inference_compiler=inference,
+        fw_compiler=compiler("forward"),
+        bw_compiler=compiler("backward"),
+        inference_compiler=compiler("inference"),
+        partition_fn=min_cut_rematerialization_partition,
         decompositions=decompositions.table(),
     )
     return build(gm, example_inputs)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import SymBool, SymFloat, SymInt
 from torch._export.serde.schema import ScalarType
 from torch.fx import GraphModule, Node
 
@@ -40,6 +41,22 @@ class Unsupported(Exception):
     """A graph that the protocol cannot carry; the text says what and where."""
 
 
+_SYMBOLIC: dict[type, str] = {SymInt: "int", SymFloat: "float", SymBool: "bool"}
+_SYMBOLIC_TYPES = tuple(_SYMBOLIC)
+
+
+def _symbolic(value: Any) -> dict[str, Any]:
+    """A symbolic number as its expression, with the value that it was traced with."""
+    expr: dict[str, Any] = {"expr_str": str(value.node.expr)}
+    if value.node.has_hint():
+        expr["hint"] = {f"as_{_SYMBOLIC[type(value)]}": value.node.hint}
+    return {"as_expr": expr}
+
+
+def _size(n: int | SymInt) -> dict[str, Any]:
+    return {"as_int": n} if type(n) is int else _symbolic(n)
+
+
 def _meta(value: torch.Tensor, name: str) -> dict[str, Any]:
     if type(value) is not torch.Tensor and not isinstance(
         value, (torch._subclasses.FakeTensor, torch.nn.Parameter)
@@ -47,13 +64,10 @@ def _meta(value: torch.Tensor, name: str) -> dict[str, Any]:
         raise Unsupported(f"{name} is a {type(value).__name__}")
     if value.layout is not torch.strided or value.dtype not in _DTYPES:
         raise Unsupported(f"{name} is {value.layout} of {value.dtype}")
-    sizes, strides = tuple(value.shape), value.stride()
-    if not all(type(n) is int for n in (*sizes, *strides)):
-        raise Unsupported(f"{name} has symbolic sizes {sizes}")
     return {
         "dtype": int(_DTYPES[value.dtype]),
-        "sizes": [{"as_int": n} for n in sizes],
-        "strides": [{"as_int": n} for n in strides],
+        "sizes": [_size(n) for n in value.shape],
+        "strides": [_size(n) for n in value.stride()],
         "device": {"type": value.device.type, "index": value.device.index},
     }
 
@@ -65,6 +79,8 @@ def _argument(arg: Any, where: str) -> dict[str, Any]:
         value = arg.meta.get("val")
         if isinstance(value, torch.Tensor):
             return {"as_tensor": {"name": arg.name}}
+        if isinstance(value, _SYMBOLIC_TYPES):
+            return {f"as_sym_{_SYMBOLIC[type(value)]}": {"as_name": arg.name}}
         if type(value) in (int, float, bool):
             return _argument(value, where)
         raise Unsupported(f"{where}: argument {arg.name} is {type(value).__name__}")
@@ -74,9 +90,9 @@ def _argument(arg: Any, where: str) -> dict[str, Any]:
     if type(arg) is float:
         finite = math.isfinite(arg)
         return {"as_float": arg if finite else str(arg)}
-    if isinstance(arg, torch.dtype):
+    if isinstance(arg, torch.dtype) and arg in _DTYPES:
         return {"as_scalar_type": int(_DTYPES[arg])}
-    if isinstance(arg, torch.layout):
+    if isinstance(arg, torch.layout) and arg in _LAYOUTS:
         return {"as_layout": _LAYOUTS[arg]}
     if isinstance(arg, torch.memory_format):
         return {"as_memory_format": _MEMORY_FORMATS[arg]}
@@ -84,7 +100,7 @@ def _argument(arg: Any, where: str) -> dict[str, Any]:
         return {"as_device": {"type": arg.type, "index": arg.index}}
     if isinstance(arg, (list, tuple)):
         return _list(arg, where)
-    return {"as_opaque": type(arg).__name__}
+    raise Unsupported(f"{where}: argument of type {type(arg).__name__}")
 
 
 def _list(args: Sequence[Any], where: str) -> dict[str, Any]:
@@ -92,6 +108,8 @@ def _list(args: Sequence[Any], where: str) -> dict[str, Any]:
     kinds = {kind for item in items for kind in item}
     if kinds <= {"as_int"}:
         return {"as_ints": [item["as_int"] for item in items]}
+    if kinds <= {"as_int", "as_sym_int"}:
+        return {"as_sym_ints": [item.get("as_sym_int", item) for item in items]}
     if kinds == {"as_tensor"}:
         return {"as_tensors": [item["as_tensor"] for item in items]}
     if kinds == {"as_tensor", "as_none"}:
@@ -100,14 +118,14 @@ def _list(args: Sequence[Any], where: str) -> dict[str, Any]:
         return {"as_bools": [item["as_bool"] for item in items]}
     if kinds == {"as_float"}:
         return {"as_floats": [item["as_float"] for item in items]}
-    return {"as_opaque": f"list of {', '.join(sorted(kinds))}"}
+    raise Unsupported(f"{where}: a list of {', '.join(sorted(kinds))}")
 
 
 def _complete(node: Node) -> list[tuple[str, Any]]:
-    """The arguments of a call, all of them, in the schema's order."""
+    """The arguments of a call: all that an operator's schema has, in its order, else the given."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
-        raise Unsupported(f"{node.name}: call of {target}")
+        return [(f"arg{n}", a) for n, a in enumerate(node.args)] + list(node.kwargs.items())
     given = list(node.args)
     full = []
     for n, arg in enumerate(target._schema.arguments):
@@ -121,24 +139,63 @@ def _complete(node: Node) -> list[tuple[str, Any]]:
     return full
 
 
-def _callable(node: Node) -> Callable[..., Any]:
-    """Runs a node on the tensors among its arguments, in the schema's order."""
+def _nodes(arg: Any) -> Iterator[Node]:
+    """The tensors and symbolic numbers within an argument."""
+    if isinstance(arg, Node) and isinstance(arg.meta.get("val"), (torch.Tensor, *_SYMBOLIC)):
+        yield arg
+    elif isinstance(arg, (list, tuple)):
+        for a in arg:
+            yield from _nodes(a)
+    elif isinstance(arg, dict):
+        for a in arg.values():
+            yield from _nodes(a)
+
+
+def _call(node: Node) -> tuple[str, list[dict[str, Any]]]:
+    """A call's target and arguments.
+
+    An argument that the protocol cannot carry is opaque; only the node's callable knows it. If
+    there are tensors or symbols in it, they are listed alone, under a target that no rule knows.
+    """
+    full = _complete(node)
+    inputs = []
+    for name, arg in full:
+        try:
+            carried = _argument(arg, node.name)
+        except Unsupported as reason:
+            if any(True for _ in _nodes(arg)):
+                parts = [(n, part) for n, a in full for part in _nodes(a)]
+                inputs = [{"name": n, "arg": _argument(part, node.name)} for n, part in parts]
+                return f"{node.target} (opaque)", inputs
+            carried = {"as_opaque": str(reason)}
+        inputs.append({"name": name, "arg": carried})
+    return f"torch.ops.{node.target}", inputs
+
+
+def _callable(node: Node, objects: dict[Node, Any]) -> Callable[..., Any]:
+    """Runs a node on its tensors and the values of its symbolic numbers, in the schema's order."""
     target, full = node.target, _complete(node)
-    schema = target._schema  # type: ignore[union-attr]
-    keyword = [a.kwarg_only for a in schema.arguments]
+    if isinstance(target, torch._ops.OpOverload):
+        keyword = [a.kwarg_only for a in target._schema.arguments]
+    else:
+        keyword = [name in node.kwargs for name, _ in full]
 
-    def is_tensor(arg: Any) -> bool:
-        return isinstance(arg, Node) and isinstance(arg.meta.get("val"), torch.Tensor)
-
-    def run(*tensors: torch.Tensor) -> Any:
-        left = iter(tensors)
+    def run(tensors: tuple[torch.Tensor, ...], numbers: tuple[Any, ...]) -> Any:
+        left, symbols = iter(tensors), iter(numbers)
 
         def fill(arg: Any) -> Any:
-            if is_tensor(arg):
-                return next(left)
+            if isinstance(arg, Node):
+                value = arg.meta.get("val")
+                if isinstance(value, torch.Tensor):
+                    return next(left)
+                if isinstance(value, _SYMBOLIC_TYPES):
+                    return next(symbols)
+                return objects.get(arg, value)
             if isinstance(arg, (list, tuple)):
                 return [fill(a) for a in arg]
-            return arg.meta["val"] if isinstance(arg, Node) else arg
+            if isinstance(arg, dict):
+                return {k: fill(a) for k, a in arg.items()}
+            return arg
 
         values = [(name, fill(arg)) for name, arg in full]
         args = [v for (_, v), k in zip(values, keyword, strict=True) if not k]
@@ -166,73 +223,101 @@ class Serialized:
 
 
 def serialize(gm: GraphModule, kind: str) -> Serialized:
-    """Writes a functionalised ATen graph with concrete sizes. Raises Unsupported."""
-    constants: list[Any] = []
-    inputs: list[Any] = []
-    nodes: list[Any] = []
-    outputs: list[Any] = []
-    metas: dict[str, Any] = {}
-    schemas: dict[str, str] = {}
-    callables: list[Callable[..., Any]] = []
-    parts: dict[Node, dict[int, str]] = {}
-    for node in gm.graph.nodes:
-        if node.op == "call_function" and node.target is operator.getitem:
-            parts.setdefault(node.args[0], {})[node.args[1]] = node.name
-    for node in gm.graph.nodes:
-        value = node.meta.get("val")
+    """Writes a functionalised ATen graph. Raises Unsupported."""
+    return _Writer(gm).write(kind)
+
+
+class _Writer:
+    def __init__(self, gm: GraphModule) -> None:
+        self.gm = gm
+        self.constants: list[Any] = []
+        self.objects: dict[Node, Any] = {}
+        """Attributes of the module that are no tensors: the graphs of higher-order operators."""
+        self.callables: list[Callable[..., Any]] = []
+        self.schemas: dict[str, str] = {}
+        self.graph: dict[str, Any] = {
+            "inputs": [],
+            "outputs": [],
+            "nodes": [],
+            "tensor_values": {},
+            "sym_int_values": {},
+            "sym_float_values": {},
+            "sym_bool_values": {},
+        }
+        self.parts: dict[Node, dict[int, str]] = {}
+        """Names that `getitem` gives to the results of a node, by position."""
+        for node in gm.graph.nodes:
+            if node.op == "call_function" and node.target is operator.getitem:
+                self.parts.setdefault(node.args[0], {})[node.args[1]] = node.name
+
+    def write(self, kind: str) -> Serialized:
+        for node in self.gm.graph.nodes:
+            self._node(node)
+        document = {
+            "protocol": 2,
+            "producer": {"torch": torch.__version__},
+            "kind": kind,
+            "graph_module": {"graph": self.graph},
+            "schemas": self.schemas,
+        }
+        return Serialized(json.dumps(document).encode(), self.callables, self.constants)
+
+    def _node(self, node: Node) -> None:
+        value: Any = node.meta.get("val")
+        if isinstance(value, _SYMBOLIC_TYPES):
+            self.graph[f"sym_{_SYMBOLIC[type(value)]}_values"][node.name] = _symbolic(value)
         if node.op == "placeholder":
             if isinstance(value, torch.Tensor):
-                metas[node.name] = _meta(value, node.name)
-            inputs.append(_argument(node, node.name))
+                self.graph["tensor_values"][node.name] = _meta(value, node.name)
+            self.graph["inputs"].append(_argument(node, node.name))
         elif node.op == "get_attr":
-            constant = operator.attrgetter(str(node.target))(gm)
-            if not isinstance(constant, torch.Tensor):
-                raise Unsupported(f"{node.name} is a {type(constant).__name__}")
-            node.meta.setdefault("val", constant)
-            metas[node.name] = _meta(constant, node.name)
-            inputs.append({"as_tensor": {"name": node.name}})
-            constants.append(constant)
+            self._attribute(node)
         elif node.op == "output":
-            outputs = [_argument(a, "output") for a in node.args[0]]
-        elif node.op == "call_function" and node.target is operator.getitem:
-            continue
+            self.graph["outputs"] = [_argument(a, "output") for a in node.args[0]]  # type: ignore[union-attr]
         elif node.op == "call_function":
-            values = value if isinstance(value, (list, tuple)) else [value]
-            single = isinstance(value, torch.Tensor)
-            results: list[dict[str, Any]] = []
-            for n, v in enumerate(values):
-                if v is None:
-                    results.append({"as_none": True})
-                    continue
-                if not isinstance(v, torch.Tensor):
-                    raise Unsupported(f"{node.name}: result of type {type(v).__name__}")
-                name = (
-                    node.name if single else parts.get(node, {}).get(n, f"{node.name}_{n}_unused")
-                )
-                metas[name] = _meta(v, name)
-                results.append({"as_tensor": {"name": name}})
-            full = _complete(node)
-            schema = node.target._schema
-            if schema.name.startswith("aten::"):
-                # Other operators may have kernels in Python, which the dispatcher would only wrap.
-                schemas[f"torch.ops.{node.target}"] = str(schema)
-            nodes.append(
-                {
-                    "target": f"torch.ops.{node.target}",
-                    "inputs": [{"name": n, "arg": _argument(a, node.name)} for n, a in full],
-                    "outputs": results,
-                    "metadata": {"stack_trace": _source(node)},
-                }
-            )
-            callables.append(_callable(node))
+            # The values of symbolic numbers are stated by their expressions.
+            if node.target is not operator.getitem and not isinstance(value, _SYMBOLIC_TYPES):
+                self._call(node)
         else:
             raise Unsupported(f"{node.name}: node of kind {node.op}")
-    graph = {"inputs": inputs, "outputs": outputs, "nodes": nodes, "tensor_values": metas}
-    document = {
-        "protocol": 1,
-        "producer": {"torch": torch.__version__},
-        "kind": kind,
-        "graph_module": {"graph": graph},
-        "schemas": schemas,
-    }
-    return Serialized(json.dumps(document).encode(), callables, constants)
+
+    def _attribute(self, node: Node) -> None:
+        constant = operator.attrgetter(str(node.target))(self.gm)
+        if not isinstance(constant, torch.Tensor):
+            self.objects[node] = constant
+            return
+        node.meta.setdefault("val", constant)
+        self.graph["tensor_values"][node.name] = _meta(constant, node.name)
+        self.graph["inputs"].append({"as_tensor": {"name": node.name}})
+        self.constants.append(constant)
+
+    def _call(self, node: Node) -> None:
+        value = node.meta.get("val")
+        if value is None and node in self.parts:
+            raise Unsupported(f"{node.name}: {node.target} has results of unknown types")
+        values = value if isinstance(value, (list, tuple)) else [value]
+        results: list[dict[str, Any]] = []
+        for n, v in enumerate(values):
+            if v is None:
+                results.append({"as_none": True})
+                continue
+            if not isinstance(v, torch.Tensor):
+                raise Unsupported(f"{node.name}: result of type {type(v).__name__}")
+            unused = f"{node.name}_{n}_unused"
+            name = node.name if v is value else self.parts.get(node, {}).get(n, unused)
+            self.graph["tensor_values"][name] = _meta(v, name)
+            results.append({"as_tensor": {"name": name}})
+        target, inputs = _call(node)
+        schema = getattr(node.target, "_schema", None)
+        # Other operators may have kernels in Python, which the dispatcher would only wrap.
+        if schema is not None and schema.name.startswith("aten::"):
+            self.schemas[f"torch.ops.{node.target}"] = str(schema)
+        self.graph["nodes"].append(
+            {
+                "target": target,
+                "inputs": inputs,
+                "outputs": results,
+                "metadata": {"stack_trace": _source(node)},
+            }
+        )
+        self.callables.append(_callable(node, self.objects))

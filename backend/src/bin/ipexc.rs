@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 fn explain(file: &Path, code: bool) -> Result<(), String> {
     let json = std::fs::read(file).map_err(|e| e.to_string())?;
     let document = protocol::decode(&json).map_err(|e| e.to_string())?;
-    let (graph, clusters) = compile::fuse(&document).map_err(|e| e.to_string())?;
+    let (graph, clusters) = compile::fuse(&document, &protocol::symbols::hints(&document))
+        .map_err(|e| e.to_string())?;
     for (n, group) in clusters.groups.iter().enumerate() {
         print_group(&graph, n, group);
         for lowered in group.kernels.iter().filter(|_| code) {

@@ -4,13 +4,18 @@ use super::{Graph, GraphOutput, Meta, Node, Op, Origin, ValueId};
 use crate::error::Error;
 use crate::ops::{NodeCall, OpArg, external, translate};
 use crate::protocol::Document;
-use crate::protocol::document::{Argument, OptionalTensor, SymInt, TensorMeta, scalar_type};
+use crate::protocol::document::{
+    Argument, OptionalTensor, SymArgument, SymInt, TensorMeta, scalar_type,
+};
+use crate::protocol::expr::{Number, Symbols};
 use crate::protocol::schema::Schema;
-use ipex_runtime::plan::{BufferId, CallArg, TensorRef};
+use crate::protocol::symbols::Resolver;
+use ipex_runtime::plan::{BufferId, CallArg, Callable, Scalar, TensorRef};
 use std::collections::HashMap;
 
-/// Translates a document. What has no translation becomes a call of the n-th callable, for node n.
-pub fn build(document: &Document) -> Result<Graph, Error> {
+/// Translates a document for these values of its symbols. What has no translation becomes a call of
+/// the n-th callable, for node n.
+pub fn build(document: &Document, symbols: &Symbols) -> Result<Graph, Error> {
     let source = &document.graph_module.graph;
     let mut b = Build {
         graph: Graph {
@@ -20,6 +25,7 @@ pub fn build(document: &Document) -> Result<Graph, Error> {
         values: HashMap::new(),
         metas: &source.tensor_values,
         schemas: &document.schemas,
+        resolver: Resolver::new(document, symbols),
     };
     b.graph.num_inputs = source.inputs.len() as u32;
     for (n, input) in source.inputs.iter().enumerate() {
@@ -38,6 +44,13 @@ pub fn build(document: &Document) -> Result<Graph, Error> {
             Argument::AsNone(_) => GraphOutput::None,
             Argument::AsInt(i) => GraphOutput::Int(*i),
             Argument::AsBool(v) => GraphOutput::Bool(*v),
+            Argument::AsFloat(x) => GraphOutput::Float(
+                x.value()
+                    .ok_or_else(|| Error::Invalid(format!("graph output {x:?} is no number")))?,
+            ),
+            Argument::AsSymInt(s) => GraphOutput::Int(b.int(s)?),
+            Argument::AsSymFloat(s) => GraphOutput::Float(b.resolver.number(s)?.as_float()),
+            Argument::AsSymBool(s) => GraphOutput::Bool(b.resolver.number(s)?.as_float() != 0.0),
             other => return Err(Error::Invalid(format!("graph output {other:?}"))),
         };
         b.graph.outputs.push(output);
@@ -50,6 +63,7 @@ struct Build<'a> {
     values: HashMap<&'a str, ValueId>,
     metas: &'a HashMap<String, TensorMeta>,
     schemas: &'a HashMap<String, String>,
+    resolver: Resolver<'a>,
 }
 
 impl<'a> Build<'a> {
@@ -68,22 +82,21 @@ impl<'a> Build<'a> {
         if meta.device.r#type != "cpu" {
             return Err(unsupported("not on the CPU"));
         }
-        let ints = |s: &[SymInt]| -> Option<Vec<i64>> {
-            s.iter()
-                .map(|s| {
-                    if let SymInt::AsInt(i) = s {
-                        Some(*i)
-                    } else {
-                        None
-                    }
-                })
-                .collect()
+        let ints = |list: &[SymInt]| -> Result<Vec<i64>, Error> {
+            list.iter().map(|s| self.resolver.int(s)).collect()
         };
         Ok(Meta {
             scalar_type: scalar_type(meta.dtype).ok_or_else(|| unsupported("unknown dtype"))?,
-            sizes: ints(&meta.sizes).ok_or_else(|| unsupported("symbolic size"))?,
-            strides: ints(&meta.strides).ok_or_else(|| unsupported("symbolic stride"))?,
+            sizes: ints(&meta.sizes)?,
+            strides: ints(&meta.strides)?,
         })
+    }
+
+    /// A symbolic integer's value.
+    fn int(&self, s: &SymArgument) -> Result<i64, Error> {
+        let n = self.resolver.number(s)?;
+        n.as_int()
+            .ok_or_else(|| Error::Invalid(format!("{s:?} is {n}, no integer")))
     }
 
     fn push(
@@ -138,6 +151,12 @@ impl<'a> Build<'a> {
             }
             Argument::AsBool(b) => OpArg::Bool(*b),
             Argument::AsBools(list) => OpArg::Bools(list.clone()),
+            Argument::AsSymInt(s) => OpArg::Int(self.int(s)?),
+            Argument::AsSymInts(list) => {
+                OpArg::Ints(list.iter().map(|s| self.int(s)).collect::<Result<_, _>>()?)
+            }
+            Argument::AsSymFloat(s) => OpArg::Float(self.resolver.number(s)?.as_float()),
+            Argument::AsSymBool(s) => OpArg::Bool(self.resolver.number(s)?.as_float() != 0.0),
             Argument::AsString(s) => OpArg::Str(s.clone()),
             Argument::AsScalarType(t) => OpArg::ScalarType(
                 scalar_type(*t).ok_or_else(|| Error::Invalid(format!("ScalarType {t}")))?,
@@ -187,16 +206,45 @@ impl<'a> Build<'a> {
             Err(_) => {
                 let schema = self.schemas.get(&node.target);
                 let schema = schema.map(|text| Schema::parse(text)).transpose()?;
-                self.external(n, target, &args, schema.as_ref(), metas, origin)
+                let callable = Callable {
+                    index: n,
+                    numbers: self.numbers(node)?,
+                };
+                self.external(callable, target, &args, schema.as_ref(), metas, origin)
             }
         };
         self.values.extend(names.into_iter().zip(results));
         Ok(())
     }
 
+    /// The values of a call's symbolic numbers, in order.
+    fn numbers(&self, node: &crate::protocol::document::Node) -> Result<Vec<Scalar>, Error> {
+        let mut found = Vec::new();
+        for input in &node.inputs {
+            let list = match &input.arg {
+                Argument::AsSymInt(s) | Argument::AsSymFloat(s) | Argument::AsSymBool(s) => {
+                    std::slice::from_ref(s)
+                }
+                Argument::AsSymInts(list) => list,
+                _ => continue,
+            };
+            for s in list.iter().filter(|s| matches!(s, SymArgument::AsName(_))) {
+                let value = self.resolver.number(s)?;
+                found.push(match (&input.arg, value) {
+                    (Argument::AsSymBool(_), v) => Scalar::Bool(v.as_float() != 0.0),
+                    (Argument::AsSymFloat(_), v) | (_, v @ Number::Float(_)) => {
+                        Scalar::Float(v.as_float())
+                    }
+                    _ => Scalar::Int(self.int(s)?),
+                });
+            }
+        }
+        Ok(found)
+    }
+
     fn external(
         &mut self,
-        n: u32,
+        callable: Callable,
         target: &str,
         args: &[OpArg],
         schema: Option<&Schema>,
@@ -223,7 +271,7 @@ impl<'a> Build<'a> {
                 operands.push(v);
             }
         }
-        let route = external::route(n, target, args, schema, &metas, &mut call_args);
+        let route = external::route(callable, target, args, schema, &metas, &mut call_args);
         let op = Op::External {
             name: target.into(),
             route,

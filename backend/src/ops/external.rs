@@ -6,14 +6,14 @@ use crate::graph::Meta;
 use crate::protocol::schema::{Schema, Type};
 use ipex_runtime::DType;
 use ipex_runtime::aten::dispatch::{Argument, Operator, Return};
-use ipex_runtime::plan::{CallArg, Route};
+use ipex_runtime::plan::{CallArg, Callable, Route};
 use std::ffi::CString;
 use std::sync::Arc;
 
-/// The route of node `n`, which calls `target`; numbers that it needs join the call's arguments.
+/// The route of a node with this callable, which calls `target`; numbers that it needs join the call's arguments.
 /// `schema` is absent for operators that only Python can call.
 pub fn route(
-    n: u32,
+    callable: Callable,
     target: &str,
     args: &[OpArg],
     schema: Option<&Schema>,
@@ -28,13 +28,10 @@ pub fn route(
     match operator {
         Some(operator) => Route::Dispatcher {
             operator: Arc::new(operator),
-            callable: n,
+            callable,
             aliases,
         },
-        None => Route::Python {
-            callable: n,
-            aliases,
-        },
+        None => Route::Python { callable, aliases },
     }
 }
 

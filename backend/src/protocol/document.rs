@@ -1,11 +1,12 @@
 //! Serde mirror of the JSON; no compiler logic.
 
+use super::expr::{Expr, Number as SymNumber};
 use crate::error::Error;
 use serde::Deserialize;
 use std::collections::HashMap;
 
 /// The version that this decoder reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The envelope.
 #[derive(Debug, Deserialize)]
@@ -45,6 +46,12 @@ pub struct Graph {
     pub outputs: Vec<Argument>,
     pub nodes: Vec<Node>,
     pub tensor_values: HashMap<String, TensorMeta>,
+    #[serde(default)]
+    pub sym_int_values: HashMap<String, SymInt>,
+    #[serde(default)]
+    pub sym_float_values: HashMap<String, SymFloat>,
+    #[serde(default)]
+    pub sym_bool_values: HashMap<String, SymBool>,
 }
 
 /// torch.export's `Node`. `inputs` are all of the operator's arguments, in the schema's order.
@@ -81,6 +88,10 @@ pub enum Argument {
     AsFloats(Vec<Number>),
     AsBool(bool),
     AsBools(Vec<bool>),
+    AsSymInt(SymArgument),
+    AsSymInts(Vec<SymArgument>),
+    AsSymFloat(SymArgument),
+    AsSymBool(SymArgument),
     AsString(String),
     AsScalarType(i32),
     AsLayout(i32),
@@ -90,7 +101,7 @@ pub enum Argument {
 }
 
 /// A float; JSON has no infinities, so torch.export writes these as text.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 #[expect(missing_docs, reason = "the two spellings")]
 pub enum Number {
@@ -134,13 +145,84 @@ pub struct TensorMeta {
     pub device: Device,
 }
 
-/// torch.export's `SymInt`; only resolved ones are supported.
-#[derive(Debug, Deserialize)]
+/// torch.export's `SymInt`.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub enum SymInt {
     AsInt(i64),
-    AsExpr(serde_json::Value),
+    AsExpr(SymExpr),
+}
+
+/// torch.export's `SymFloat`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in torch.export's schema")]
+pub enum SymFloat {
+    AsFloat(Number),
+    AsExpr(SymExpr),
+}
+
+/// torch.export's `SymBool`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in torch.export's schema")]
+pub enum SymBool {
+    AsBool(bool),
+    AsExpr(SymExpr),
+}
+
+/// torch.export's `SymIntArgument` and its like: the name of an entry of `sym_int_values`
+/// (`sym_float_values`, `sym_bool_values`), or a number.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in torch.export's schema")]
+pub enum SymArgument {
+    AsName(String),
+    AsInt(i64),
+    AsFloat(Number),
+    AsBool(bool),
+}
+
+/// torch.export's `SymExpr`, parsed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "ExprText")]
+pub struct SymExpr {
+    /// The expression.
+    pub expr: Expr,
+    /// Its value for the arguments that the graph was traced with.
+    pub hint: Option<SymNumber>,
+}
+
+#[derive(Deserialize)]
+struct ExprText {
+    expr_str: String,
+    hint: Option<Hint>,
+}
+
+#[derive(Deserialize)]
+enum Hint {
+    #[serde(rename = "as_int")]
+    Int(i64),
+    #[serde(rename = "as_float")]
+    Float(f64),
+    #[serde(rename = "as_bool")]
+    Bool(bool),
+}
+
+impl TryFrom<ExprText> for SymExpr {
+    type Error = String;
+
+    fn try_from(text: ExprText) -> Result<SymExpr, String> {
+        Ok(SymExpr {
+            expr: Expr::parse(&text.expr_str)?,
+            hint: text.hint.map(|h| match h {
+                Hint::Int(i) => SymNumber::int(i),
+                Hint::Float(x) => SymNumber::Float(x),
+                Hint::Bool(b) => SymNumber::int(b.into()),
+            }),
+        })
+    }
 }
 
 /// torch.export's `Device`.

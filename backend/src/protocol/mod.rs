@@ -2,6 +2,9 @@
 //! torch.export's schema (`torch/_export/serde/schema.py`).
 
 pub mod document;
+pub mod expr;
+mod parse;
 pub mod schema;
+pub mod symbols;
 
 pub use document::{Document, decode};

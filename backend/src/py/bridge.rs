@@ -31,9 +31,10 @@ pub fn tensor(aten: &'static Aten, object: &Bound<'_, PyAny>) -> PyResult<Option
 /// A Python object of a tensor.
 pub fn to_python<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     match tensor.to_python() {
-        // SAFETY: a new reference.
         Some(object) => {
-            Ok(unsafe { Bound::from_owned_ptr(py, object.map_err(runtime_error)?.cast()) })
+            let object = object.map_err(runtime_error)?;
+            // SAFETY: a new reference.
+            Ok(unsafe { Bound::from_owned_ptr(py, object.cast()) })
         }
         None => tensor_to_object(py, tensor),
     }

@@ -1,14 +1,20 @@
 //! A compiled graph as a Python callable.
 
 use super::bridge::{runtime_error, tensor, to_python};
+use super::host::PythonHost;
+use crate::protocol;
+use crate::protocol::expr::Number;
+use crate::protocol::symbols::Source;
+use crate::specialise::{Ready, Specialisations};
 use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
-use ipex_runtime::plan::{Executable, Host, Plan, Route, Step, Value};
+use ipex_runtime::plan::Value;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
-use std::panic::catch_unwind;
+use pyo3::types::PyList;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pyo3::create_exception!(
     _core,
@@ -20,62 +26,49 @@ pyo3::create_exception!(
 /// A compiled graph: called with the list of its arguments, returns the list of its results.
 #[pyclass(frozen, module = "ipex._core")]
 pub struct Compiled {
-    executable: Executable,
+    /// The plan for the sizes that the graph was traced with.
+    first: Arc<Ready>,
+    /// Plans for other sizes, if the graph has symbols.
+    symbolic: Option<Specialisations>,
     aten: &'static Aten,
     /// Attributes of the module, passed behind the arguments.
     constants: Vec<Tensor>,
-    /// Whether a call is long enough to let other Python threads run.
-    detached: bool,
     callables: Vec<Py<PyAny>>,
-    groups: usize,
-    calls: usize,
-    python_calls: usize,
+    /// `f(args, reason)`: runs a call for whose sizes there is no plan.
+    fallback: Py<PyAny>,
 }
 
-/// Compiles a document. `callables[n]` runs node n with its tensors as positional arguments.
+/// Runs a compilation; a panic becomes an error.
+fn guarded<T>(f: impl FnOnce() -> Result<T, crate::error::Error>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f))
+        .map_err(|_| "internal error: the compiler panicked".to_string())?
+        .map_err(|e| e.to_string())
+}
+
+/// Compiles a document. `callables[n](tensors, numbers)` runs node n.
 #[pyfunction]
 pub fn compile(
     py: Python<'_>,
     document: &[u8],
     callables: Vec<Py<PyAny>>,
     constants: Vec<Bound<'_, PyAny>>,
+    fallback: Py<PyAny>,
     libtorch: PathBuf,
 ) -> PyResult<Compiled> {
-    let program = py
-        .detach(|| catch_unwind(|| crate::compile::compile(document)))
-        .map_err(|_| CompileError::new_err("internal error: the compiler panicked"))?
-        .map_err(|e| CompileError::new_err(e.to_string()))?;
     let aten = Aten::load(&libtorch).map_err(|e| CompileError::new_err(e.to_string()))?;
+    let build = || guarded(|| Specialisations::new(protocol::decode(document)?, aten));
+    let (plans, first) = py.detach(build).map_err(CompileError::new_err)?;
     let constants = constants
         .iter()
         .map(|c| tensor(aten, c)?.ok_or_else(|| CompileError::new_err("a constant is no tensor")))
         .collect::<PyResult<_>>()?;
-    let plan: Plan = program.plan;
-    let detached = plan.steps.iter().any(|s| match s {
-        Step::Kernel { extent, grain, .. } => extent > grain,
-        Step::External(_) => true,
-        _ => false,
-    });
-    let calls = plan
-        .steps
-        .iter()
-        .filter(|s| matches!(s, Step::External(_)))
-        .count();
-    let python_calls = plan
-        .steps
-        .iter()
-        .filter(|s| matches!(s, Step::External(c) if matches!(c.route, Route::Python { .. })))
-        .count();
-    let groups = program.clusters.groups.len() - calls;
     Ok(Compiled {
-        executable: Executable::new(plan, aten),
+        first,
+        symbolic: (!plans.bindings().is_empty()).then_some(plans),
         aten,
         constants,
-        detached,
         callables,
-        groups,
-        calls,
-        python_calls,
+        fallback,
     })
 }
 
@@ -83,13 +76,14 @@ pub fn compile(
 impl Compiled {
     /// AOTAutograd's mark of callables that take one list, which they may empty.
     #[classattr]
+    #[expect(non_upper_case_globals, reason = "the name that AOTAutograd looks for")]
     const _boxed_call: bool = true;
 
     fn __call__<'py>(
         &self,
         py: Python<'py>,
         args: &Bound<'py, PyList>,
-    ) -> PyResult<Bound<'py, PyList>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let mut inputs = Vec::with_capacity(args.len() + self.constants.len());
         for arg in args.iter() {
             inputs.push(tensor(self.aten, &arg)?);
@@ -97,16 +91,50 @@ impl Compiled {
         for constant in &self.constants {
             inputs.push(Some(constant.share().map_err(runtime_error)?));
         }
-        let mut host = PythonHost {
-            compiled: self,
-            error: None,
+        let Some(plans) = &self.symbolic else {
+            return self.run(&self.first, py, args, inputs);
         };
-        let results = if self.detached {
-            py.detach(|| self.executable.call(inputs, &mut host))
+        let values = symbol_values(plans, args, &inputs)?;
+        match py.detach(|| guarded(|| plans.plan(&values))) {
+            Ok(ready) => self.run(&ready, py, args, inputs),
+            Err(reason) => self.fallback.bind(py).call1((args, reason)),
+        }
+    }
+
+    /// Number of fused groups.
+    #[getter]
+    fn groups(&self) -> usize {
+        self.first.groups
+    }
+
+    /// Number of calls into PyTorch.
+    #[getter]
+    fn calls(&self) -> usize {
+        self.first.calls
+    }
+
+    /// Number of those that go through Python.
+    #[getter]
+    fn python_calls(&self) -> usize {
+        self.first.python_calls
+    }
+}
+
+impl Compiled {
+    fn run<'py>(
+        &self,
+        ready: &Ready,
+        py: Python<'py>,
+        args: &Bound<'py, PyList>,
+        inputs: Vec<Option<Tensor>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut host = PythonHost::new(self.aten, &self.callables);
+        let results = if ready.long {
+            py.detach(|| ready.executable.call(inputs, &mut host))
         } else {
-            self.executable.call(inputs, &mut host)
+            ready.executable.call(inputs, &mut host)
         };
-        let results = results.map_err(|e| match (e, host.error) {
+        let results = results.map_err(|e| match (e, host.take_error()) {
             (Error::Index, _) => PyIndexError::new_err(Error::Index.to_string()),
             (_, Some(raised)) => raised,
             (e, None) => runtime_error(e),
@@ -127,69 +155,41 @@ impl Compiled {
                 Value::Bool(b) => list.append(b)?,
             }
         }
-        Ok(list)
-    }
-
-    /// Number of fused groups.
-    #[getter]
-    fn groups(&self) -> usize {
-        self.groups
-    }
-
-    /// Number of calls into PyTorch.
-    #[getter]
-    fn calls(&self) -> usize {
-        self.calls
-    }
-
-    /// Number of those that go through Python.
-    #[getter]
-    fn python_calls(&self) -> usize {
-        self.python_calls
+        Ok(list.into_any())
     }
 }
 
-/// Runs nodes that only Python can.
-struct PythonHost<'a> {
-    compiled: &'a Compiled,
-    error: Option<PyErr>,
-}
-
-impl PythonHost<'_> {
-    fn try_call(&self, callable: u32, tensors: &[Tensor]) -> PyResult<Vec<Tensor>> {
-        Python::attach(|py| {
-            // A kernel or dispatch mode in Python that failed under the dispatcher leaves its
-            // exception behind.
-            if let Some(raised) = PyErr::take(py) {
-                return Err(raised);
+/// The symbols' values in this call.
+fn symbol_values(
+    plans: &Specialisations,
+    args: &Bound<'_, PyList>,
+    inputs: &[Option<Tensor>],
+) -> PyResult<Vec<Number>> {
+    let layout = |n: usize| {
+        let tensor = inputs.get(n).and_then(Option::as_ref);
+        let tensor = tensor.ok_or_else(|| {
+            PyRuntimeError::new_err(format!("argument {n} of a compiled graph is no tensor"))
+        })?;
+        tensor.layout().map_err(runtime_error)
+    };
+    let entry = |list: &[i64], d: usize| {
+        list.get(d)
+            .map(|&i| Number::int(i))
+            .ok_or_else(|| PyRuntimeError::new_err(format!("an argument has no dimension {d}")))
+    };
+    plans
+        .bindings()
+        .iter()
+        .map(|b| match b.source {
+            Source::Size(n, d) => entry(layout(n)?.0, d),
+            Source::Stride(n, d) => entry(layout(n)?.1, d),
+            Source::Argument(n) => {
+                let number = args.get_item(n)?;
+                match number.extract::<i64>() {
+                    Ok(i) => Ok(Number::int(i)),
+                    Err(_) => Ok(Number::Float(number.extract()?)),
+                }
             }
-            let args = tensors.iter().map(|t| to_python(py, t));
-            let args = PyTuple::new(py, args.collect::<PyResult<Vec<_>>>()?)?;
-            let result = self.compiled.callables[callable as usize]
-                .bind(py)
-                .call1(args)?;
-            let results: Vec<Bound<'_, PyAny>> = match result.cast::<PyTuple>() {
-                Ok(tuple) => tuple.iter().collect(),
-                Err(_) => match result.cast::<PyList>() {
-                    Ok(list) => list.iter().collect(),
-                    Err(_) => vec![result.clone()],
-                },
-            };
-            let tensors = results.iter().map(|r| tensor(self.compiled.aten, r));
-            Ok(tensors
-                .collect::<PyResult<Vec<_>>>()?
-                .into_iter()
-                .flatten()
-                .collect())
         })
-    }
-}
-
-impl Host for PythonHost<'_> {
-    fn call(&mut self, callable: u32, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
-        self.try_call(callable, &tensors).map_err(|e| {
-            self.error = Some(e);
-            Error::Host(format!("callable {callable}"))
-        })
-    }
+        .collect()
 }

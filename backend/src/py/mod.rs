@@ -2,6 +2,7 @@
 
 mod bridge;
 mod compiled;
+mod host;
 
 use pyo3::prelude::*;
 

@@ -77,6 +77,7 @@ table! {
     aoti_torch_get_data_ptr: fn(Handle, *mut *mut c_void) -> Status,
     aoti_torch_get_sizes: fn(Handle, *mut *const i64) -> Status,
     aoti_torch_get_strides: fn(Handle, *mut *const i64) -> Status,
+    aoti_torch_get_dtype: fn(Handle, *mut i32) -> Status,
     aoti_torch_get_dim: fn(Handle, *mut i64) -> Status,
     aoti_torch_get_storage_offset: fn(Handle, *mut i64) -> Status,
     aoti_torch_new_tensor_handle: fn(Handle, *mut Handle) -> Status,

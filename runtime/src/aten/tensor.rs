@@ -206,6 +206,15 @@ impl Tensor {
         Ok(data.cast())
     }
 
+    /// PyTorch's ScalarType code.
+    pub fn scalar_type(&self) -> Result<i32, Error> {
+        let mut code = 0;
+        // SAFETY: the handle is valid.
+        let status = unsafe { (self.aten.aoti_torch_get_dtype)(self.handle, &mut code) };
+        self.aten.check("dtype", status)?;
+        Ok(code)
+    }
+
     /// Sizes and strides.
     pub fn layout(&self) -> Result<(&[i64], &[i64]), Error> {
         let (mut n, mut sizes, mut strides) = (0, std::ptr::null(), std::ptr::null());

@@ -1,7 +1,9 @@
 //! Runs a plan.
 
 use super::profile::Profile;
-use super::{Buffer, BufferId, CallArg, ExternalCall, Output, Plan, Route, Step, TensorRef};
+use super::{
+    Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step, TensorRef,
+};
 use crate::Error;
 use crate::aten::{Aten, Tensor};
 use std::sync::Mutex;
@@ -9,8 +11,8 @@ use std::time::Instant;
 
 /// Who carries out calls that ATen's C ABI does not.
 pub trait Host {
-    /// Calls the n-th callable with these tensors; the results in order.
-    fn call(&mut self, callable: u32, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, Error>;
+    /// Calls a callable with these tensors; the results in order.
+    fn call(&mut self, callable: &Callable, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, Error>;
 }
 
 /// A result.
@@ -242,7 +244,7 @@ impl Executable {
         let (results, aliases) = match &call.route {
             Route::Python { callable, aliases } => {
                 let tensors = self.tensors(call, state)?;
-                (host.call(*callable, tensors)?, *aliases)
+                (host.call(callable, tensors)?, *aliases)
             }
             Route::Dispatcher {
                 operator,
@@ -251,7 +253,7 @@ impl Executable {
             } => {
                 let results = match operator.call(self.aten, self.tensors(call, state)?) {
                     Ok(results) => results,
-                    Err(_) => host.call(*callable, self.tensors(call, state)?)?,
+                    Err(_) => host.call(callable, self.tensors(call, state)?)?,
                 };
                 (results, *aliases)
             }
@@ -340,7 +342,8 @@ impl Executable {
         a.check(&call.name, status)
     }
 
-    /// Takes an external result in the layout that the plan expects, and as a tensor of its own.
+    /// Takes an external result in the layout and dtype that the plan expects, and as a tensor of its
+    /// own.
     fn adopt(
         &self,
         out: &TensorRef,
@@ -359,7 +362,7 @@ impl Executable {
             .iter()
             .zip(strides.iter().zip(&out.strides))
             .any(|(&n, (a, b))| n > 1 && a != b);
-        let tensor = if differs || aliases {
+        let tensor = if differs || aliases || result.scalar_type()? != out.scalar_type {
             result.copied(&out.strides, out.scalar_type)?
         } else {
             result

@@ -65,8 +65,26 @@ pub enum CallArg {
     Float(f64),
 }
 
+/// A number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are the types")]
+pub enum Scalar {
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+}
+
+/// A Python callable that the shim passed: `f(tensors, numbers) -> tensor | sequence`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Callable {
+    /// Its place among the graph's.
+    pub index: u32,
+    /// Values of the call's symbolic numbers.
+    pub numbers: Vec<Scalar>,
+}
+
 /// How an external call is carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub enum Route {
     /// A C function of libtorch's AOTI shim that writes into the given outputs
@@ -75,12 +93,12 @@ pub enum Route {
     /// PyTorch's dispatcher. If it fails, the callable is called: it raises what eager raises.
     Dispatcher {
         operator: Arc<Operator>,
-        callable: u32,
+        callable: Callable,
         aliases: bool,
     },
-    /// The n-th Python callable that the shim passed: `f(*tensors) -> tensor | sequence`.
+    /// A callable of the shim's.
     Python {
-        callable: u32,
+        callable: Callable,
         /// Whether results may be views of the tensors, whose memory the plan uses again.
         aliases: bool,
     },

@@ -1,0 +1,148 @@
+//! Plans of one document, each for one tuple of its symbols' values.
+//!
+//! Kernels with known sizes are faster than general ones, and compiling takes milliseconds: so a
+//! graph with symbolic sizes is compiled again for each new tuple of sizes, without tracing it
+//! again, and the latest plans are kept.
+
+use crate::compile;
+use crate::error::Error;
+use crate::protocol::Document;
+use crate::protocol::expr::{Number, Symbols};
+use crate::protocol::symbols::{Binding, bindings};
+use ipex_runtime::aten::Aten;
+use ipex_runtime::plan::{Executable, Route, Step};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// Plans that are kept; the one that has not run for longest is dropped.
+const KEPT: usize = 64;
+
+/// A plan with what there is to say of it.
+pub struct Ready {
+    /// Runs it.
+    pub executable: Executable,
+    /// Whether a call is long enough to let other Python threads run.
+    pub long: bool,
+    /// Number of fused groups.
+    pub groups: usize,
+    /// Number of calls into PyTorch.
+    pub calls: usize,
+    /// Number of those that go through Python.
+    pub python_calls: usize,
+}
+
+/// A document and its plans.
+pub struct Specialisations {
+    document: Document,
+    bindings: Vec<Binding>,
+    aten: &'static Aten,
+    plans: Mutex<Plans>,
+}
+
+#[derive(Default)]
+struct Plans {
+    clock: u64,
+    ready: HashMap<Vec<u64>, (u64, Arc<Ready>)>,
+}
+
+impl Ready {
+    fn new(
+        document: &Document,
+        symbols: &Symbols,
+        aten: &'static Aten,
+    ) -> Result<Arc<Ready>, Error> {
+        let program = compile::specialise(document, symbols)?;
+        let steps = &program.plan.steps;
+        let is_call = |s: &&Step| matches!(s, Step::External(_));
+        let calls = steps.iter().filter(is_call).count();
+        let long = steps.iter().any(|s| match s {
+            Step::Kernel { extent, grain, .. } => extent > grain,
+            other => is_call(&other),
+        });
+        let through_python =
+            |s: &&Step| matches!(s, Step::External(c) if matches!(c.route, Route::Python { .. }));
+        Ok(Arc::new(Ready {
+            python_calls: steps.iter().filter(through_python).count(),
+            long,
+            groups: program.clusters.groups.len() - calls,
+            calls,
+            executable: Executable::new(program.plan, aten),
+        }))
+    }
+}
+
+impl Specialisations {
+    /// Compiles a document for the sizes that it was traced with, so that what cannot be compiled
+    /// is known now.
+    pub fn new(document: Document, aten: &'static Aten) -> Result<(Self, Arc<Ready>), Error> {
+        let bindings = bindings(&document);
+        let symbols = bindings
+            .iter()
+            .filter_map(|b| Some((b.symbol.clone(), b.hint?)))
+            .collect();
+        let ready = Ready::new(&document, &symbols, aten)?;
+        let own = Specialisations {
+            document,
+            bindings,
+            aten,
+            plans: Mutex::default(),
+        };
+        let hints: Option<Vec<Number>> = own.bindings.iter().map(|b| b.hint).collect();
+        if let Some(values) = hints {
+            own.keep(key(&values), &ready);
+        }
+        Ok((own, ready))
+    }
+
+    /// The symbols, in the order of [`Specialisations::plan`]'s values.
+    pub fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
+    /// The plan for these values of the symbols.
+    pub fn plan(&self, values: &[Number]) -> Result<Arc<Ready>, Error> {
+        let key = key(values);
+        if let Some(ready) = self.find(&key) {
+            return Ok(ready);
+        }
+        let symbols = self.bindings.iter().zip(values);
+        let symbols = symbols.map(|(b, &v)| (b.symbol.clone(), v)).collect();
+        let ready = Ready::new(&self.document, &symbols, self.aten)?;
+        self.keep(key, &ready);
+        Ok(ready)
+    }
+
+    fn find(&self, key: &[u64]) -> Option<Arc<Ready>> {
+        let mut plans = self.plans.lock().ok()?;
+        plans.clock += 1;
+        let now = plans.clock;
+        let (used, ready) = plans.ready.get_mut(key)?;
+        *used = now;
+        Some(ready.clone())
+    }
+
+    fn keep(&self, key: Vec<u64>, ready: &Arc<Ready>) {
+        let Ok(mut plans) = self.plans.lock() else {
+            return;
+        };
+        plans.clock += 1;
+        let now = plans.clock;
+        plans.ready.insert(key, (now, ready.clone()));
+        if plans.ready.len() > KEPT {
+            let oldest = plans.ready.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                plans.ready.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn key(values: &[Number]) -> Vec<u64> {
+    values
+        .iter()
+        .map(|v| {
+            v.as_int()
+                .map_or_else(|| v.as_float().to_bits(), |i| i as u64)
+        })
+        .collect()
+}

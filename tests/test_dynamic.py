@@ -1,0 +1,79 @@
+"""One compilation for many sizes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._dynamo.utils import counters
+
+STRICT = {"backend": "ipex", "options": {"strict": True}, "fullgraph": True}
+
+
+def compiled_once(f, calls):
+    """Compares every call with eager, and that one graph served all but sizes of 0 and 1."""
+    torch._dynamo.reset()
+    counters.clear()
+    g = torch.compile(f, dynamic=True, **STRICT)
+    for args in calls:
+        torch.testing.assert_close(g(*args), f(*args), check_stride=True)
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+CASES = {
+    "matmul": lambda n: (lambda x: F.gelu(x @ x.t()), torch.randn(n, 2 * n)),
+    "softmax": lambda n: (lambda x: F.softmax(x * x.shape[0] ** -0.5, -1), torch.randn(n, 7)),
+    "view": lambda n: (lambda x: x.view(x.shape[0] // 2, -1).sum(0), torch.randn(2 * n, 3)),
+    "cat": lambda n: (lambda x: torch.cat([x, x[1:]]) + x.shape[0], torch.randn(n, 5)),
+    "arange": lambda n: (lambda x: torch.arange(x.shape[0]) * x[:, 0], torch.randn(n, 2)),
+    "pad": lambda n: (lambda x: F.pad(x, (1, x.shape[1] % 4)), torch.randn(3, n)),
+    "size_returned": lambda n: (lambda x: (x + 1, x.shape[0] * 2), torch.randn(n, 3)),
+    "not_lowered": lambda n: (lambda x: x.cumsum(0).roll(x.shape[0] // 2), torch.randn(n, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sizes(name):
+    made = [CASES[name](n) for n in (4, 6, 9, 16, 4)]
+    with torch.no_grad():
+        compiled_once(made[0][0], [args for _, *args in made])
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_small_sizes(n):
+    f = torch.compile(lambda x: (F.softmax(x, -1), x.sum(0)), dynamic=True, **STRICT)
+    with torch.no_grad():
+        for size in (5, n, 5):
+            x = torch.randn(size, 3)
+            torch.testing.assert_close(f(x), (F.softmax(x, -1), x.sum(0)))
+
+
+def test_one_compile_serves_batches_and_lengths():
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval()
+    calls = [(torch.randn(b, n, 32),) for b, n in ((2, 10), (3, 7), (8, 33))]
+    with torch.no_grad():
+        compiled_once(layer, calls)
+
+
+def test_automatic_dynamic():
+    counters.clear()
+    f = torch.compile(lambda x: (x * 2).sum(-1), **STRICT)
+    with torch.no_grad():
+        for n in (3, 5, 9, 12):
+            x = torch.randn(4, n)
+            torch.testing.assert_close(f(x), (x * 2).sum(-1))
+    assert counters["stats"]["unique_graphs"] == 2
+
+
+def test_unbacked_sizes_run():
+    f = torch.compile(lambda x: x[x > 0] * 2, backend="ipex")
+    x = torch.randn(20)
+    with torch.no_grad():
+        torch.testing.assert_close(f(x), x[x > 0] * 2)
+
+
+def test_more_sizes_than_plans_are_kept():
+    f = torch.compile(lambda x: x.exp() + 1, dynamic=True, **STRICT)
+    with torch.no_grad():
+        for n in [*range(2, 100), 2, 50]:
+            x = torch.randn(n)
+            torch.testing.assert_close(f(x), x.exp() + 1)
