@@ -1,36 +1,55 @@
-//! The instruction set that hand-written kernels use, chosen once.
+//! What the processor offers: its instruction set, read once, and its caches.
 
 use std::sync::OnceLock;
 
-/// Levels of instruction sets, each with everything below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The environment variable that caps the instruction set: one of [`Isa::name`]'s.
+pub const CAP: &str = "IPEX_ISA";
+
+/// Instruction sets, each including those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isa {
-    /// Whatever the target guarantees.
+    /// Plain Rust, on every processor.
     Scalar,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX512-VNNI: products of bytes.
+    Avx512Vnni,
+    /// AVX512-BF16: products of bf16.
+    Avx512Bf16,
+    /// AMX: tiles of bf16 and of bytes.
+    Amx,
 }
 
 impl Isa {
-    /// All levels, lowest first.
-    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    /// Every instruction set, in order.
+    pub const ALL: [Isa; 6] = [
+        Isa::Scalar,
+        Isa::Avx2,
+        Isa::Avx512,
+        Isa::Avx512Vnni,
+        Isa::Avx512Bf16,
+        Isa::Amx,
+    ];
 
-    /// The name that `IPEX_ISA` takes.
+    /// The name that [`CAP`] takes.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512_vnni",
+            Isa::Avx512Bf16 => "avx512_bf16",
+            Isa::Amx => "amx",
         }
     }
 
-    /// The highest level of this processor, capped by the environment variable `IPEX_ISA`; read
-    /// once. An unknown name caps nothing.
+    /// The highest level of this processor, capped by the environment variable [`CAP`]; read once.
+    /// An unknown name is reported on stderr and caps nothing.
     pub fn detect() -> Isa {
-        static FOUND: OnceLock<Isa> = OnceLock::new();
-        *FOUND.get_or_init(|| capped(Isa::of_processor(), std::env::var("IPEX_ISA").ok()))
+        static ACTIVE: OnceLock<Isa> = OnceLock::new();
+        *ACTIVE.get_or_init(|| capped(Isa::of_processor(), std::env::var(CAP).ok()))
     }
 
     /// The levels that this processor has; tests run every kernel on each.
@@ -39,29 +58,103 @@ impl Isa {
         Isa::ALL.into_iter().filter(move |&isa| isa <= highest)
     }
 
-    #[cfg(target_arch = "x86_64")]
-    fn of_processor() -> Isa {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        match (avx2, avx512) {
-            (true, true) => Isa::Avx512,
-            (true, false) => Isa::Avx2,
-            _ => Isa::Scalar,
-        }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn of_processor() -> Isa {
-        Isa::Scalar
+    /// The highest level that this processor and its operating system support.
+    pub fn of_processor() -> Isa {
+        static FOUND: OnceLock<Isa> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            let missing = Self::ALL.into_iter().position(|i| !supported(i));
+            Self::ALL[missing.unwrap_or(Self::ALL.len()) - 1]
+        })
     }
 }
 
 fn capped(highest: Isa, cap: Option<String>) -> Isa {
-    let named = |name: String| Isa::ALL.into_iter().find(|isa| isa.name() == name);
-    cap.and_then(named).map_or(highest, |cap| cap.min(highest))
+    let Some(name) = cap else {
+        return highest;
+    };
+    let named = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+    if named.is_none() {
+        let names = Isa::ALL.map(Isa::name).join(", ");
+        eprintln!("ipex: {CAP}={name} is none of {names}; it is ignored");
+    }
+    named.map_or(highest, |cap| cap.min(highest))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn supported(isa: Isa) -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    match isa {
+        Isa::Scalar => true,
+        Isa::Avx2 => has!("avx2") && has!("fma") && has!("f16c"),
+        Isa::Avx512 => has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl"),
+        Isa::Avx512Vnni => has!("avx512vnni"),
+        Isa::Avx512Bf16 => has!("avx512bf16"),
+        Isa::Amx => amx(),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn supported(isa: Isa) -> bool {
+    isa == Isa::Scalar
+}
+
+/// Whether the processor has AMX tiles of bf16 and bytes, and Linux lets this process use them.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const BF16: u32 = 1 << 22;
+    const TILE: u32 = 1 << 24;
+    const INT8: u32 = 1 << 25;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XTILEDATA: i64 = 18;
+    let all = BF16 | TILE | INT8;
+    let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & all == all;
+    // SAFETY: asks the kernel for the permission to use tile registers; it changes no memory.
+    has && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) } == 0
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn amx() -> bool {
+    false
+}
+
+/// Sizes of the data caches in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// Of one core.
+    pub l1: usize,
+    /// Of one core.
+    pub l2: usize,
+    /// Shared.
+    pub l3: usize,
+}
+
+impl Caches {
+    /// The first core's, as Linux reports them; common sizes where it does not.
+    pub fn get() -> Caches {
+        static FOUND: OnceLock<Caches> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            let size = |level| cache(level).unwrap_or(0);
+            let or = |bytes, common| if bytes == 0 { common } else { bytes };
+            Caches {
+                l1: or(size("1"), 32 << 10),
+                l2: or(size("2"), 1 << 20),
+                l3: or(size("3"), 16 << 20),
+            }
+        })
+    }
+}
+
+/// Bytes of the first core's data cache of this level.
+fn cache(level: &str) -> Option<usize> {
+    let entries = std::fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
+    entries.flatten().find_map(|entry| {
+        let read = |name| std::fs::read_to_string(entry.path().join(name)).ok();
+        let data = read("type")?.trim() != "Instruction" && read("level")?.trim() == level;
+        let size = read("size")?;
+        let kilobytes = size.trim().strip_suffix('K')?.parse::<usize>().ok()?;
+        data.then_some(kilobytes << 10)
+    })
 }
 
 #[cfg(test)]
@@ -75,5 +168,11 @@ mod tests {
         assert_eq!(cap(Isa::Scalar, "avx512"), Isa::Scalar);
         assert_eq!(cap(Isa::Avx2, "nonsense"), Isa::Avx2);
         assert_eq!(capped(Isa::Avx2, None), Isa::Avx2);
+    }
+
+    #[test]
+    fn caches_grow() {
+        let c = Caches::get();
+        assert!(c.l1 < c.l2 && c.l2 < c.l3, "{c:?}");
     }
 }

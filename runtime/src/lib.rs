@@ -4,6 +4,7 @@ pub mod aten;
 pub mod cpu;
 pub mod dtype;
 mod error;
+pub mod gemm;
 pub mod plan;
 pub mod pool;
 

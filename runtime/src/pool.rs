@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 /// Smaller blocks are left to ATen's allocator.
-const SMALLEST: usize = 128 << 10;
+pub const SMALLEST: usize = 128 << 10;
 /// Most bytes that wait to be used again.
 const KEPT: usize = 1 << 30;
 const HUGE_PAGE: usize = 2 << 20;

@@ -1,0 +1,341 @@
+//! One thread's part of a product: blocks of rows and of K, and panels of B in them.
+
+use super::blocking::{block_rows, block_units, conflicts, parts};
+use super::finish::{Finish, finish};
+use super::micro::Tile;
+use super::pack::{Engine, PackedB};
+use super::scratch;
+use super::shape::Product;
+use std::ops::Range;
+
+/// Units of K at a time when B is read in place: rows of B that are streamed side by side.
+const STREAMS: usize = 16;
+/// Panels for which a copy of A without conflicts pays.
+const PANELS_PER_COPY: usize = 4;
+
+/// Where tiles write.
+#[derive(Clone, Copy)]
+pub struct Sums {
+    /// The element of the part's first row and column.
+    pub data: *mut u8,
+    /// Bytes between rows.
+    pub stride: usize,
+}
+
+/// What a thread computes.
+#[derive(Clone)]
+pub struct Part {
+    pub rows: Range<usize>,
+    /// Panels of B.
+    pub panels: Range<usize>,
+    /// Elements of K.
+    pub ks: Range<usize>,
+    /// Sums of a part of K go here instead of into the result.
+    pub partial: Option<Sums>,
+}
+
+/// A product with what all threads share.
+pub struct Work<'a> {
+    pub p: &'a Product,
+    pub engine: Engine,
+    pub packed: Option<&'a PackedB>,
+    pub finish: Finish,
+}
+
+/// A block of rows, and the copies that it needs.
+struct Block<'a> {
+    work: &'a Work<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    /// Elements of K before which the part starts.
+    origin: usize,
+    /// Units of the part.
+    units: usize,
+    /// Units at a time.
+    step: usize,
+    copies_a: bool,
+    /// Whether tiles read B where it is.
+    in_place: bool,
+    sums: Sums,
+    /// Whether `sums` has room for one panel only.
+    by_panel: bool,
+    finish: Finish,
+    a: *mut u8,
+    a_stride: usize,
+    panel: *mut u8,
+    spare: *mut u8,
+}
+
+impl Work<'_> {
+    /// The columns of a range of panels.
+    pub fn columns(&self, panels: &Range<usize>) -> Range<usize> {
+        let width = self.engine.kernels.cols;
+        panels.start * width..self.p.n.min(panels.end * width)
+    }
+
+    /// Computes a part; calls `done` for each block of rows that is complete.
+    ///
+    /// # Safety
+    /// The product's memory is valid, no other thread writes this part, the processor has the
+    /// engine's instruction set.
+    pub unsafe fn compute(&self, part: &Part, done: &dyn Fn(Range<usize>, Range<usize>)) {
+        let columns = self.columns(&part.panels);
+        for rows in parts(part.rows.len(), block_rows(part.rows.len())) {
+            let rows = part.rows.start + rows.start..part.rows.start + rows.end;
+            // SAFETY: by contract.
+            unsafe { self.block(part, rows.clone(), columns.clone()) };
+            done(rows, columns.clone());
+        }
+    }
+
+    unsafe fn block(&self, part: &Part, rows: Range<usize>, columns: Range<usize>) {
+        let (p, engine) = (self.p, &self.engine);
+        let kernels = engine.kernels;
+        let units = engine.units(part.ks.len());
+        let a_row = p.a.strides[0].unsigned_abs() * p.a.dtype.size();
+        let tile_rows = rows.len().min(kernels.rows);
+        let copies_a = !engine.reads(&p.a, p.a.strides[1], part.ks.len())
+            || (conflicts(tile_rows, a_row) && part.panels.len() >= PANELS_PER_COPY);
+        let in_place = self.packed.is_none()
+            && rows.len() <= kernels.rows
+            && engine.math.per_unit() == 1
+            && engine.reads(&p.b, p.b.strides[1], columns.len());
+        let step = if in_place {
+            STREAMS
+        } else {
+            block_units(rows.len(), units)
+        };
+        let finish = match part.partial {
+            Some(_) => Finish::InPlace,
+            None => self.finish,
+        };
+        let by_panel = units <= step;
+        // An odd number of cache lines spreads the rows of a tile over all sets.
+        let a_stride = ((4 * step.min(units)).div_ceil(64) | 1) * 64;
+        let panel_bytes = 4 * kernels.cols * step.min(units);
+        let sums_stride = 4 * if by_panel {
+            kernels.cols
+        } else {
+            columns.len()
+        };
+        let bytes = [
+            if copies_a { rows.len() * a_stride } else { 0 },
+            panel_bytes,
+            panel_bytes,
+            if finish == Finish::Copy {
+                rows.len() * sums_stride
+            } else {
+                0
+            },
+        ];
+        scratch::with(bytes, |[a, panel, spare, sums]| {
+            let sums = match (part.partial, finish) {
+                (Some(to), _) => Sums {
+                    data: to
+                        .data
+                        .wrapping_add((rows.start - part.rows.start) * to.stride),
+                    ..to
+                },
+                (None, Finish::Copy) => Sums {
+                    data: sums,
+                    stride: sums_stride,
+                },
+                (None, _) => Sums {
+                    data: p.c.at(rows.start, columns.start).cast_mut(),
+                    stride: p.c.strides[0].unsigned_abs() * 4,
+                },
+            };
+            let block = Block {
+                work: self,
+                rows,
+                panels: part.panels.clone(),
+                origin: part.ks.start,
+                units,
+                step,
+                copies_a,
+                in_place,
+                sums,
+                by_panel: by_panel && finish == Finish::Copy,
+                finish: if part.partial.is_some() {
+                    Finish::InPlace
+                } else {
+                    finish
+                },
+                a,
+                a_stride,
+                panel,
+                spare,
+            };
+            // SAFETY: by contract.
+            unsafe { block.run(part.partial.is_some(), part.ks.end) };
+        });
+    }
+}
+
+impl Block<'_> {
+    unsafe fn run(&self, partial: bool, end: usize) {
+        let engine = &self.work.engine;
+        let per_unit = engine.math.per_unit();
+        let mut unit = 0;
+        loop {
+            let units = self.step.min(self.units - unit);
+            let first = self.origin + unit * per_unit;
+            let ks = first..end.min(first + units * per_unit);
+            let last = unit + units == self.units;
+            let a = &self.work.p.a;
+            let (a, a_stride) = if self.copies_a {
+                // SAFETY: the copy has room for the block's rows of a step.
+                unsafe { engine.rows(a, self.rows.clone(), ks.clone(), self.a, self.a_stride) };
+                (self.a.cast_const(), self.a_stride)
+            } else {
+                let stride = a.strides[0].unsigned_abs() * a.dtype.size();
+                (a.at(self.rows.start, ks.start), stride)
+            };
+            for panel in self.panels.clone() {
+                // SAFETY: by contract.
+                unsafe {
+                    let (b, b_stride) = self.panel(panel, ks.clone(), unit);
+                    let tile = Tile {
+                        k: units,
+                        a,
+                        a_stride,
+                        b,
+                        b_stride,
+                        ..self.destination(panel, unit == 0, partial)
+                    };
+                    self.tiles(&tile, panel, ks.start);
+                    if last && self.finish != Finish::InPlace && (self.by_panel) {
+                        self.finish(panel..panel + 1);
+                    }
+                }
+            }
+            unit += units;
+            if last {
+                break;
+            }
+        }
+        if self.finish != Finish::InPlace && !self.by_panel {
+            // SAFETY: by contract.
+            unsafe { self.finish(self.panels.clone()) };
+        }
+    }
+
+    unsafe fn finish(&self, panels: Range<usize>) {
+        let (p, isa) = (self.work.p, self.work.engine.isa);
+        let columns = self.work.columns(&panels);
+        // SAFETY: by contract.
+        unsafe {
+            finish(
+                p,
+                isa,
+                self.rows.clone(),
+                columns,
+                self.sums.data,
+                self.sums.stride,
+            );
+        }
+    }
+
+    /// A panel of B for these elements of K, and the bytes between its rows.
+    unsafe fn panel(&self, panel: usize, ks: Range<usize>, unit: usize) -> (*const u8, usize) {
+        let (engine, b) = (&self.work.engine, &self.work.p.b);
+        let stride = 4 * engine.kernels.cols;
+        if let Some(packed) = self.work.packed {
+            let first = unit + self.origin / engine.math.per_unit();
+            return (packed.panel(panel).wrapping_add(first * stride), stride);
+        }
+        let cols = self.work.columns(&(panel..panel + 1));
+        if self.in_place && cols.len() == engine.kernels.cols {
+            return (b.at(ks.start, cols.start), b.strides[0].unsigned_abs() * 4);
+        }
+        // SAFETY: both blocks hold a panel of a step.
+        unsafe { engine.panel(b, cols, ks, self.panel, self.spare) };
+        (self.panel, stride)
+    }
+
+    /// The result's part of a tile for the block's first row.
+    fn destination(&self, panel: usize, first: bool, partial: bool) -> Tile {
+        let p = self.work.p;
+        let columns = self.work.columns(&(panel..panel + 1));
+        let at = if self.by_panel {
+            0
+        } else {
+            columns.start - self.work.columns(&self.panels).start
+        };
+        let c = self.sums.data.wrapping_add(4 * at);
+        let input = p.input.filter(|_| p.beta != 0.0 && !partial);
+        let (init, init_stride) = match input {
+            _ if !first => (c.cast_const(), self.sums.stride),
+            Some(input) if self.finish == Finish::InPlace => (
+                input.at(self.rows.start, columns.start),
+                input.strides[0].unsigned_abs() * 4,
+            ),
+            _ => (std::ptr::null(), 0),
+        };
+        Tile {
+            k: 0,
+            a: std::ptr::null(),
+            a_stride: 0,
+            b: std::ptr::null(),
+            b_stride: 0,
+            c,
+            c_stride: self.sums.stride,
+            init,
+            init_stride,
+            cols: columns.len(),
+            next: std::ptr::null(),
+            next_step: 0,
+        }
+    }
+
+    /// Runs through the block's rows, while the next panel comes closer.
+    unsafe fn tiles(&self, first: &Tile, panel: usize, k: usize) {
+        let kernels = self.work.engine.kernels;
+        let (next, step) = self.next(panel, k);
+        let count = self.rows.len().div_ceil(kernels.rows);
+        // As many bytes for each tile, so that the last one ends the panel.
+        let next_step = if first.k == 0 {
+            0
+        } else {
+            (step / count).min(64)
+        };
+        for (n, rows) in parts(self.rows.len(), kernels.rows).enumerate() {
+            let at = rows.start;
+            let tile = Tile {
+                a: first.a.wrapping_add(at * first.a_stride),
+                c: first.c.wrapping_add(at * first.c_stride),
+                init: if first.init.is_null() {
+                    first.init
+                } else {
+                    first.init.wrapping_add(at * first.init_stride)
+                },
+                next: next.wrapping_add(n * next_step * first.k),
+                next_step,
+                ..*first
+            };
+            // SAFETY: by contract.
+            unsafe { (kernels.tile)(rows.len(), &tile) };
+        }
+    }
+
+    /// Where the next panel's data starts, and how many bytes it has for each unit of K.
+    fn next(&self, panel: usize, k: usize) -> (*const u8, usize) {
+        let (engine, p) = (&self.work.engine, self.work.p);
+        let here = self.work.columns(&(panel..panel + 1)).start;
+        if panel + 1 >= self.panels.end {
+            return (p.a.at(self.rows.start, 0), 0);
+        }
+        if let Some(packed) = self.work.packed {
+            let stride = 4 * engine.kernels.cols;
+            let units = k / engine.math.per_unit();
+            return (packed.panel(panel + 1).wrapping_add(units * stride), stride);
+        }
+        let follows =
+            p.b.strides[0] == 1 && p.b.strides[1] as usize == self.units * engine.math.per_unit();
+        if follows && self.units <= self.step {
+            let bytes = engine.kernels.cols * engine.math.per_unit() * p.b.dtype.size();
+            return (p.b.at(k, here + engine.kernels.cols), bytes);
+        }
+        (p.a.at(self.rows.start, 0), 0)
+    }
+}

@@ -1,0 +1,258 @@
+//! Which way a product takes, and how it is split over threads.
+
+use super::block::{Part, Sums, Work};
+use super::blocking::{Grid, grid, part};
+use super::convert::element;
+use super::finish::{Finish, finish};
+use super::micro::Dot;
+use super::pack::{Engine, PackedB};
+use super::parallel::Parallel;
+use super::scratch;
+use super::shape::{Precision, Product, math};
+use crate::cpu::Isa;
+use crate::{DType, Error, pool};
+use std::ops::Range;
+
+/// Rows from which B is packed as a whole first, since each thread would pack a panel several times.
+const PACK_ROWS: usize = 448;
+
+/// Called for each part of the result that is complete, while it is in cache, by the thread that
+/// computed it: product of the batch, rows, columns. The parts cover the result once.
+pub type Epilogue<'a> = &'a (dyn Fn(usize, Range<usize>, Range<usize>) + Sync);
+
+/// How a product is carried out.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// At most what the processor has.
+    pub isa: Isa,
+    /// Who computes.
+    pub threads: &'a dyn Parallel,
+    /// B in panels, of the same elements as the product's B; then that is not read.
+    pub packed: Option<&'a PackedB>,
+    /// What follows.
+    pub epilogue: Option<Epilogue<'a>>,
+}
+
+/// Computes a product. Errors are an unsupported combination of types, and those of the threads.
+///
+/// # Safety
+/// The product's matrices are valid memory; C overlaps none of them but an input of the same strides.
+pub unsafe fn multiply(p: &Product, call: &Call) -> Result<(), Error> {
+    if !p.is_supported() || call.isa > Isa::of_processor() {
+        return Err(Error::Plan(format!("no product for {p:?}")));
+    }
+    if p.m * p.n * p.batch.count == 0 {
+        return Ok(());
+    }
+    let done = |item: usize, rows: Range<usize>, cols: Range<usize>| {
+        if let Some(epilogue) = call.epilogue {
+            epilogue(item, rows, cols);
+        }
+    };
+    let turned = |item, rows, cols| done(item, cols, rows);
+    let oriented = p.oriented();
+    // SAFETY: by contract.
+    unsafe {
+        if call.packed.is_some() {
+            tiles(p, call, call.packed, &done)
+        } else if oriented.m != p.m {
+            choose(&oriented, call, &turned)
+        } else {
+            choose(p, call, &done)
+        }
+    }
+}
+
+/// Without a packed B.
+unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(engine) = dot_engine(p, call.isa)? {
+            return dots(p, engine, call, done);
+        }
+        if p.m >= PACK_ROWS && p.batch.count == 1 {
+            let engine = Engine::new(call.isa, p.math(call.isa))?;
+            let packed = PackedB::with(&p.b, [p.k, p.n], engine, call.threads)?;
+            return tiles(p, call, Some(&packed), done);
+        }
+        tiles(p, call, None, done)
+    }
+}
+
+/// The kernels for few rows and a B whose columns lie along K; none if they do not apply.
+fn dot_engine(p: &Product, isa: Isa) -> Result<Option<Engine>, Error> {
+    // Reading B takes longer than f32 arithmetic on so few rows, whatever the precision.
+    let engine = Engine::new(isa, math(p.a.dtype, p.b.dtype, Precision::Full, isa))?;
+    let own = |t: DType| element(engine.math, t) == t;
+    let applies = p.m <= engine.kernels.dot_rows
+        && own(p.a.dtype)
+        && own(p.b.dtype)
+        && (p.a.strides[1] == 1 || p.k <= 1)
+        && (p.b.strides[0] == 1 || p.k <= 1);
+    Ok(applies.then_some(engine))
+}
+
+/// Dot products of few rows.
+unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Result<(), Error> {
+    let items = p.batch.count;
+    let each = call.threads.threads().div_ceil(items);
+    let split = grid([p.m, p.n, p.k], each, engine.kernels, false).tasks();
+    let way = match Finish::of(p) {
+        Finish::InPlace if p.input.is_none() || p.beta == 0.0 => Finish::InPlace,
+        Finish::InPlace => Finish::Update,
+        other => other,
+    };
+    let task = |n: usize| {
+        let (item, cols) = (n / split, part(p.n, split, n % split));
+        let p = p.item(item);
+        if cols.is_empty() {
+            return;
+        }
+        let copy = way == Finish::Copy;
+        let bytes = if copy { 4 * p.m * cols.len() } else { 0 };
+        scratch::with([bytes], |[sums]| {
+            let (c, c_stride) = if copy {
+                (sums, 4 * cols.len())
+            } else {
+                let c = p.c.at(0, cols.start).cast_mut();
+                (c, p.c.strides[0].unsigned_abs() * 4)
+            };
+            let size = p.b.dtype.size();
+            let dot = Dot {
+                k: p.k,
+                a: p.a.data,
+                a_stride: p.a.strides[0].unsigned_abs() * size,
+                b: p.b.at(0, cols.start),
+                b_stride: p.b.strides[1].unsigned_abs() * size,
+                c,
+                c_stride,
+                cols: cols.len(),
+            };
+            // SAFETY: by contract; each task has its own columns.
+            unsafe {
+                (engine.kernels.dot)(p.m, &dot);
+                if way != Finish::InPlace {
+                    finish(&p, engine.isa, 0..p.m, cols.clone(), c, c_stride);
+                }
+            }
+        });
+        done(item, 0..p.m, cols);
+    };
+    call.threads.run(items * split, &task)
+}
+
+/// Register tiles.
+unsafe fn tiles(
+    p: &Product,
+    call: &Call,
+    packed: Option<&PackedB>,
+    done: Epilogue,
+) -> Result<(), Error> {
+    let engine = match packed {
+        Some(packed) if packed.shape() == [p.k, p.n] && p.batch.count == 1 => packed.engine(),
+        Some(_) => return Err(Error::Plan("a packed matrix of another shape".into())),
+        None => Engine::new(call.isa, p.math(call.isa))?,
+    };
+    let items = p.batch.count;
+    let each = call.threads.threads().div_ceil(items);
+    let mut split = grid([p.m, p.n, p.k], each, engine.kernels, packed.is_none());
+    if items > 1 {
+        split.k = 1;
+    }
+    let panels = p.n.div_ceil(engine.kernels.cols);
+    let cut = |n: usize| {
+        let (n, k) = (n / split.k, n % split.k);
+        let (item, m, n) = (n / (split.m * split.n), n / split.n % split.m, n % split.n);
+        let units = part(engine.units(p.k), split.k, k);
+        let each = engine.math.per_unit();
+        let part = Part {
+            rows: part(p.m, split.m, m),
+            panels: part(panels, split.n, n),
+            ks: units.start * each..p.k.min(units.end * each),
+            partial: None,
+        };
+        (item, k, part)
+    };
+    let finish = Finish::of(p);
+    if split.k > 1 {
+        let work = Work {
+            p,
+            engine,
+            packed,
+            finish,
+        };
+        // SAFETY: by contract.
+        return unsafe { partial_sums(&work, split, call.threads, &cut, done) };
+    }
+    let task = |n: usize| {
+        let (item, _, part) = cut(n);
+        let work = Work {
+            p: &p.item(item),
+            engine,
+            packed,
+            finish,
+        };
+        // SAFETY: by contract; the parts are disjoint.
+        unsafe { work.compute(&part, &|rows, cols| done(item, rows, cols)) };
+    };
+    call.threads.run(items * split.tasks(), &task)
+}
+
+/// Parts of K into memory of their own, and then their sum into the result. The batch has one item.
+unsafe fn partial_sums(
+    work: &Work,
+    split: Grid,
+    threads: &dyn Parallel,
+    cut: &(dyn Fn(usize) -> (usize, usize, Part) + Sync),
+    done: Epilogue,
+) -> Result<(), Error> {
+    let p = work.p;
+    let stride = 4 * p.n.next_multiple_of(16);
+    let plane = stride * p.m;
+    let (data, bytes) = pool::take((plane * split.k).max(pool::SMALLEST))
+        .ok_or_else(|| Error::Plan("no memory for partial sums".into()))?;
+    let base = data as usize;
+    let task = |n: usize| {
+        let (_, k, mut part) = cut(n);
+        let first = work.columns(&part.panels).start;
+        let offset = k * plane + part.rows.start * stride + 4 * first;
+        part.partial = Some(Sums {
+            data: (base as *mut u8).wrapping_add(offset),
+            stride,
+        });
+        // SAFETY: by contract; the parts are disjoint.
+        unsafe { work.compute(&part, &|_, _| {}) };
+    };
+    let integers = p.c.dtype == DType::I32;
+    let sum = |n: usize| {
+        let rows = part(p.m, split.tasks(), n);
+        for i in rows.clone() {
+            let at = |k: usize| (base as *mut u8).wrapping_add(k * plane + i * stride);
+            for k in 1..split.k {
+                for j in 0..p.n {
+                    // SAFETY: elements of row `i` in the first and in the `k`-th plane.
+                    unsafe {
+                        if integers {
+                            let (x, y) = (at(0).cast::<i32>().add(j), at(k).cast::<i32>().add(j));
+                            x.write(x.read().wrapping_add(y.read()));
+                        } else {
+                            let (x, y) = (at(0).cast::<f32>().add(j), at(k).cast::<f32>().add(j));
+                            x.write(x.read() + y.read());
+                        }
+                    }
+                }
+            }
+        }
+        let sums = (base as *const u8).wrapping_add(rows.start * stride);
+        // SAFETY: by contract; each task has its own rows.
+        unsafe { finish(p, work.engine.isa, rows.clone(), 0..p.n, sums, stride) };
+        if !rows.is_empty() {
+            done(0, rows, 0..p.n);
+        }
+    };
+    let result = threads
+        .run(split.tasks(), &task)
+        .and_then(|()| threads.run(split.tasks(), &sum));
+    pool::give(data, bytes);
+    result
+}

@@ -1,0 +1,112 @@
+//! Sums into the result: scaled, added to the input, rounded.
+
+use super::convert::{Row, convert};
+use super::shape::Product;
+use crate::DType;
+use crate::cpu::Isa;
+use std::ops::Range;
+
+const CHUNK: usize = 256;
+
+/// What the tiles write, and what is left to do when K is through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Nothing: tiles write the result, and add the input as it is.
+    InPlace,
+    /// Tiles write the result (f32), which is then scaled and added to the input.
+    Update,
+    /// Tiles write sums elsewhere, since the result is of another type.
+    Copy,
+}
+
+impl Finish {
+    /// What this product needs.
+    pub fn of(p: &Product) -> Finish {
+        if !matches!(p.c.dtype, DType::F32 | DType::I32) {
+            return Finish::Copy;
+        }
+        let rows = |i: super::Matrix| i.strides[1] == 1 && i.strides[0] >= 0;
+        let plain = p.beta == 0.0 || (p.beta == 1.0 && p.input.is_none_or(rows));
+        if p.alpha == 1.0 && plain {
+            Finish::InPlace
+        } else {
+            Finish::Update
+        }
+    }
+}
+
+/// `C[rows, cols] = alpha * sums + beta * input`. `sums` points at those of `rows.start, cols.start`, rows
+/// `stride` bytes apart, and may be C itself.
+///
+/// # Safety
+/// The memory of the product and the sums is valid; the processor has `isa`.
+pub unsafe fn finish(
+    p: &Product,
+    isa: Isa,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    sums: *const u8,
+    stride: usize,
+) {
+    for (n, i) in rows.enumerate() {
+        for j in cols.clone().step_by(CHUNK) {
+            let len = CHUNK.min(cols.end - j);
+            let from = sums.wrapping_add(n * stride + 4 * (j - cols.start));
+            // SAFETY: by contract.
+            unsafe {
+                if p.c.dtype == DType::I32 {
+                    integers(p, i, j, from.cast(), len);
+                } else {
+                    floats(p, isa, i, j, from.cast(), len);
+                }
+            }
+        }
+    }
+}
+
+unsafe fn floats(p: &Product, isa: Isa, i: usize, j: usize, from: *const f32, len: usize) {
+    let (mut sum, mut added) = ([0.0f32; CHUNK], [0.0f32; CHUNK]);
+    let row = |m: &super::Matrix, to: *mut f32| Row {
+        from: m.at(i, j),
+        dtype: m.dtype,
+        stride: m.strides[1],
+        len,
+        to: to.cast(),
+        into: DType::F32,
+    };
+    // SAFETY: by contract.
+    unsafe { std::ptr::copy_nonoverlapping(from, sum.as_mut_ptr(), len) };
+    if p.alpha != 1.0 {
+        sum.iter_mut().for_each(|x| *x *= p.alpha);
+    }
+    if let Some(input) = p.input.filter(|_| p.beta != 0.0) {
+        // SAFETY: by contract.
+        unsafe { convert(isa, &row(&input, added.as_mut_ptr())) };
+        for (x, y) in sum.iter_mut().zip(&added) {
+            *x += p.beta * y;
+        }
+    }
+    let result = Row {
+        from: sum.as_ptr().cast(),
+        dtype: DType::F32,
+        stride: 1,
+        len,
+        to: p.c.at(i, j).cast_mut(),
+        into: p.c.dtype,
+    };
+    // SAFETY: by contract.
+    unsafe { convert(isa, &result) };
+}
+
+unsafe fn integers(p: &Product, i: usize, j: usize, from: *const i32, len: usize) {
+    for n in 0..len {
+        let input = p.input.filter(|_| p.beta != 0.0);
+        let added = input.map_or(std::ptr::null(), |m| m.at(i, j + n).cast::<i32>());
+        // SAFETY: by contract.
+        unsafe {
+            let added = if added.is_null() { 0 } else { added.read() };
+            let c = p.c.at(i, j + n).cast_mut().cast::<i32>();
+            c.write(from.add(n).read().wrapping_add(added));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Register tiles: the innermost loops of matrix products, one file for each instruction set, with
+//! the same names and signatures.
+//!
+//! All of them see K in *units* of four bytes: one f32, two bf16, two i16 or four bytes that are
+//! neighbours along K. A tile reads its rows of A in place (units of a row are neighbours) and a
+//! panel of B: for each unit, [`Kernels::cols`] columns side by side.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+pub mod scalar;
+
+use crate::cpu::Isa;
+
+/// How elements are multiplied and summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Math {
+    /// f32, one element in a unit; fused multiply-add.
+    F32,
+    /// bf16, two elements in a unit, summed in f32.
+    Bf16,
+    /// i16, two elements in a unit, summed in i32.
+    I16,
+    /// u8 (A) by i8 (B), four elements in a unit, summed in i32.
+    I8,
+}
+
+impl Math {
+    /// Elements in a unit.
+    pub fn per_unit(self) -> usize {
+        match self {
+            Math::F32 => 1,
+            Math::Bf16 | Math::I16 => 2,
+            Math::I8 => 4,
+        }
+    }
+}
+
+/// The work of one call of [`Kernels::tile`]: `c = sum(a * b) + init`. Strides in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile {
+    /// Units of K.
+    pub k: usize,
+    /// First unit of the first row.
+    pub a: *const u8,
+    /// Between rows of A.
+    pub a_stride: usize,
+    /// First unit of the panel.
+    pub b: *const u8,
+    /// Between units of the panel: 4 * [`Kernels::cols`], or more if B is read in place.
+    pub b_stride: usize,
+    /// First element of the result (f32 or i32).
+    pub c: *mut u8,
+    /// Between rows of the result.
+    pub c_stride: usize,
+    /// What is added, of the result's type; may be `c` itself, null for nothing.
+    pub init: *const u8,
+    /// Between rows of `init`; 0 adds the same row everywhere.
+    pub init_stride: usize,
+    /// Columns to write, `1..=Kernels::cols`. Of B whole vectors are read.
+    pub cols: usize,
+    /// Memory that will be needed soon; any address.
+    pub next: *const u8,
+    /// Bytes of `next` to prefetch for each unit, 64 at most.
+    pub next_step: usize,
+}
+
+/// The work of one call of [`Kernels::dot`], for a B whose columns lie along K:
+/// `c[i, j] = sum_k a[i, k] * b[k, j]`. Strides in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Dot {
+    /// Elements (not units) of K.
+    pub k: usize,
+    /// First row of A.
+    pub a: *const u8,
+    /// Between rows of A.
+    pub a_stride: usize,
+    /// First column of B.
+    pub b: *const u8,
+    /// Between columns of B.
+    pub b_stride: usize,
+    /// First element of the result, f32.
+    pub c: *mut u8,
+    /// Between rows of the result.
+    pub c_stride: usize,
+    /// Columns of B and of the result.
+    pub cols: usize,
+}
+
+impl Dot {
+    /// The same from column `j` on.
+    pub fn from(&self, j: usize) -> Dot {
+        Dot {
+            b: self.b.wrapping_add(j * self.b_stride),
+            c: self.c.wrapping_add(4 * j),
+            cols: self.cols - j,
+            ..*self
+        }
+    }
+}
+
+/// The work of one call of [`Kernels::transpose`].
+#[derive(Clone, Copy, Debug)]
+pub struct Transpose {
+    /// Receives `[units, fill]` units.
+    pub panel: *mut u32,
+    /// Units between rows of the panel.
+    pub panel_stride: usize,
+    /// The first row of `units` neighbouring units.
+    pub rows: *const u8,
+    /// Bytes between rows.
+    pub row_stride: isize,
+    /// Rows, which become columns of the panel.
+    pub cols: usize,
+    /// Units of a row.
+    pub units: usize,
+    /// Columns to write; those from `cols` on become zeros.
+    pub fill: usize,
+}
+
+/// The kernels of one instruction set for one kind of arithmetic.
+pub struct Kernels {
+    /// Most rows of a tile.
+    pub rows: usize,
+    /// Columns of a panel.
+    pub cols: usize,
+    /// Computes a tile of `1..=rows` rows.
+    ///
+    /// # Safety
+    /// The processor has the instruction set, and the tile's pointers and strides address memory that
+    /// is valid for what the fields say.
+    pub tile: unsafe fn(rows: usize, tile: &Tile),
+    /// Rows of units become columns of a panel.
+    ///
+    /// # Safety
+    /// As above.
+    pub transpose: unsafe fn(&Transpose),
+    /// Computes `1..=dot_rows` rows of dot products.
+    ///
+    /// # Safety
+    /// As above.
+    pub dot: unsafe fn(rows: usize, dot: &Dot),
+    /// Most rows of `dot`; 0 where there is none.
+    pub dot_rows: usize,
+}
+
+/// The fastest kernels for this arithmetic; none if the instruction set lacks it and the caller
+/// must widen its elements.
+pub fn kernels(isa: Isa, math: Math) -> Option<&'static Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    match (isa, math) {
+        (Isa::Scalar, _) => {}
+        (Isa::Avx2, math) => return avx2::kernels(math),
+        (isa, Math::Bf16) if isa < Isa::Avx512Bf16 => return None,
+        (isa, Math::I8) if isa < Isa::Avx512Vnni => return None,
+        (_, math) => return avx512::kernels(math),
+    }
+    let _ = isa;
+    scalar::kernels(math)
+}
+
+/// In tables of arithmetic without dot products.
+unsafe fn no_dot(_: usize, _: &Dot) {
+    debug_assert!(false, "dot_rows is 0");
+}

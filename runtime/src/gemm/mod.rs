@@ -1,0 +1,25 @@
+//! Matrix products `C = alpha * A B + beta * input` of f32, bf16, f16 and bytes.
+//!
+//! A [`Product`] says what to multiply; [`multiply`] splits it over threads ([`dispatch`]) and each part
+//! into blocks that fit the caches ([`blocking`]). A block runs through the register tiles of [`micro`],
+//! which read A's rows in place where they can and B in panels: packed ahead ([`PackedB`]), or a panel
+//! at a time inside the call, so that no result ever comes from a stale copy of B.
+
+mod block;
+mod blocking;
+mod convert;
+mod dispatch;
+mod finish;
+pub mod micro;
+mod pack;
+mod parallel;
+mod scratch;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use dispatch::{Call, Epilogue, multiply};
+pub use micro::Math;
+pub use pack::PackedB;
+pub use parallel::{Parallel, Rayon, Serial};
+pub use shape::{Batch, Matrix, Precision, Product};

@@ -1,0 +1,270 @@
+//! Rows of A and panels of B in the layout of the register tiles.
+
+use super::convert::{Row, convert, element};
+use super::micro::{Kernels, Math, Transpose, kernels};
+use super::parallel::Parallel;
+use super::scratch;
+use super::shape::{Matrix, Precision, math};
+use crate::cpu::Isa;
+use crate::{Error, pool};
+use std::ops::Range;
+
+/// Which kernels a product runs through.
+#[derive(Clone, Copy)]
+pub struct Engine {
+    pub isa: Isa,
+    pub math: Math,
+    pub kernels: &'static Kernels,
+}
+
+impl Engine {
+    pub fn new(isa: Isa, math: Math) -> Result<Engine, Error> {
+        let kernels = kernels(isa, math)
+            .ok_or_else(|| Error::Plan(format!("no {math:?} kernels for {}", isa.name())))?;
+        Ok(Engine { isa, math, kernels })
+    }
+
+    /// Units that hold these elements of K.
+    pub fn units(&self, elements: usize) -> usize {
+        elements.div_ceil(self.math.per_unit())
+    }
+
+    /// Whether units of `k` elements that are neighbours can be read in place.
+    pub fn reads(&self, matrix: &Matrix, stride: isize, k: usize) -> bool {
+        element(self.math, matrix.dtype) == matrix.dtype
+            && k.is_multiple_of(self.math.per_unit())
+            && (stride == 1 || k <= 1)
+    }
+
+    /// Copies elements `ks` of a row or column (`stride` apart) and fills the last unit with zeros.
+    unsafe fn line(&self, m: &Matrix, from: *const u8, stride: isize, k: usize, to: *mut u8) {
+        let into = element(self.math, m.dtype);
+        let row = Row {
+            from,
+            dtype: m.dtype,
+            stride,
+            len: k,
+            to,
+            into,
+        };
+        let missing = (self.units(k) * self.math.per_unit() - k) * into.size();
+        // SAFETY: `to` holds whole units.
+        unsafe {
+            convert(self.isa, &row);
+            to.add(k * into.size()).write_bytes(0, missing);
+        }
+    }
+
+    /// Rows `rows` of A, elements `ks`, as rows of units `stride` bytes apart.
+    ///
+    /// # Safety
+    /// `to` holds them, and the processor has the instruction set.
+    pub unsafe fn rows(
+        &self,
+        a: &Matrix,
+        rows: Range<usize>,
+        ks: Range<usize>,
+        to: *mut u8,
+        stride: usize,
+    ) {
+        if self.reads(a, a.strides[0], rows.len()) && self.math == Math::F32 && a.strides[1] != 1 {
+            let work = Transpose {
+                panel: to.cast(),
+                panel_stride: stride / 4,
+                rows: a.at(rows.start, ks.start),
+                row_stride: a.strides[1] * 4,
+                cols: ks.len(),
+                units: rows.len(),
+                fill: ks.len(),
+            };
+            // SAFETY: columns of A are rows of units, of which `ks` become neighbours.
+            return unsafe { (self.kernels.transpose)(&work) };
+        }
+        for (n, i) in rows.enumerate() {
+            // SAFETY: by contract.
+            unsafe {
+                let to = to.add(n * stride);
+                self.line(a, a.at(i, ks.start), a.strides[1], ks.len(), to);
+            }
+        }
+    }
+
+    /// Columns `cols` of B (at most a panel), elements `ks`, as a panel `[units, Kernels::cols]`.
+    ///
+    /// # Safety
+    /// `panel` and `spare` hold a panel each, and the processor has the instruction set.
+    pub unsafe fn panel(
+        &self,
+        b: &Matrix,
+        cols: Range<usize>,
+        ks: Range<usize>,
+        panel: *mut u8,
+        spare: *mut u8,
+    ) {
+        let units = self.units(ks.len());
+        let mut work = Transpose {
+            panel: panel.cast(),
+            panel_stride: self.kernels.cols,
+            rows: b.at(ks.start, cols.start),
+            row_stride: b.strides[1] * b.dtype.size() as isize,
+            cols: cols.len(),
+            units,
+            fill: self.kernels.cols,
+        };
+        // SAFETY: the panel holds whole rows of units; `spare` the lines of one panel.
+        unsafe {
+            if self.reads(b, b.strides[0], ks.len()) {
+                return (self.kernels.transpose)(&work);
+            }
+            if b.strides[1] == 1 {
+                return self.interleave(b, cols, ks, panel);
+            }
+            for (n, j) in cols.enumerate() {
+                let to = spare.add(n * 4 * units);
+                self.line(b, b.at(ks.start, j), b.strides[0], ks.len(), to);
+            }
+            work.rows = spare;
+            work.row_stride = 4 * units as isize;
+            (self.kernels.transpose)(&work);
+        }
+    }
+
+    /// A panel of a B whose columns are neighbours: the rows of a unit side by side.
+    unsafe fn interleave(&self, b: &Matrix, cols: Range<usize>, ks: Range<usize>, panel: *mut u8) {
+        const WIDEST: usize = 32;
+        let per_unit = self.math.per_unit();
+        let into = element(self.math, b.dtype);
+        let width = self.kernels.cols;
+        for unit in 0..self.units(ks.len()) {
+            let to = panel.wrapping_add(unit * width * 4);
+            if per_unit == 1 {
+                // SAFETY: a row of the panel.
+                unsafe {
+                    self.line(b, b.at(ks.start + unit, cols.start), 1, cols.len(), to);
+                    to.add(4 * cols.len())
+                        .write_bytes(0, 4 * (width - cols.len()));
+                }
+                continue;
+            }
+            let mut part = [[0u8; 4 * WIDEST]; 4];
+            let first = ks.start + unit * per_unit;
+            for (p, part) in part.iter_mut().enumerate().take(per_unit) {
+                if first + p < ks.end {
+                    let row = Row {
+                        from: b.at(first + p, cols.start),
+                        dtype: b.dtype,
+                        stride: 1,
+                        len: cols.len(),
+                        to: part.as_mut_ptr(),
+                        into,
+                    };
+                    // SAFETY: a part holds the widest panel's row.
+                    unsafe { convert(self.isa, &row) };
+                }
+            }
+            // SAFETY: a row of the panel.
+            let to = unsafe { std::slice::from_raw_parts_mut(to, width * 4) };
+            match per_unit {
+                2 => {
+                    let pairs = part[0].chunks_exact(2).zip(part[1].chunks_exact(2));
+                    for (to, (p, q)) in to.chunks_exact_mut(4).zip(pairs) {
+                        to[..2].copy_from_slice(p);
+                        to[2..].copy_from_slice(q);
+                    }
+                }
+                _ => {
+                    for (j, to) in to.chunks_exact_mut(4).enumerate() {
+                        to.copy_from_slice(&[part[0][j], part[1][j], part[2][j], part[3][j]]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A matrix B in panels: made once, used by many products.
+pub struct PackedB {
+    data: *mut u8,
+    bytes: usize,
+    engine: Engine,
+    shape: [usize; 2],
+}
+
+// SAFETY: the block is ours, and nobody writes it after `new`.
+unsafe impl Send for PackedB {}
+// SAFETY: as above.
+unsafe impl Sync for PackedB {}
+
+impl Drop for PackedB {
+    fn drop(&mut self) {
+        pool::give(self.data, self.bytes);
+    }
+}
+
+impl PackedB {
+    /// Packs `B[k, n]` for products with an A of type `a`; none if there is no memory.
+    ///
+    /// # Safety
+    /// The matrix is valid memory, and the processor has `isa`.
+    pub unsafe fn new(
+        b: &Matrix,
+        [k, n]: [usize; 2],
+        a: crate::DType,
+        precision: Precision,
+        isa: Isa,
+        threads: &dyn Parallel,
+    ) -> Result<PackedB, Error> {
+        let engine = Engine::new(isa, math(a, b.dtype, precision, isa))?;
+        // SAFETY: by contract.
+        unsafe { PackedB::with(b, [k, n], engine, threads) }
+    }
+
+    /// As [`PackedB::new`].
+    pub(super) unsafe fn with(
+        b: &Matrix,
+        [k, n]: [usize; 2],
+        engine: Engine,
+        threads: &dyn Parallel,
+    ) -> Result<PackedB, Error> {
+        let width = engine.kernels.cols;
+        let panels = n.div_ceil(width);
+        let stride = 4 * width * engine.units(k);
+        let (data, bytes) = pool::take((panels * stride).max(pool::SMALLEST))
+            .ok_or_else(|| Error::Plan("no memory for a packed matrix".into()))?;
+        let packed = PackedB {
+            data,
+            bytes,
+            engine,
+            shape: [k, n],
+        };
+        let task = |p: usize| {
+            let cols = p * width..n.min((p + 1) * width);
+            scratch::with([stride], |[spare]| {
+                // SAFETY: every task writes its own panel.
+                unsafe { engine.panel(b, cols, 0..k, packed.panel(p).cast_mut(), spare) };
+            });
+        };
+        threads.run(panels, &task)?;
+        Ok(packed)
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// K and N.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    pub(super) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// The first unit of a panel.
+    pub(super) fn panel(&self, p: usize) -> *const u8 {
+        let stride = 4 * self.engine.kernels.cols * self.engine.units(self.shape[0]);
+        self.data.wrapping_add(p * stride)
+    }
+}

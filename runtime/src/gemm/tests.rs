@@ -1,0 +1,494 @@
+//! Products against f64: every instruction set that the processor has, ragged shapes, strides.
+
+use super::*;
+use crate::DType;
+use crate::cpu::Isa;
+use half::{bf16, f16};
+use proptest::prelude::*;
+use std::sync::Mutex;
+
+/// How a matrix lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    Rows,
+    PaddedRows,
+    Columns,
+    PaddedColumns,
+    Both,
+    OneRow,
+}
+
+const LAYOUTS: [Layout; 6] = [
+    Layout::Rows,
+    Layout::PaddedRows,
+    Layout::Columns,
+    Layout::PaddedColumns,
+    Layout::Both,
+    Layout::OneRow,
+];
+
+/// A matrix with its memory; what lies between its elements is NaN, or 77 for integers.
+struct Owned {
+    bytes: Vec<u8>,
+    view: Matrix,
+}
+
+fn write(dtype: DType, to: &mut [u8], x: f64) {
+    match dtype {
+        DType::F32 => to.copy_from_slice(&(x as f32).to_ne_bytes()),
+        DType::BF16 => to.copy_from_slice(&bf16::from_f64(x).to_ne_bytes()),
+        DType::F16 => to.copy_from_slice(&f16::from_f64(x).to_ne_bytes()),
+        DType::U8 => to[0] = x as u8,
+        DType::I8 => to[0] = x as i8 as u8,
+        DType::I32 => to.copy_from_slice(&(x as i32).to_ne_bytes()),
+        other => panic!("{other}"),
+    }
+}
+
+fn read(dtype: DType, at: *const u8) -> f64 {
+    // SAFETY: tests pass elements of their own matrices.
+    unsafe {
+        match dtype {
+            DType::F32 => at.cast::<f32>().read_unaligned().into(),
+            DType::BF16 => at.cast::<bf16>().read_unaligned().to_f64(),
+            DType::F16 => at.cast::<f16>().read_unaligned().to_f64(),
+            DType::U8 => at.read().into(),
+            DType::I8 => at.cast::<i8>().read().into(),
+            DType::I32 => at.cast::<i32>().read_unaligned().into(),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+impl Owned {
+    fn new(
+        dtype: DType,
+        [rows, cols]: [usize; 2],
+        layout: Layout,
+        mut value: impl FnMut(usize, usize) -> f64,
+    ) -> Owned {
+        let strides = match layout {
+            Layout::Rows => [cols, 1],
+            Layout::PaddedRows => [cols + 5, 1],
+            Layout::Columns => [1, rows],
+            Layout::PaddedColumns => [1, rows + 3],
+            Layout::Both => [2 * cols + 1, 2],
+            Layout::OneRow => [0, 1],
+        };
+        let size = dtype.size();
+        let last = rows.saturating_sub(1) * strides[0] + cols.saturating_sub(1) * strides[1];
+        let mut bytes = vec![0; (last + 1) * size];
+        let gap = if dtype.is_float() { f64::NAN } else { 77.0 };
+        bytes
+            .chunks_exact_mut(size)
+            .for_each(|e| write(dtype, e, gap));
+        for i in 0..rows {
+            for j in 0..cols {
+                let at = (i * strides[0] + j * strides[1]) * size;
+                let i = if strides[0] == 0 { 0 } else { i };
+                write(dtype, &mut bytes[at..at + size], value(i, j));
+            }
+        }
+        let view = Matrix {
+            data: bytes.as_ptr(),
+            dtype,
+            strides: strides.map(|s| s as isize),
+        };
+        Owned { bytes, view }
+    }
+
+    fn get(&self, i: usize, j: usize) -> f64 {
+        read(self.view.dtype, self.view.at(i, j))
+    }
+}
+
+/// Numbers that look random.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 40) as f64 / (1u64 << 23) as f64 - 1.0
+    }
+
+    fn of(&mut self, dtype: DType) -> f64 {
+        match dtype {
+            DType::U8 => ((self.next() + 1.0) * 127.5).round(),
+            DType::I8 => (self.next() * 127.5 - 0.5).round(),
+            DType::I32 => (self.next() * 1000.0).round(),
+            _ => self.next(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    isa: Isa,
+    shape: [usize; 3],
+    a: (DType, Layout),
+    b: (DType, Layout),
+    c: (DType, Layout),
+    input: Option<Layout>,
+    alpha: f32,
+    beta: f32,
+    packed: bool,
+    threads: usize,
+    precision: Precision,
+    seed: u64,
+}
+
+/// Pretends to have some threads; the tasks run backwards.
+struct Fake(usize);
+
+impl Parallel for Fake {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), crate::Error> {
+        (0..tasks).rev().for_each(task);
+        Ok(())
+    }
+}
+
+/// Runs a case and compares each element; the error allowed is that of any order of summation.
+fn check(case: &Case) -> Result<(), TestCaseError> {
+    let mut random = Random(case.seed);
+    let [m, n, k] = case.shape;
+    let mut make = |(dtype, layout): (DType, Layout), shape: [usize; 2]| {
+        Owned::new(dtype, shape, layout, |_, _| random.of(dtype))
+    };
+    let a = make(case.a, [m, k]);
+    let b = make(case.b, [k, n]);
+    let c = make(case.c, [m, n]);
+    let input = case.input.map(|layout| make((case.c.0, layout), [m, n]));
+    let before = c.bytes.clone();
+    let product = Product {
+        input: input.as_ref().map(|i| i.view),
+        alpha: case.alpha,
+        beta: case.beta,
+        precision: case.precision,
+        ..Product::new(case.shape, a.view, b.view, c.view)
+    };
+    let threads = Fake(case.threads);
+    let covered = Mutex::new(vec![0; m * n]);
+    let epilogue = |item: usize, rows: std::ops::Range<usize>, cols: std::ops::Range<usize>| {
+        let mut covered = covered.lock().unwrap();
+        assert_eq!(item, 0);
+        rows.for_each(|i| cols.clone().for_each(|j| covered[i * n + j] += 1));
+    };
+    // SAFETY: the matrices are valid, and the processor has the instruction set.
+    unsafe {
+        let new = || {
+            PackedB::new(
+                &b.view,
+                [k, n],
+                case.a.0,
+                case.precision,
+                case.isa,
+                &threads,
+            )
+        };
+        let packed = case.packed.then(|| new().unwrap());
+        let call = Call {
+            isa: case.isa,
+            threads: &threads,
+            packed: packed.as_ref(),
+            epilogue: Some(&epilogue),
+        };
+        multiply(&product, &call).unwrap();
+    }
+    prop_assert!(covered.lock().unwrap().iter().all(|&times| times == 1));
+    let integer = case.c.0 == DType::I32;
+    // f16 has no numbers closer than this to each other.
+    let closest = if case.c.0 == DType::F16 {
+        2f64.powi(-25)
+    } else {
+        0.0
+    };
+    let rounding = match case.c.0 {
+        DType::BF16 => 2f64.powi(-8),
+        DType::F16 => 2f64.powi(-11),
+        _ => 2f64.powi(-23),
+    };
+    let product_error = match case.precision {
+        Precision::Medium => 2f64.powi(-7),
+        Precision::Full => (k + 3) as f64 * 2f64.powi(-24),
+    };
+    for i in 0..m {
+        for j in 0..n {
+            let terms = (0..k).map(|p| a.get(i, p) * b.get(p, j));
+            let (sum, size) = terms.fold((0.0, 0.0), |(s, z), t| (s + t, z + f64::abs(t)));
+            let added = match &input {
+                Some(input) if case.beta != 0.0 => f64::from(case.beta) * input.get(i, j),
+                _ => 0.0,
+            };
+            let want = f64::from(case.alpha) * sum + added;
+            let got = c.get(i, j);
+            let most = f64::from(case.alpha.abs()) * size * product_error
+                + (want.abs() + added.abs() + 1e-6) * rounding
+                + closest;
+            let ok = if integer {
+                got == want
+            } else {
+                (got - want).abs() <= most
+            };
+            prop_assert!(ok, "[{i}, {j}] is {got}, not {want} within {most}");
+        }
+    }
+    // What lies between the elements is untouched.
+    let size = case.c.0.size();
+    let mut gaps = vec![true; before.len() / size];
+    for i in 0..m {
+        for j in 0..n {
+            let at = i as isize * c.view.strides[0] + j as isize * c.view.strides[1];
+            gaps[at as usize] = false;
+        }
+    }
+    for (at, _) in gaps.iter().enumerate().filter(|(_, gap)| **gap) {
+        let bytes = at * size..(at + 1) * size;
+        prop_assert_eq!(&c.bytes[bytes.clone()], &before[bytes], "outside at {}", at);
+    }
+    Ok(())
+}
+
+fn isas() -> Vec<Isa> {
+    Isa::available().collect()
+}
+
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        2 => Just(1usize),
+        1 => Just(0usize),
+        8 => 2..70usize,
+        1 => prop::sample::select(vec![97usize, 131, 193, 257]),
+    ]
+}
+
+fn types() -> impl Strategy<Value = [DType; 3]> {
+    use DType::{BF16, F16, F32, I8, I32, U8};
+    prop::sample::select(vec![
+        [F32, F32, F32],
+        [F32, F32, F32],
+        [BF16, BF16, BF16],
+        [BF16, BF16, F32],
+        [F16, F16, F16],
+        [U8, I8, I32],
+        [I8, I8, I32],
+    ])
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let layout = || prop::sample::select(LAYOUTS.to_vec());
+    let result = prop::sample::select(vec![Layout::Rows, Layout::PaddedRows]);
+    let scale = || prop::sample::select(vec![1.0f32, 0.0, -0.5]);
+    (
+        (
+            prop::sample::select(isas()),
+            size(),
+            size(),
+            size(),
+            types(),
+        ),
+        (layout(), layout(), result, prop::option::of(layout())),
+        (
+            scale(),
+            scale(),
+            any::<bool>(),
+            1..6usize,
+            any::<bool>(),
+            any::<u64>(),
+        ),
+    )
+        .prop_map(
+            |(
+                (isa, m, n, k, t),
+                (a, b, c, input),
+                (alpha, beta, packed, threads, medium, seed),
+            )| {
+                let integer = t[2] == DType::I32;
+                let medium = medium && t[0] == DType::F32;
+                Case {
+                    isa,
+                    shape: [m, n, k],
+                    a: (t[0], a),
+                    b: (t[1], b),
+                    c: (t[2], c),
+                    input,
+                    alpha: if integer { 1.0 } else { alpha },
+                    beta: if integer { beta.abs().ceil() } else { beta },
+                    packed,
+                    threads,
+                    precision: if medium {
+                        Precision::Medium
+                    } else {
+                        Precision::Full
+                    },
+                    seed,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products_are_those_of_f64(case in case()) {
+        check(&case)?;
+    }
+}
+
+fn plain(isa: Isa, shape: [usize; 3], b: Layout, threads: usize) -> Case {
+    Case {
+        isa,
+        shape,
+        a: (DType::F32, Layout::Rows),
+        b: (DType::F32, b),
+        c: (DType::F32, Layout::Rows),
+        input: Some(Layout::OneRow),
+        alpha: 1.0,
+        beta: 1.0,
+        packed: false,
+        threads,
+        precision: Precision::Full,
+        seed: 1,
+    }
+}
+
+#[test]
+fn deep_and_tall_products() {
+    for isa in isas() {
+        for (shape, threads) in [
+            ([3, 5, 20_001], 4),  // parts of K
+            ([20, 33, 9_000], 3), // blocks of K
+            ([460, 40, 64], 2),   // B packed as a whole
+            ([1, 300, 512], 2),   // dot products
+            ([300, 1, 512], 2),   // one column
+            ([14, 70, 4096], 1),  // rows that conflict
+        ] {
+            for b in [Layout::Rows, Layout::Columns] {
+                check(&plain(isa, shape, b, threads)).unwrap();
+                let types = [DType::BF16, DType::F16, DType::F32];
+                for t in types {
+                    let mut case = plain(isa, shape, b, threads);
+                    (case.a.0, case.b.0, case.c.0) = (t, t, t);
+                    check(&case).unwrap();
+                    case.packed = true;
+                    check(&case).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn batches() {
+    let (m, n, k, count) = (7, 18, 33, 5);
+    let mut random = Random(3);
+    let mut make = |rows: usize, cols: usize| {
+        Owned::new(DType::F32, [rows * count, cols], Layout::Rows, |_, _| {
+            random.next()
+        })
+    };
+    let (a, b, c) = (make(m, k), make(n, k), make(m, n));
+    for isa in isas() {
+        for threads in [1, 2, 16] {
+            let product = Product {
+                batch: Batch {
+                    count,
+                    a: (m * k) as isize,
+                    b: (n * k) as isize,
+                    c: (m * n) as isize,
+                    input: 0,
+                },
+                ..Product::new([m, n, k], a.view, b.view.transposed(), c.view)
+            };
+            let call = Call {
+                isa,
+                threads: &Fake(threads),
+                packed: None,
+                epilogue: None,
+            };
+            // SAFETY: valid matrices.
+            unsafe { multiply(&product, &call).unwrap() };
+            for row in 0..m * count {
+                let item = row / m;
+                for j in 0..n {
+                    let terms = (0..k).map(|p| a.get(row, p) * b.get(item * n + j, p));
+                    assert!((c.get(row, j) - terms.sum::<f64>()).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_propagate() {
+    for isa in isas() {
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            for (m, k) in [(1, 40), (20, 40), (20, 7)] {
+                for (b_layout, packed) in [(Layout::Rows, true), (Layout::Columns, false)] {
+                    let n = 37;
+                    // A zero times an infinity in column 3, an infinity in column 5.
+                    let a = Owned::new(
+                        dtype,
+                        [m, k],
+                        Layout::Rows,
+                        |_, p| if p == 6 { 0.0 } else { 1.0 },
+                    );
+                    let b = Owned::new(dtype, [k, n], b_layout, |p, j| match (p, j) {
+                        (6, 3) | (5, 5) => f64::INFINITY,
+                        (0, 36) => f64::NAN,
+                        _ => 1.0,
+                    });
+                    let c = Owned::new(dtype, [m, n], Layout::Rows, |_, _| 0.0);
+                    let product = Product::new([m, n, k], a.view, b.view, c.view);
+                    // SAFETY: valid matrices.
+                    unsafe {
+                        let made =
+                            PackedB::new(&b.view, [k, n], dtype, Precision::Full, isa, &Serial);
+                        let made = made.unwrap();
+                        let call = Call {
+                            isa,
+                            threads: &Serial,
+                            packed: packed.then_some(&made),
+                            epilogue: None,
+                        };
+                        multiply(&product, &call).unwrap();
+                    }
+                    for i in 0..m {
+                        assert!(
+                            c.get(i, 3).is_nan() && c.get(i, 36).is_nan(),
+                            "{isa:?} {dtype}"
+                        );
+                        assert_eq!(c.get(i, 5), f64::INFINITY, "{isa:?} {dtype}");
+                        assert_eq!(c.get(i, 35), (k - 1) as f64);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn unsupported_products_are_refused() {
+    let x = Owned::new(DType::F32, [4, 4], Layout::Rows, |_, _| 1.0);
+    let y = Owned::new(DType::BF16, [4, 4], Layout::Rows, |_, _| 1.0);
+    let call = Call {
+        isa: Isa::Scalar,
+        threads: &Serial,
+        packed: None,
+        epilogue: None,
+    };
+    let mixed = Product::new([4, 4, 4], x.view, y.view, x.view);
+    let columns = Product::new([4, 4, 4], x.view, x.view, x.view.transposed());
+    // SAFETY: valid matrices.
+    unsafe {
+        assert!(multiply(&mixed, &call).is_err());
+        assert!(multiply(&columns, &call).is_err());
+    }
+}
