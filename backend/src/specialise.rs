@@ -57,6 +57,7 @@ impl Ready {
         let calls = steps.iter().filter(is_call).count();
         let long = steps.iter().any(|s| match s {
             Step::Kernel { extent, grain, .. } => extent > grain,
+            Step::Convolution(_) => true,
             other => is_call(&other),
         });
         let through_python =

@@ -63,8 +63,10 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
             c.add(id)?;
         }
     }
+    let mut groups = c.order();
+    super::sink::sink(graph, &mut groups);
     Ok(Clusters {
-        groups: c.order(),
+        groups,
         refusals: c.refusals,
     })
 }

@@ -1,17 +1,95 @@
-//! Convolutions that are matrix products.
+//! Convolutions: by our kernels, as matrix products, or else by ATen.
 
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::strided::contiguous;
-use crate::graph::{Op, ValueId};
+use crate::graph::{Meta, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
+use ipex_runtime::DType;
+use ipex_runtime::conv::Shape;
 use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
 
+/// `aten.convolution`; what is refused here goes to ATen.
+pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    match shape(b, c) {
+        Ok(shape) => own(b, c, shape),
+        Err(_) => pointwise(b, c),
+    }
+}
+
+/// The shape of a convolution that [`ipex_runtime::conv`] computes.
+fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
+    let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
+    let (sizes, kernel) = (b.sizes(image), b.sizes(weight));
+    let rank = sizes.len();
+    let f32s = [image, weight]
+        .iter()
+        .all(|&v| b.dtype(v) == Ok(DType::F32));
+    if !f32s || c.flag(6) || !(3..=4).contains(&rank) || !is_row_major(b, image) {
+        return c.refuse("no kernel");
+    }
+    let natural = |n: i64| usize::try_from(n).or_else(|_| c.refuse("a negative size"));
+    // One dimension is one row.
+    let pair = |list: &[i64], above: i64| -> Result<[usize; 2], Refusal> {
+        match *list {
+            [x] => Ok([natural(above)?, natural(x)?]),
+            [y, x] => Ok([natural(y)?, natural(x)?]),
+            _ => c.refuse("not two dimensions"),
+        }
+    };
+    let shape = Shape {
+        images: natural(sizes[0])?,
+        groups: natural(c.int(8)?)?,
+        inputs: natural(sizes[1])?,
+        outputs: natural(kernel[0])?,
+        image: pair(&sizes[2..], 1)?,
+        kernel: pair(&kernel[2..], 1)?,
+        stride: pair(&c.ints(3)?, 1)?,
+        padding: pair(&c.ints(4)?, 0)?,
+        dilation: pair(&c.ints(5)?, 1)?,
+    };
+    let out = c.output(0)?;
+    let Some([h, w]) = shape.result() else {
+        return c.refuse("an empty result");
+    };
+    let planes = shape.images * shape.outputs;
+    if out.numel() != (planes * h * w) as i64 || !row_major(out) {
+        return c.refuse("another layout");
+    }
+    Ok(shape)
+}
+
+fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refusal> {
+    let mut operands = vec![c.tensor(0)?, c.tensor(1)?];
+    operands.extend(c.optional_tensor(2)?);
+    let op = Op::External {
+        name: c.target.into(),
+        route: Route::Convolution(shape),
+        args: whole(b, &operands),
+    };
+    let meta = c.output(0)?.clone();
+    Ok(vec![b.push(op, &operands, meta)])
+}
+
+/// All operands as they are.
+fn whole(b: &Builder, operands: &[ValueId]) -> Vec<CallArg> {
+    let tensor = |(k, &v): (usize, &ValueId)| {
+        let meta = &b.graph.values[v];
+        CallArg::Tensor(TensorRef {
+            buffer: BufferId(k as u32),
+            scalar_type: meta.scalar_type,
+            sizes: meta.sizes.clone(),
+            strides: meta.strides.clone(),
+            offset: 0,
+        })
+    };
+    operands.iter().enumerate().map(tensor).collect()
+}
+
 /// `aten.convolution` of one image with a 1x1 kernel: `weight[out, in] @ image[in, pixels]`. It needs
-/// no blocked layout and no copy; measured against oneDNN's convolution on the shapes of MobileNetV3
-/// and ResNet-50 it is 0.9 to 7 times as fast.
-pub fn pointwise(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+/// no blocked layout and no copy; for what has no kernel of ours.
+fn pointwise(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
     let (sizes, kernel) = (b.sizes(image), b.sizes(weight));
     let all = |n: usize, value: i64| -> Result<bool, Refusal> {
@@ -44,7 +122,10 @@ pub fn pointwise(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal>
 }
 
 fn is_row_major(b: &Builder, v: ValueId) -> bool {
-    let meta = &b.graph.values[v];
+    row_major(&b.graph.values[v])
+}
+
+fn row_major(meta: &Meta) -> bool {
     let expected = contiguous(&meta.sizes);
     let mut dims = meta.sizes.iter().zip(meta.strides.iter().zip(&expected));
     dims.all(|(&n, (s, e))| n == 1 || s == e)
@@ -52,22 +133,13 @@ fn is_row_major(b: &Builder, v: ValueId) -> bool {
 
 /// `p @ q` as a call into memory of the plan.
 fn mm(b: &mut Builder, p: ValueId, q: ValueId) -> Result<ValueId, Refusal> {
-    let args = [p, q].into_iter().enumerate().map(|(k, v)| {
-        let meta = &b.graph.values[v];
-        CallArg::Tensor(TensorRef {
-            buffer: BufferId(k as u32),
-            scalar_type: meta.scalar_type,
-            sizes: meta.sizes.clone(),
-            strides: meta.strides.clone(),
-            offset: 0,
-        })
-    });
+    let args = whole(b, &[p, q]);
     let op = Op::External {
         name: "aten.mm.default".into(),
         route: Route::OutFunction {
             symbol: "aoti_torch_cpu_mm_out",
         },
-        args: args.collect(),
+        args,
     };
     let meta = b.meta(b.dtype(p)?, &[b.sizes(p)[0], b.sizes(q)[1]]);
     Ok(b.push(op, &[p, q], meta))

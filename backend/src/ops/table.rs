@@ -150,7 +150,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.t.default", view::t), ("aten.transpose.int", view::transpose),
     ("aten.select.int", view::select), ("aten.slice.Tensor", view::slice),
     ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
-    ("aten.convolution.default", conv::pointwise),
+    ("aten.convolution.default", conv::convolution),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
     ("aten.index_select.default", index::index_select),
     ("aten.constant_pad_nd.default", index::pad),

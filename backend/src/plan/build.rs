@@ -1,6 +1,7 @@
 //! Groups to a runtime plan: buffers, lifetimes, steps.
 
 use super::offsets::{Interval, assign};
+use super::planewise::{Follower, followers};
 use crate::fusion::cluster::{Clusters, Group};
 use crate::graph::strided::{Strided, strided};
 use crate::graph::{Graph, GraphOutput, Op, ValueId};
@@ -8,7 +9,8 @@ use crate::lower::kernel::Lowered;
 use cranelift_entity::SecondaryMap;
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    Buffer, BufferId, CallArg, ExternalCall, KernelCode, Output, Plan, Step, TensorRef,
+    Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, KernelCode, Output, Plan, Route,
+    Step, TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -24,10 +26,12 @@ pub fn build(graph: &Graph, clusters: &Clusters, code: &[Vec<KernelCode>]) -> Re
             ..Plan::default()
         },
         lifetimes: Vec::new(),
+        followers: followers(graph, &clusters.groups),
+        last_convolution: 0,
     };
     planner.buffers(clusters)?;
-    for (step, (group, code)) in clusters.groups.iter().zip(code).enumerate() {
-        planner.step(step as u32, group, code)?;
+    for (k, (group, code)) in clusters.groups.iter().zip(code).enumerate() {
+        planner.step(k, group, code)?;
     }
     planner.outputs()?;
     Ok(planner.plan)
@@ -39,6 +43,10 @@ struct Planner<'a> {
     plan: Plan,
     /// First and last group that touches each buffer.
     lifetimes: Vec<(u32, u32)>,
+    /// By group.
+    followers: Vec<Option<Follower>>,
+    /// The step of the last convolution.
+    last_convolution: usize,
 }
 
 impl Planner<'_> {
@@ -65,6 +73,11 @@ impl Planner<'_> {
         self.lifetimes.push((born, born));
     }
 
+    /// When a group runs: inside of the group in front of it, or after it.
+    fn time(&self, group: usize) -> u32 {
+        group as u32 - u32::from(self.followers[group].is_some())
+    }
+
     /// A buffer for each value in memory, and the offsets of those in the arena.
     fn buffers(&mut self, clusters: &Clusters) -> Result<(), String> {
         let graph = self.graph;
@@ -73,8 +86,12 @@ impl Planner<'_> {
                 self.add(node.results[0], Buffer::Input(n), 0);
             }
         }
-        for (step, group) in clusters.groups.iter().enumerate() {
+        for (k, group) in clusters.groups.iter().enumerate() {
+            let next = self.followers.get(k + 1).copied().flatten();
             for &root in &group.roots {
+                if next.is_some_and(|n| n.result == root && n.in_place.is_some()) {
+                    continue;
+                }
                 let meta = &graph.values[root];
                 let buffer = match &graph.producer(root).op {
                     Op::External { route, .. } if route.allocates() => Buffer::External,
@@ -88,7 +105,12 @@ impl Planner<'_> {
                         }
                     }
                 };
-                self.add(root, buffer, step as u32);
+                self.add(root, buffer, self.time(k));
+            }
+            if let Some(f) = self.followers[k]
+                && let Some(into) = f.in_place
+            {
+                self.buffer_of[f.result] = self.buffer_of[into];
             }
         }
         for output in &graph.outputs {
@@ -108,10 +130,11 @@ impl Planner<'_> {
                 }
             }
         }
-        for (step, group) in clusters.groups.iter().enumerate() {
+        for (k, group) in clusters.groups.iter().enumerate() {
+            let time = self.time(k);
             for used in self.uses(group)? {
                 let (_, last) = &mut self.lifetimes[used.0 as usize];
-                *last = (*last).max(step as u32);
+                *last = (*last).max(time);
             }
         }
         self.place();
@@ -156,11 +179,28 @@ impl Planner<'_> {
         self.plan.arena_bytes = total;
     }
 
-    fn step(&mut self, step: u32, group: &Group, code: &[KernelCode]) -> Result<(), String> {
+    fn step(&mut self, k: usize, group: &Group, code: &[KernelCode]) -> Result<(), String> {
         let graph = self.graph;
         for &n in &group.nodes {
             let node = &graph.nodes[n];
             match &node.op {
+                Op::External {
+                    route: Route::Convolution(shape),
+                    ..
+                } => {
+                    let bias = node.operands.get(2).map(|&v| self.reference(v));
+                    self.last_convolution = self.plan.steps.len();
+                    self.plan
+                        .steps
+                        .push(Step::Convolution(Box::new(ConvolutionStep {
+                            shape: *shape,
+                            image: self.reference(node.operands[0])?,
+                            weight: self.reference(node.operands[1])?,
+                            bias: bias.transpose()?,
+                            result: self.reference(node.results[0])?.buffer,
+                            then: None,
+                        })));
+                }
                 Op::External { name, route, args } => {
                     let outputs = node.results.iter().map(|&r| self.reference(r).map(Some));
                     let call = ExternalCall {
@@ -186,12 +226,35 @@ impl Planner<'_> {
         }
         for (lowered, code) in group.kernels.iter().zip(code) {
             let kernel_step = self.kernel(group, lowered, code)?;
-            self.plan.steps.push(kernel_step);
+            match (kernel_step, self.followers[k]) {
+                (
+                    Step::Kernel {
+                        name, code, args, ..
+                    },
+                    Some(f),
+                ) => self.attach(Then {
+                    name,
+                    code,
+                    args,
+                    planes: f.walk.planes,
+                    iterations: f.walk.iterations,
+                })?,
+                (kernel_step, _) => self.plan.steps.push(kernel_step),
+            }
         }
+        let time = self.time(k);
         for (b, buffer) in self.plan.buffers.iter().enumerate() {
-            if self.lifetimes[b].1 == step && *buffer == Buffer::External && !self.is_result(b) {
+            if self.lifetimes[b].1 == time && *buffer == Buffer::External && !self.is_result(b) {
                 self.plan.steps.push(Step::Release(BufferId(b as u32)));
             }
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, then: Then) -> Result<(), String> {
+        match self.plan.steps.get_mut(self.last_convolution) {
+            Some(Step::Convolution(c)) => c.then = Some(then),
+            _ => return Err(format!("{} follows no convolution", then.name)),
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 pub mod dispatch;
 mod ffi;
 mod tensor;
+mod threads;
 
 pub use ffi::{Aten, Handle};
 pub use tensor::Tensor;

@@ -2,10 +2,13 @@
 
 use super::profile::Profile;
 use super::{
-    Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step, TensorRef,
+    Buffer, BufferId, CallArg, Callable, ConvolutionStep, ExternalCall, Output, Plan, Route, Step,
+    TensorRef,
 };
 use crate::Error;
 use crate::aten::{Aten, Tensor};
+use crate::conv::{self, Pointers};
+use crate::cpu::Isa;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -210,6 +213,7 @@ impl Executable {
                 self.aten.parallel(*extent, *grain, &run)
             }
             Step::External(call) => self.external(call, state, host),
+            Step::Convolution(c) => self.convolution(c, state),
             Step::CheckIndex { index, size } => self.check_index(index, *size, state),
             Step::Release(BufferId(b)) => {
                 state.tensors[*b as usize] = None;
@@ -235,6 +239,57 @@ impl Executable {
         }
     }
 
+    fn convolution(&self, c: &ConvolutionStep, state: &mut State) -> Result<(), Error> {
+        // What is not row-major is copied, and the copies live until the convolution is done.
+        let mut copies: Vec<Tensor> = Vec::new();
+        let mut rows = |t: &TensorRef| -> Result<*const f32, Error> {
+            if t.is_row_major() {
+                let data: *mut f32 = state.data[t.buffer.0 as usize].cast();
+                return Ok(data.wrapping_offset(t.offset as isize));
+            }
+            let copy = Tensor::empty(self.aten, &t.sizes, &t.row_major(), t.scalar_type)?;
+            copy.copy_from(&self.tensor(t, state)?)?;
+            let data = copy.data()?;
+            copies.push(copy);
+            Ok(data.cast())
+        };
+        let pointers = Pointers {
+            image: rows(&c.image)?,
+            weight: rows(&c.weight)?,
+            bias: c.bias.as_ref().map(&mut rows).transpose()?,
+            result: state.data[c.result.0 as usize].cast(),
+        };
+        let planes = c.shape.images * c.shape.outputs;
+        let convolve = |unit: usize, then: &(dyn Fn(usize, usize) + Sync)| {
+            // SAFETY: the plan's tensors have the shape's sizes.
+            unsafe { conv::run(&c.shape, Isa::detect(), pointers, self.aten, unit, then) }
+        };
+        let Some(then) = &c.then else {
+            return convolve(1, &|_, _| ());
+        };
+        state.args.clear();
+        let data = &state.data;
+        let args = then.args.iter();
+        let args = args.map(|&(b, at)| data[b.0 as usize].wrapping_offset(at as isize));
+        state.args.extend(args);
+        let args = state.args.as_ptr() as usize;
+        let iteration = |plane: usize| plane as i64 / then.planes * then.iterations;
+        let run = |begin: usize, end: usize| {
+            // SAFETY: the plan passes what the kernel addresses, for this range of it.
+            unsafe {
+                (then.code.entry)(args as *const *mut u8, iteration(begin), iteration(end));
+            }
+        };
+        let unit = then.planes as usize;
+        if planes / unit >= self.aten.threads() {
+            return convolve(unit, &run);
+        }
+        // Too few pieces for all threads.
+        convolve(1, &|_, _| ())?;
+        run(0, planes);
+        Ok(())
+    }
+
     fn external(
         &self,
         call: &ExternalCall,
@@ -257,6 +312,7 @@ impl Executable {
                 };
                 (results, *aliases)
             }
+            Route::Convolution(_) => return Err(Error::Plan("a convolution as a call".into())),
             Route::OutFunction { symbol } => {
                 let Some(Some(out)) = call.outputs.first() else {
                     return Err(Error::Plan(format!("{} has no result", call.name)));

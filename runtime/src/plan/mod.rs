@@ -6,6 +6,7 @@ mod profile;
 pub use execute::{Executable, Host, Value};
 
 use crate::aten::dispatch::Operator;
+use crate::conv::Shape;
 use std::sync::Arc;
 
 /// A block of memory of the plan; an index into [`Plan::buffers`].
@@ -43,6 +44,24 @@ pub struct TensorRef {
     pub sizes: Vec<i64>,
     pub strides: Vec<i64>,
     pub offset: i64,
+}
+
+impl TensorRef {
+    /// The strides of a tensor of these sizes without gaps.
+    pub fn row_major(&self) -> Vec<i64> {
+        let mut strides = vec![1; self.sizes.len()];
+        for k in (1..strides.len()).rev() {
+            strides[k - 1] = strides[k] * self.sizes[k].max(1);
+        }
+        strides
+    }
+
+    /// Whether the elements lie in row-major order without gaps.
+    pub fn is_row_major(&self) -> bool {
+        let expected = self.row_major();
+        let mut dims = self.sizes.iter().zip(self.strides.iter().zip(&expected));
+        dims.all(|(&n, (a, b))| n == 1 || a == b)
+    }
 }
 
 /// Entry point of compiled code: `(args, begin, end)`, see `ipex_jit::kernel::Kernel`.
@@ -90,6 +109,9 @@ pub enum Route {
     /// A C function of libtorch's AOTI shim that writes into the given outputs
     /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
     OutFunction { symbol: &'static str },
+    /// A convolution by the kernels of [`crate::conv`]; the tensors are images, weight and perhaps
+    /// bias, and the result is row-major memory of the plan.
+    Convolution(Shape),
     /// PyTorch's dispatcher. If it fails, the callable is called: it raises what eager raises.
     Dispatcher {
         operator: Arc<Operator>,
@@ -107,7 +129,7 @@ pub enum Route {
 impl Route {
     /// Whether the call returns tensors of its own, rather than to write into given ones.
     pub fn allocates(&self) -> bool {
-        !matches!(self, Route::OutFunction { .. })
+        !matches!(self, Route::OutFunction { .. } | Route::Convolution(_))
     }
 }
 
@@ -122,6 +144,34 @@ pub struct ExternalCall {
     /// Results in order; `None` where unused. With `OutFunction` these are written, else each
     /// is the whole of an `External` buffer.
     pub outputs: Vec<Option<TensorRef>>,
+}
+
+/// A convolution, and perhaps a kernel that runs on its planes while they are in cache.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct ConvolutionStep {
+    pub shape: Shape,
+    pub image: TensorRef,
+    pub weight: TensorRef,
+    pub bias: Option<TensorRef>,
+    /// All of this buffer.
+    pub result: BufferId,
+    pub then: Option<Then>,
+}
+
+/// A kernel that reads a result plane by plane.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct Then {
+    /// For people: the operators in it.
+    pub name: Arc<str>,
+    pub code: KernelCode,
+    /// Buffer and byte offset for each parameter.
+    pub args: Vec<(BufferId, i64)>,
+    /// So many planes of the result are read by ...
+    pub planes: i64,
+    /// ... so many iterations of the outermost loop, and by no others.
+    pub iterations: i64,
 }
 
 /// One step.
@@ -140,6 +190,7 @@ pub enum Step {
         grain: i64,
     },
     External(Box<ExternalCall>),
+    Convolution(Box<ConvolutionStep>),
     /// Every element of an i64 or i32 tensor must lie in `0..size`.
     CheckIndex {
         index: TensorRef,

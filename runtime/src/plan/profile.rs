@@ -64,6 +64,13 @@ fn describe(step: &Step) -> String {
             let sizes: Vec<String> = sizes.collect();
             format!("{} {}", call.name, sizes.join(" "))
         }
+        Step::Convolution(c) => {
+            let then = c.then.as_ref().map_or("", |t| &t.name);
+            format!(
+                "convolution {:?} {:?}, {then}",
+                c.image.sizes, c.weight.sizes
+            )
+        }
         Step::CheckIndex { index, .. } => format!("check of indices {:?}", index.sizes),
         Step::Release(_) => "release".into(),
     }

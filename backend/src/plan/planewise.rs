@@ -1,0 +1,216 @@
+//! Kernels that read a convolution's result plane by plane: they run on the planes that a thread has
+//! just computed, while these are in its cache.
+
+use crate::fusion::cluster::Group;
+use crate::fusion::sink::{reads, through_views};
+use crate::graph::{Graph, GraphOutput, NodeId, Op, ValueId};
+use ipex_jit::kernel::{Index, Inst, Kernel, Mem, ParamId, Stmt, VarId};
+use ipex_runtime::plan::Route;
+
+/// How a kernel walks planes: every `planes` of them belong to `iterations` of its outermost loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planewise {
+    /// Planes that belong together.
+    pub planes: i64,
+    /// Iterations for them.
+    pub iterations: i64,
+    /// Whether every element is read only where the result of the same place is stored in `into`.
+    pub in_place: Option<ParamId>,
+}
+
+/// A group that runs inside of the convolution in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follower {
+    /// The convolution's result.
+    pub result: ValueId,
+    /// How the group's kernel walks it.
+    pub walk: Planewise,
+    /// The group's result that takes the memory of the convolution's.
+    pub in_place: Option<ValueId>,
+}
+
+/// The groups that run inside of the convolution in front of them.
+pub fn followers(graph: &Graph, groups: &[Group]) -> Vec<Option<Follower>> {
+    let mut all = vec![None; groups.len()];
+    for (k, pair) in groups.windows(2).enumerate() {
+        all[k + 1] = follower(graph, groups, &pair[0], &pair[1]);
+    }
+    all
+}
+
+fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Option<Follower> {
+    let (&[node], &[result]) = (first.nodes.as_slice(), first.roots.as_slice()) else {
+        return None;
+    };
+    let Op::External {
+        route: Route::Convolution(shape),
+        ..
+    } = &graph.nodes[node].op
+    else {
+        return None;
+    };
+    let checked = |n: &NodeId| {
+        matches!(
+            graph.nodes[*n].op,
+            Op::IndexSelect { .. } | Op::Gather { .. }
+        )
+    };
+    let [lowered] = then.kernels.as_slice() else {
+        return None;
+    };
+    let at = lowered.tensors.iter().position(|&v| v == result)?;
+    if then.nodes.iter().any(checked) {
+        return None;
+    }
+    let planes = (shape.images * shape.outputs) as i64;
+    let len = graph.values[result].numel() / planes;
+    let walk = planewise(&lowered.kernel, ParamId::from_u32(at as u32), planes, len)?;
+    let in_place = walk.in_place.map(|p| lowered.tensors[p.as_u32() as usize]);
+    let in_place = in_place.filter(|&into| {
+        let (from, into) = (&graph.values[result], &graph.values[into]);
+        let same = (from.scalar_type, from.numel()) == (into.scalar_type, into.numel());
+        same && is_private(graph, groups, result, then)
+    });
+    Some(Follower {
+        result,
+        walk,
+        in_place,
+    })
+}
+
+/// Whether only `then` reads a value.
+fn is_private(graph: &Graph, groups: &[Group], value: ValueId, then: &Group) -> bool {
+    let mut others = groups.iter().filter(|g| g.nodes != then.nodes);
+    let in_group = |g: &Group| reads(graph, g, value);
+    let returned =
+        |o: &GraphOutput| matches!(o, GraphOutput::Value(v) if through_views(graph, *v, value));
+    !others.any(in_group) && !graph.outputs.iter().any(returned)
+}
+
+/// Whether iterations of `kernel` read whole planes of parameter `of`, which has `planes` of `len`
+/// elements, and none reads a plane of another.
+pub fn planewise(kernel: &Kernel, of: ParamId, planes: i64, len: i64) -> Option<Planewise> {
+    let extent = kernel.vars[kernel.root.var].extent as i64;
+    let (together, iterations) = if extent % planes == 0 {
+        (1, extent / planes)
+    } else if planes % extent == 0 {
+        (planes / extent, 1)
+    } else {
+        return None;
+    };
+    let mut loads: Vec<&Index> = Vec::new();
+    let mut stores: Vec<(ParamId, &Index)> = Vec::new();
+    visit(&kernel.root.body, of, &mut loads, &mut stores);
+    let step = together * len / iterations;
+    if step * iterations != together * len || !loads.iter().all(|i| inside(kernel, i, step)) {
+        return None;
+    }
+    let first = *loads.first()?;
+    let in_place = match stores.as_slice() {
+        [(into, at)] if loads.iter().all(|&l| l == first) && *at == first => Some(*into),
+        _ => None,
+    };
+    Some(Planewise {
+        planes: together,
+        iterations,
+        in_place,
+    })
+}
+
+fn visit<'a>(
+    body: &'a [Stmt],
+    of: ParamId,
+    loads: &mut Vec<&'a Index>,
+    stores: &mut Vec<(ParamId, &'a Index)>,
+) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let {
+                inst: Inst::Load { mem, index },
+                ..
+            } if *mem == Mem::Param(of) => loads.push(index),
+            Stmt::Store {
+                mem: Mem::Param(p),
+                index,
+                ..
+            } => stores.push((*p, index)),
+            Stmt::Loop(l) => visit(&l.body, of, loads, stores),
+            _ => {}
+        }
+    }
+}
+
+/// Whether iteration i of the outermost loop stays in `i*step..(i+1)*step`.
+fn inside(kernel: &Kernel, index: &Index, step: i64) -> bool {
+    let root = kernel.root.var;
+    let (mut low, mut high, mut of_root) = (index.offset, index.offset, 0);
+    for &(var, stride) in &index.vars {
+        if var == root {
+            of_root = stride;
+            continue;
+        }
+        let reach = stride * (extent(kernel, var) - 1);
+        low += reach.min(0);
+        high += reach.max(0);
+    }
+    index.values.is_empty() && of_root == step && low >= 0 && high < step
+}
+
+fn extent(kernel: &Kernel, var: VarId) -> i64 {
+    kernel.vars[var].extent as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipex_jit::kernel::parse;
+
+    /// A kernel that reads 6 planes of 8 elements at `index` and writes the last parameter at `to`.
+    fn walk(loops: [u64; 2], index: &str, to: &str) -> Option<Planewise> {
+        let [outer, inner] = loops;
+        let text = format!(
+            "kernel (p0: in f32, p1: out f32) {{
+                loop i0 < {outer} {{
+                    loop i1 < {inner} vector {{
+                        v0: f32 = load p0[{index}]
+                        store p1[{to}] = v0
+                    }}
+                }}
+            }}"
+        );
+        let kernel = parse(&text).unwrap();
+        planewise(&kernel, ParamId::from_u32(0), 6, 8)
+    }
+
+    #[test]
+    fn planes_in_order() {
+        let found = |planes, iterations, in_place: bool| {
+            Some(Planewise {
+                planes,
+                iterations,
+                in_place: in_place.then(|| ParamId::from_u32(1)),
+            })
+        };
+        assert_eq!(walk([6, 8], "8*i0 + i1", "8*i0 + i1"), found(1, 1, true));
+        assert_eq!(walk([12, 4], "4*i0 + i1", "4*i0 + i1"), found(1, 2, true));
+        assert_eq!(walk([2, 24], "24*i0 + i1", "24*i0 + i1"), found(3, 1, true));
+        assert_eq!(walk([6, 8], "8*i0 + i1", "i0 + 6*i1"), found(1, 1, false));
+        assert_eq!(
+            walk([6, 7], "8*i0 + i1 + 1", "8*i0 + i1"),
+            found(1, 1, false)
+        );
+    }
+
+    #[test]
+    fn other_planes() {
+        for (loops, index) in [
+            ([6, 8], "8*i0 + i1 + 1"),
+            ([6, 8], "-8*i0 + i1 + 40"),
+            ([8, 6], "i0 + 8*i1"),
+            ([6, 8], "i1"),
+            ([4, 12], "12*i0 + i1"),
+        ] {
+            assert_eq!(walk(loops, index, "8*i0 + i1"), None, "{index}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! ATen's threads for our kernels.
+
+use super::Aten;
+use crate::Error;
+use crate::conv::Threads;
+
+impl Aten {
+    /// How many threads ATen's loops use; one if it does not say.
+    pub fn threads(&self) -> usize {
+        let mut n = 1;
+        // SAFETY: writes one number.
+        let status = unsafe { (self.torch_get_num_threads)(&mut n) };
+        if status == 0 { n as usize } else { 1 }
+    }
+}
+
+impl Threads for Aten {
+    fn split(
+        &self,
+        end: usize,
+        grain: usize,
+        body: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<(), Error> {
+        if end <= grain {
+            body(0, end);
+            return Ok(());
+        }
+        self.parallel(end as i64, grain as i64, &|begin, end| {
+            body(begin as usize, end as usize);
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! AVX-512: 24 sums in 32 registers of 16 lanes.
+
+use super::{Micro, Source, Start, Tile, TileFn};
+use std::arch::x86_64::*;
+
+const LANES: usize = 16;
+
+macro_rules! tiles {
+    ($v:literal: $($m:literal)*) => { &[$(tile::<$m, $v> as TileFn),*] };
+}
+
+/// The functions of this file.
+pub static MICRO: Micro = Micro {
+    lanes: LANES,
+    tiles: &[
+        tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
+        tiles!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
+        tiles!(3: 1 2 3 4 5 6 7 8),
+        tiles!(4: 1 2 3 4 5 6),
+    ],
+    pack,
+};
+
+/// A mask of the first `n` lanes.
+fn first(n: usize) -> __mmask16 {
+    ((1u32 << n.min(LANES)) - 1) as __mmask16
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
+    let mut sums = [[_mm512_setzero_ps(); V]; M];
+    let (mut a, mut b) = (t.a, t.b);
+    // SAFETY: the caller's pointers hold what `Tile` says; masked lanes are not touched, and a
+    // prefetch may go anywhere.
+    unsafe {
+        let mut k = 0;
+        while k < t.depth {
+            // One line of each row of the next tile below, while this one is computed.
+            for m in 0..M {
+                _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add((M + m) * t.row).cast());
+            }
+            for _ in 0..LANES.min(t.depth - k) {
+                let vectors: [__m512; V] =
+                    std::array::from_fn(|v| _mm512_loadu_ps(b.add(v * LANES)));
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let a = _mm512_set1_ps(*a.add(m * t.row));
+                    for (sum, &b) in sums.iter_mut().zip(&vectors) {
+                        *sum = _mm512_fmadd_ps(a, b, *sum);
+                    }
+                }
+                a = a.wrapping_add(t.step);
+                b = b.wrapping_add(t.ldb);
+            }
+            k += LANES;
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                let mask = first(t.columns.saturating_sub(v * LANES));
+                let c = t.c.wrapping_add(m * t.ldc + v * LANES);
+                let sum = match t.start {
+                    Start::Zero => sum,
+                    Start::Bias(bias) => _mm512_add_ps(sum, _mm512_set1_ps(*bias.add(m))),
+                    Start::Sum => _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, c)),
+                };
+                _mm512_mask_storeu_ps(c, mask, sum);
+            }
+        }
+    }
+}
+
+/// The segments of one vector as masks, and offsets of lane 0.
+type Masked<const S: usize> = [(__mmask16, isize); S];
+
+#[target_feature(enable = "avx512f")]
+unsafe fn pack(to: *mut f32, width: usize, source: &Source) {
+    // SAFETY: as asked of the caller.
+    unsafe {
+        match source.segments.len() {
+            0..=1 => pack_segments::<1>(to, width, source),
+            2 => pack_segments::<2>(to, width, source),
+            3 => pack_segments::<3>(to, width, source),
+            4 => pack_segments::<4>(to, width, source),
+            _ => pack_segments::<16>(to, width, source),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn pack_segments<const S: usize>(to: *mut f32, width: usize, source: &Source) {
+    let mut masked: Masked<S> = [(0, 0); S];
+    for (slot, s) in masked.iter_mut().zip(source.segments) {
+        *slot = (first(s.len) << s.lane, s.source as isize - s.lane as isize);
+    }
+    let mut to = to;
+    for channel in 0..source.channels {
+        let plane = source.planes.wrapping_add(channel * source.plane);
+        for &tap in source.taps {
+            let from = plane.wrapping_add(tap);
+            // SAFETY: the caller's pointers hold what `Source` says; masked lanes are not touched.
+            unsafe {
+                let (mask, offset) = masked[0];
+                let mut v = _mm512_maskz_loadu_ps(mask, from.wrapping_offset(offset));
+                for &(mask, offset) in &masked[1..] {
+                    v = _mm512_mask_loadu_ps(v, mask, from.wrapping_offset(offset));
+                }
+                _mm512_storeu_ps(to, v);
+            }
+            to = to.wrapping_add(width);
+        }
+    }
+}

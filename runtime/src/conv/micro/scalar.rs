@@ -1,0 +1,69 @@
+//! Plain Rust; the reference for the other files.
+
+use super::{Micro, Source, Start, Tile};
+
+const LANES: usize = 4;
+
+/// The functions of this file.
+pub static MICRO: Micro = Micro {
+    lanes: LANES,
+    tiles: &[
+        &[tile::<1, 1>, tile::<2, 1>, tile::<3, 1>, tile::<4, 1>],
+        &[tile::<1, 2>, tile::<2, 2>, tile::<3, 2>, tile::<4, 2>],
+    ],
+    pack,
+};
+
+unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
+    let mut sums = [[[0.0f32; LANES]; V]; M];
+    // SAFETY: the caller's pointers hold what `Tile` says.
+    unsafe {
+        for k in 0..t.depth {
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let a = *t.a.add(m * t.row + k * t.step);
+                for (v, sums) in sums.iter_mut().enumerate() {
+                    for (lane, sum) in sums.iter_mut().enumerate() {
+                        *sum += a * *t.b.add(k * t.ldb + v * LANES + lane);
+                    }
+                }
+            }
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            for (n, sum) in sums.as_flattened().iter().enumerate().take(t.columns) {
+                let c = t.c.add(m * t.ldc + n);
+                *c = sum
+                    + match t.start {
+                        Start::Zero => 0.0,
+                        Start::Bias(bias) => *bias.add(m),
+                        Start::Sum => *c,
+                    };
+            }
+        }
+    }
+}
+
+/// Also of AVX2.
+pub unsafe fn pack_lanes<const LANES: usize>(to: *mut f32, width: usize, source: &Source) {
+    let mut to = to;
+    for channel in 0..source.channels {
+        let plane = source.planes.wrapping_add(channel * source.plane);
+        for &tap in source.taps {
+            // SAFETY: the caller's pointers hold what `Source` says.
+            unsafe {
+                to.write_bytes(0, LANES);
+                for s in source.segments {
+                    let from = plane.add(tap + s.source);
+                    for k in 0..s.len {
+                        *to.add(s.lane + k) = *from.add(k);
+                    }
+                }
+                to = to.wrapping_add(width);
+            }
+        }
+    }
+}
+
+unsafe fn pack(to: *mut f32, width: usize, source: &Source) {
+    // SAFETY: as asked of the caller.
+    unsafe { pack_lanes::<LANES>(to, width, source) }
+}

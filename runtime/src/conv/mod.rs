@@ -1,0 +1,143 @@
+//! Convolutions of f32 images in row-major order, on the weights as they are.
+
+mod columns;
+mod micro;
+mod planes;
+mod product;
+mod scratch;
+mod shape;
+
+pub use shape::Shape;
+
+use crate::Error;
+use crate::cpu::Isa;
+use planes::Planes;
+use product::Product;
+
+/// Where loops run in parallel.
+pub trait Threads {
+    /// Runs `body` over parts of `0..end`, of at least `grain`.
+    fn split(
+        &self,
+        end: usize,
+        grain: usize,
+        body: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<(), Error>;
+}
+
+/// The tensors of a call.
+struct Images<'a> {
+    planes: *const f32,
+    weight: *const f32,
+    bias: Option<*const f32>,
+    result: *mut f32,
+    _images: std::marker::PhantomData<&'a [f32]>,
+}
+
+// SAFETY: threads write different rows of the result.
+unsafe impl Sync for Images<'_> {}
+
+/// Pointers of a call, of the sizes that the shape says; `bias` has `outputs` elements.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct Pointers {
+    pub image: *const f32,
+    pub weight: *const f32,
+    pub bias: Option<*const f32>,
+    pub result: *mut f32,
+}
+
+/// Multiplications that are worth a second thread.
+const GRAIN: usize = 40_000;
+
+/// Computes a convolution. `then(begin, end)` is called once for each range of finished planes of the
+/// result (`images * outputs` in all), by the thread that computed them. Ranges begin at multiples of
+/// `unit`, which divides the number of planes.
+///
+/// # Safety
+/// The pointers hold what the shape says; the result overlaps nothing else.
+pub unsafe fn run(
+    shape: &Shape,
+    isa: Isa,
+    pointers: Pointers,
+    threads: &dyn Threads,
+    unit: usize,
+    then: &(dyn Fn(usize, usize) + Sync),
+) -> Result<(), Error> {
+    if shape.result().is_none() {
+        return Err(Error::Plan(format!(
+            "a convolution without results: {shape:?}"
+        )));
+    }
+    if Planes::is_image(shape) {
+        // SAFETY: by contract.
+        return unsafe { multiply(shape, isa, pointers, pointers.image, threads, unit, then) };
+    }
+    let planes = Planes::of(shape);
+    scratch::with(
+        &scratch::PLANES,
+        shape.images * shape.inputs * planes.len(),
+        |padded| {
+            fill(shape, &planes, pointers.image, padded, threads)?;
+            // SAFETY: by contract.
+            unsafe { multiply(shape, isa, pointers, padded.as_ptr(), threads, unit, then) }
+        },
+    )
+}
+
+fn fill(
+    shape: &Shape,
+    planes: &Planes,
+    image: *const f32,
+    padded: &mut [f32],
+    threads: &dyn Threads,
+) -> Result<(), Error> {
+    let pixels = shape.image[0] * shape.image[1];
+    let (image, to) = (image as usize, padded.as_mut_ptr() as usize);
+    let channels = shape.images * shape.inputs;
+    threads.split(channels, GRAIN.div_ceil(planes.len()), &|begin, end| {
+        for channel in begin..end {
+            // SAFETY: the image has this channel, and each channel of the planes has one writer.
+            let (from, to) = unsafe {
+                (
+                    std::slice::from_raw_parts((image as *const f32).add(channel * pixels), pixels),
+                    std::slice::from_raw_parts_mut(
+                        (to as *mut f32).add(channel * planes.len()),
+                        planes.len(),
+                    ),
+                )
+            };
+            planes.fill(shape, from, to);
+        }
+    })
+}
+
+unsafe fn multiply(
+    shape: &Shape,
+    isa: Isa,
+    pointers: Pointers,
+    planes: *const f32,
+    threads: &dyn Threads,
+    unit: usize,
+    then: &(dyn Fn(usize, usize) + Sync),
+) -> Result<(), Error> {
+    let images = Images {
+        planes,
+        weight: pointers.weight,
+        bias: pointers.bias,
+        result: pointers.result,
+        _images: std::marker::PhantomData,
+    };
+    let product = Product::new(*shape, micro::of(isa), &images);
+    let rows = shape.images * shape.outputs;
+    let grain = GRAIN.div_ceil(shape.work().div_ceil(rows / unit).max(1));
+    threads.split(rows / unit, grain, &|begin, end| {
+        let (begin, end) = (begin * unit, end * unit);
+        // SAFETY: by contract; parts are disjoint.
+        unsafe { product.rows(begin, end) };
+        then(begin, end);
+    })
+}
+
+#[cfg(test)]
+mod tests;

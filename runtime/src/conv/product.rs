@@ -1,0 +1,218 @@
+//! Convolution as a matrix product: weights `[outputs, depth]` as they are, times columns
+//! `[depth, pixels]` that are packed block by block from the planes (implicit im2col; Chetlur et al.,
+//! cuDNN, 2014, in the blocking of Goto and van de Geijn, 2008). Depth is (input channel, tap).
+
+use super::Images;
+use super::columns::{Panel, panels};
+use super::micro::{Micro, Source, Start, Tile};
+use super::planes::Planes;
+use super::scratch;
+use super::shape::Shape;
+
+/// Depth of a packed block, at most (but one channel at least).
+const DEPTH: usize = 512;
+/// Columns of a packed block, at least one panel: with the depth, half of a second-level cache.
+const COLUMNS: usize = 256;
+
+/// A convolution, prepared for one instruction set.
+pub struct Product<'a> {
+    shape: Shape,
+    micro: &'static Micro,
+    panels: Vec<Panel>,
+    planes: Planes,
+    is_image: bool,
+    /// Elements between channels of the planes.
+    plane: usize,
+    /// Vectors of a panel.
+    vectors: usize,
+    images: &'a Images<'a>,
+}
+
+impl<'a> Product<'a> {
+    /// Prepares; `images.planes` has the layout of `Planes`, or is the image if that needs none.
+    pub fn new(shape: Shape, micro: &'static Micro, images: &'a Images<'a>) -> Product<'a> {
+        let [h, w] = shape.result().unwrap_or([0; 2]);
+        let vectors = vectors(h * w, micro);
+        let planes = Planes::of(&shape);
+        let is_image = Planes::is_image(&shape);
+        let plane = if is_image {
+            shape.image[0] * shape.image[1]
+        } else {
+            planes.len()
+        };
+        Product {
+            panels: panels(h * w, w, planes.row(), micro.lanes, vectors),
+            shape,
+            micro,
+            planes,
+            is_image,
+            plane,
+            vectors,
+            images,
+        }
+    }
+
+    /// Rows of a full tile.
+    pub fn tile_rows(&self) -> usize {
+        self.micro.tiles[self.vectors - 1].len()
+    }
+
+    /// Computes rows `begin..end` of the result, which has `images * outputs` rows of one plane.
+    ///
+    /// # Safety
+    /// The images' pointers hold what the shape says, and nobody else writes these rows.
+    pub unsafe fn rows(&self, begin: usize, end: usize) {
+        let per_group = self.shape.outputs / self.shape.groups;
+        let mut begin = begin;
+        while begin < end {
+            let group = begin / per_group;
+            let stop = end.min((group + 1) * per_group);
+            // SAFETY: by contract.
+            unsafe { self.group_rows(group, begin, stop) };
+            begin = stop;
+        }
+    }
+
+    /// Rows of one group of one image.
+    unsafe fn group_rows(&self, group: usize, begin: usize, end: usize) {
+        let channels = self.shape.inputs / self.shape.groups;
+        let taps = self.planes.taps.len();
+        let per_block = (DEPTH / taps).clamp(1, channels);
+        let blocks = channels.div_ceil(per_block);
+        let per_block = channels.div_ceil(blocks);
+        let panels_per_block = (COLUMNS / (self.vectors * self.micro.lanes)).max(1);
+        let planes = self
+            .images
+            .planes
+            .wrapping_add(group * channels * self.plane);
+        // Few rows use a column too seldom to pay for its copy.
+        let is_direct = |rows: usize| taps == 1 && self.is_image && rows <= 2 * self.tile_rows();
+        let width = self.vectors * self.micro.lanes;
+        let len = per_block * taps * panels_per_block * width;
+        scratch::with(&scratch::COLUMNS, len, |packed| {
+            for panels in self.panels.chunks(panels_per_block) {
+                for first in (0..channels).step_by(per_block) {
+                    let block = Block {
+                        first,
+                        channels: per_block.min(channels - first),
+                        panels,
+                        planes: planes.wrapping_add(first * self.plane),
+                        packed: packed.as_mut_ptr(),
+                        direct: is_direct(end - begin),
+                    };
+                    // SAFETY: by contract; the scratch holds the block.
+                    unsafe {
+                        self.pack(&block);
+                        self.multiply(&block, begin, end);
+                    }
+                }
+            }
+        });
+    }
+
+    unsafe fn pack(&self, block: &Block) {
+        let depth = block.channels * self.planes.taps.len();
+        let mut to = block.packed;
+        for panel in block.panels {
+            let width = panel.vectors.len() * self.micro.lanes;
+            if self.reads_planes(block, panel) {
+                continue;
+            }
+            for (v, segments) in panel.vectors.iter().enumerate() {
+                let source = Source {
+                    planes: block.planes,
+                    plane: self.plane,
+                    channels: block.channels,
+                    taps: &self.planes.taps,
+                    segments,
+                };
+                // SAFETY: by contract; panels follow each other in the scratch.
+                unsafe { (self.micro.pack)(to.add(v * self.micro.lanes), width, &source) };
+            }
+            to = to.wrapping_add(depth * width);
+        }
+    }
+
+    /// Whether a panel's columns are read where they are; a vector that is not full would end
+    /// behind the image.
+    fn reads_planes(&self, block: &Block, panel: &Panel) -> bool {
+        block.direct && panel.len == panel.vectors.len() * self.micro.lanes
+    }
+
+    unsafe fn multiply(&self, block: &Block, begin: usize, end: usize) {
+        let Images {
+            weight,
+            bias,
+            result,
+            ..
+        } = *self.images;
+        let taps = self.planes.taps.len();
+        let depth = self.shape.inputs / self.shape.groups * taps;
+        let pixels = self.panels.last().map_or(0, |p| p.first + p.len);
+        let tiles = (end - begin).div_ceil(self.tile_rows());
+        let step = (end - begin).div_ceil(tiles);
+        for row in (begin..end).step_by(step) {
+            let rows = step.min(end - row);
+            let output = row % self.shape.outputs;
+            let mut packed = block.packed.cast_const();
+            for panel in block.panels {
+                let width = panel.vectors.len() * self.micro.lanes;
+                let (b, ldb) = if self.reads_planes(block, panel) {
+                    (block.planes.wrapping_add(panel.first), self.plane)
+                } else {
+                    let b = packed;
+                    packed = packed.wrapping_add(block.channels * taps * width);
+                    (b, width)
+                };
+                let tile = Tile {
+                    depth: block.channels * taps,
+                    a: weight.wrapping_add(output * depth + block.first * taps),
+                    row: depth,
+                    step: 1,
+                    b,
+                    ldb,
+                    c: result.wrapping_add(row * pixels + panel.first),
+                    ldc: pixels,
+                    columns: panel.len,
+                    start: match bias {
+                        _ if block.first > 0 => Start::Sum,
+                        Some(bias) => Start::Bias(bias.wrapping_add(output)),
+                        None => Start::Zero,
+                    },
+                };
+                let of_width = self.micro.tiles[panel.vectors.len() - 1];
+                // SAFETY: by contract.
+                unsafe { of_width[rows - 1](&tile) };
+            }
+        }
+    }
+}
+
+/// A packed block: some channels of some panels.
+struct Block<'a> {
+    first: usize,
+    channels: usize,
+    panels: &'a [Panel],
+    /// Plane of the first channel.
+    planes: *const f32,
+    packed: *mut f32,
+    /// Columns need no copy.
+    direct: bool,
+}
+
+/// Vectors of a panel: the widest tile that wastes the fewest lanes has many rows; among equals the
+/// one with the most sums.
+fn vectors(pixels: usize, micro: &Micro) -> usize {
+    let cost = |&v: &usize| {
+        let vectors = pixels.div_ceil(micro.lanes);
+        // Loads for each product: narrow panels read more weights, wide ones have few rows.
+        let rest = vectors % v;
+        (
+            usize::from(rest > 0),
+            std::cmp::Reverse(v * micro.tiles[v - 1].len()),
+        )
+    };
+    (2.min(micro.tiles.len())..=micro.tiles.len())
+        .min_by_key(cost)
+        .unwrap_or(1)
+}

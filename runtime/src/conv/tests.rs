@@ -1,0 +1,175 @@
+//! Every kernel on every instruction set against sums in f64.
+
+use super::*;
+use proptest::prelude::*;
+
+/// One thread after the other, in two parts.
+struct Parts;
+
+impl Threads for Parts {
+    fn split(
+        &self,
+        end: usize,
+        _: usize,
+        body: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<(), Error> {
+        let middle = end.div_ceil(2);
+        body(0, middle);
+        if middle < end {
+            body(middle, end);
+        }
+        Ok(())
+    }
+}
+
+fn numbers(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed | 1;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(n).collect()
+}
+
+/// Sums in f64, and the sums of the magnitudes of their terms.
+fn reference(s: &Shape, image: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<(f64, f64)> {
+    let [oh, ow] = s.result().unwrap();
+    let (channels, per_group) = (s.inputs / s.groups, s.outputs / s.groups);
+    let pixel = |n: usize, c: usize, y: usize, x: usize| {
+        let (y, x) = (y.checked_sub(s.padding[0])?, x.checked_sub(s.padding[1])?);
+        (y < s.image[0] && x < s.image[1])
+            .then(|| f64::from(image[((n * s.inputs + c) * s.image[0] + y) * s.image[1] + x]))
+    };
+    let mut out = Vec::new();
+    for n in 0..s.images {
+        for o in 0..s.outputs {
+            for (y, x) in (0..oh * ow).map(|p| (p / ow, p % ow)) {
+                let start = bias.map_or(0.0, |b| f64::from(b[o]));
+                let (mut sum, mut size) = (start, start.abs());
+                for c in 0..channels {
+                    for (ky, kx) in (0..s.taps()).map(|t| (t / s.kernel[1], t % s.kernel[1])) {
+                        let w = weight[(o * channels + c) * s.taps() + ky * s.kernel[1] + kx];
+                        let at = (
+                            y * s.stride[0] + ky * s.dilation[0],
+                            x * s.stride[1] + kx * s.dilation[1],
+                        );
+                        let from = o / per_group * channels + c;
+                        if let Some(v) = pixel(n, from, at.0, at.1) {
+                            sum += f64::from(w) * v;
+                            size += (f64::from(w) * v).abs();
+                        }
+                    }
+                }
+                out.push((sum, size));
+            }
+        }
+    }
+    out
+}
+
+fn check(shape: &Shape, isa: Isa, with_bias: bool, seed: u32) {
+    let Some([oh, ow]) = shape.result() else {
+        return;
+    };
+    let image = numbers(
+        shape.images * shape.inputs * shape.image[0] * shape.image[1],
+        seed,
+    );
+    let weight = numbers(
+        shape.outputs * shape.inputs / shape.groups * shape.taps(),
+        seed + 2,
+    );
+    let bias = with_bias.then(|| numbers(shape.outputs, seed + 4));
+    let rows = shape.images * shape.outputs;
+    let unit = if seed.is_multiple_of(2) {
+        1
+    } else {
+        shape.outputs
+    };
+    let mut result = vec![f32::NAN; rows * oh * ow];
+    let seen = std::sync::Mutex::new(vec![0; rows]);
+    let pointers = Pointers {
+        image: image.as_ptr(),
+        weight: weight.as_ptr(),
+        bias: bias.as_ref().map(|b| b.as_ptr()),
+        result: result.as_mut_ptr(),
+    };
+    // SAFETY: the vectors have the shape's sizes.
+    unsafe {
+        run(shape, isa, pointers, &Parts, unit, &|begin, end| {
+            seen.lock().unwrap()[begin..end]
+                .iter_mut()
+                .for_each(|n| *n += 1);
+        })
+    }
+    .unwrap();
+    assert!(
+        seen.into_inner().unwrap().iter().all(|&n| n == 1),
+        "{shape:?}"
+    );
+    let want = reference(shape, &image, &weight, bias.as_deref());
+    let terms = (shape.inputs / shape.groups * shape.taps() + 1) as f64;
+    for (n, (&got, (sum, size))) in result.iter().zip(want).enumerate() {
+        let bound = size * terms * f64::from(f32::EPSILON);
+        let error = (f64::from(got) - sum).abs();
+        assert!(error <= bound, "{shape:?} {isa:?} at {n}: {got} for {sum}");
+    }
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let pair = |low: usize, high: usize| [low..=high, low..=high];
+    (
+        (1usize..=2, 1usize..=3, 1usize..=7, 1usize..=15),
+        (pair(1, 24), pair(1, 5), pair(1, 3), pair(0, 3), pair(1, 3)),
+    )
+        .prop_map(
+            |((images, groups, inputs, outputs), (image, kernel, stride, padding, dilation))| {
+                Shape {
+                    images,
+                    groups,
+                    inputs: inputs * groups,
+                    outputs: outputs * groups,
+                    image,
+                    kernel,
+                    stride,
+                    padding,
+                    dilation,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn any_shape(shape in shapes(), with_bias: bool, seed in 0u32..1000) {
+        for isa in Isa::available() {
+            check(&shape, isa, with_bias, seed);
+        }
+    }
+}
+
+fn plain(inputs: usize, outputs: usize, size: usize, kernel: usize, stride: usize) -> Shape {
+    Shape {
+        images: 1,
+        groups: 1,
+        inputs,
+        outputs,
+        image: [size; 2],
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [kernel / 2; 2],
+        dilation: [1; 2],
+    }
+}
+
+/// Deep products are summed in blocks; wide ones are cut into them.
+#[test]
+fn blocks() {
+    for isa in Isa::available() {
+        check(&plain(1200, 30, 3, 1, 1), isa, true, 1);
+        check(&plain(130, 5, 7, 3, 1), isa, true, 2);
+        check(&plain(3, 25, 40, 7, 2), isa, false, 3);
+        check(&plain(2, 3, 60, 3, 1), isa, false, 4);
+    }
+}

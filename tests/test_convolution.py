@@ -1,0 +1,124 @@
+"""Convolutions and what is fused with them, against eager."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+
+
+def weights(*sizes):
+    """Weights whose results are about 1 for images about 1."""
+    w = torch.randn(sizes)
+    return w / w[0].numel() ** 0.5
+
+
+def check(f, *args):
+    with torch.no_grad():
+        want = f(*args)
+        compiled = torch.compile(
+            f, backend="ipex", options={"strict": True}, fullgraph=True, dynamic=False
+        )
+        for _ in range(2):
+            torch.testing.assert_close(compiled(*args), want, equal_nan=True, check_stride=True)
+    return compiled
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 3, 12])
+@pytest.mark.parametrize("images", [1, 3])
+def test_shapes(kernel, stride, groups, images):
+    x, b = torch.randn(images, 12, 13, 19), torch.randn(24)
+    w = weights(24, 12 // groups, kernel, kernel)
+    check(lambda x, w: F.conv2d(x, w, b, stride, (kernel // 2, 0), 1, groups), x, w)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, w: F.conv2d(x, w, dilation=(2, 3)),
+        lambda x, w: F.conv2d(x, w, padding="same", dilation=2),
+        lambda x, w: F.conv_transpose2d(x, w, stride=2),
+        lambda x, w: F.conv2d(x.to(memory_format=torch.channels_last), w),
+        lambda x, w: F.conv2d(x[:, :, ::2], w),
+        lambda x, w: F.conv2d(x.transpose(2, 3), w),
+        lambda x, w: F.conv2d(x[:, :1].expand(-1, 8, -1, -1), w),
+        lambda x, w: F.conv2d(x, w.transpose(2, 3)),
+        lambda x, w: F.conv2d(x.bfloat16(), w.bfloat16()).float(),
+        lambda x, w: F.conv2d(x.double(), w.double()),
+        lambda x, w: F.conv1d(x[..., 0], w[..., 0], padding=2),
+        lambda x, w: F.conv3d(x[..., None], w[..., None]),
+        lambda x, w: F.conv2d(x[0], w),
+    ],
+)
+def test_variants(f):
+    check(f, torch.randn(2, 8, 12, 12), weights(8, 8, 3, 3))
+
+
+class Block(nn.Module):
+    """A residual block with squeeze and excitation."""
+
+    def __init__(self, inputs, outputs, stride, act):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.deep = nn.Conv2d(outputs, outputs, 3, stride, 1, groups=outputs, bias=False)
+        self.last = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.short = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.squeeze = nn.Conv2d(outputs, 4, 1)
+        self.excite = nn.Conv2d(4, outputs, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(4))
+        for norm in self.norms:
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+        self.act = act
+
+    def forward(self, x):
+        y = self.act(self.norms[0](self.first(x)))
+        y = self.act(self.norms[1](self.deep(y)))
+        gate = self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True))))
+        y = self.norms[2](self.last(y * F.hardsigmoid(gate)))
+        return self.act(y + self.norms[3](self.short(x)))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("images", [1, 2, 9])
+@pytest.mark.parametrize("act", [F.relu, F.hardswish, F.silu])
+def test_block(stride, images, act):
+    check(Block(6, 20, stride, act).eval(), torch.randn(images, 6, 14, 14))
+
+
+def test_weights_are_never_stale():
+    block = Block(6, 20, 1, F.relu).eval()
+    x = torch.randn(1, 6, 14, 14)
+    compiled = check(block, x)
+    with torch.no_grad():
+        block.last.weight.data.mul_(2)
+        block.norms[0].running_mean.add_(1)
+        torch.testing.assert_close(compiled(x), block(x))
+
+
+def test_result_read_twice():
+    # The convolution's own values are returned beside what is fused with it.
+    def f(x, w):
+        y = F.conv2d(x, w, padding=1)
+        return y, F.relu(y), y.sum((2, 3))
+
+    check(f, torch.randn(1, 4, 9, 9), weights(8, 4, 3, 3))
+
+
+def test_neighbours_are_not_fused():
+    # A later plane, other rows and columns of a plane, and a sum over planes.
+    def f(x, w):
+        y = F.conv2d(x, w, padding=1)
+        return y.flip(1) + y, y.flip(2) * 2, y.transpose(2, 3) + y, y.sum(1)
+
+    check(f, torch.randn(1, 4, 9, 9), weights(8, 4, 3, 3))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_finite(value):
+    x = torch.randn(1, 4, 9, 9)
+    x[0, 2, 4, 4] = value
+    check(lambda x, w: F.conv2d(x, w, padding=1), x, weights(8, 4, 3, 3))
