@@ -61,7 +61,7 @@ impl Ready {
             other => is_call(&other),
         });
         let through_python =
-            |s: &&Step| matches!(s, Step::External(c) if matches!(c.route, Route::Python { .. }));
+            |s: &&Step| matches!(s, Step::External(c) if matches!(c.route, Route::Python(_)));
         Ok(Arc::new(Ready {
             python_calls: steps.iter().filter(through_python).count(),
             long,

@@ -191,7 +191,9 @@ def _callable(node: Node, objects: dict[Node, Any]) -> Callable[..., Any]:
                 if isinstance(value, _SYMBOLIC_TYPES):
                     return next(symbols)
                 return objects.get(arg, value)
-            if isinstance(arg, (list, tuple)):
+            if isinstance(arg, tuple):
+                return tuple(fill(a) for a in arg)
+            if isinstance(arg, list):
                 return [fill(a) for a in arg]
             if isinstance(arg, dict):
                 return {k: fill(a) for k, a in arg.items()}

@@ -24,14 +24,12 @@ pub fn route(
         return route;
     }
     let operator = schema.and_then(|s| operator(s, args).ok());
-    let aliases = schema.is_none_or(|s| s.aliases);
     match operator {
         Some(operator) => Route::Dispatcher {
             operator: Arc::new(operator),
             callable,
-            aliases,
         },
-        None => Route::Python { callable, aliases },
+        None => Route::Python(callable),
     }
 }
 

@@ -206,6 +206,7 @@ impl Planner<'_> {
                     let call = ExternalCall {
                         name: name.clone(),
                         route: route.clone(),
+                        keeps: name.starts_with("_c10d_functional."),
                         args: args
                             .iter()
                             .map(|a| self.argument(a, &node.operands))

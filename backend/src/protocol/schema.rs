@@ -25,8 +25,6 @@ pub struct Schema {
     pub arguments: Vec<Type>,
     /// Types of the results.
     pub returns: Vec<Type>,
-    /// Whether a result may be a view of an argument.
-    pub aliases: bool,
 }
 
 impl Schema {
@@ -64,42 +62,40 @@ impl<'a> Cursor<'a> {
         let mut arguments = Vec::new();
         while !self.eat(")") {
             if !self.eat("*, ") {
-                arguments.push(self.ty()?.0);
+                arguments.push(self.ty()?);
                 self.name_and_default()?;
             }
         }
         self.eat(" -> ").then_some(())?;
-        let mut results = Vec::new();
+        let mut returns = Vec::new();
         if self.eat("()") {
         } else if self.eat("(") {
             while !self.eat(")") {
-                results.push(self.ty()?);
+                returns.push(self.ty()?);
                 self.name_and_default()?;
             }
         } else {
-            results.push(self.ty()?);
+            returns.push(self.ty()?);
         }
         self.rest.is_empty().then(|| Schema {
             name: name.into(),
             overload: overload.into(),
             arguments,
-            aliases: results.iter().any(|r| r.1),
-            returns: results.into_iter().map(|r| r.0).collect(),
+            returns,
         })
     }
 
-    /// A type, and whether it is marked as a view of an argument (`(a)`, not a written `(a!)`).
-    fn ty(&mut self) -> Option<(Type, bool)> {
+    /// A type. Marks of views and of what is written (`(a)`, `(a!)`) are skipped.
+    fn ty(&mut self) -> Option<Type> {
         let end = self
             .rest
             .find(|c: char| !c.is_alphanumeric() && !"_.".contains(c));
         let (name, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         let mut ty = Type::Base(name.into());
-        let mut aliases = false;
         loop {
             if self.eat("(") {
-                aliases = !self.until(&[')'])?.contains('!');
+                self.until(&[')'])?;
                 self.eat(")");
             } else if self.eat("?") {
                 ty = Type::Optional(Box::new(ty));
@@ -108,7 +104,7 @@ impl<'a> Cursor<'a> {
                 self.eat("]");
                 ty = Type::List(Box::new(ty), length.parse().ok());
             } else {
-                return (!name.is_empty()).then_some((ty, aliases));
+                return (!name.is_empty()).then_some(ty);
             }
         }
     }
@@ -166,7 +162,6 @@ mod tests {
                     base("Tensor"),
                 ],
                 returns: vec![list("Tensor", None), base("Tensor"), base("int")],
-                aliases: true,
             }
         );
     }
@@ -175,8 +170,6 @@ mod tests {
     fn short_ones() {
         let schema = Schema::parse("aten::rand() -> ()").unwrap();
         assert_eq!((schema.overload.as_str(), schema.returns.len()), ("", 0));
-        let written = Schema::parse("aten::copy_(Tensor(a!) self, Tensor src) -> Tensor(a!)");
-        assert!(!written.unwrap().aliases);
         for bad in [
             "",
             "aten::x",

@@ -11,7 +11,7 @@ use ipex_runtime::aten::{Aten, Tensor};
 use ipex_runtime::plan::Value;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -79,26 +79,19 @@ impl Compiled {
     #[expect(non_upper_case_globals, reason = "the name that AOTAutograd looks for")]
     const _boxed_call: bool = true;
 
+    /// Called with one list of all arguments (AOTAutograd), or with the arguments (Dynamo).
+    #[pyo3(signature = (*args))]
     fn __call__<'py>(
         &self,
         py: Python<'py>,
-        args: &Bound<'py, PyList>,
+        args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let mut inputs = Vec::with_capacity(args.len() + self.constants.len());
-        for arg in args.iter() {
-            inputs.push(tensor(self.aten, &arg)?);
+        if args.len() == 1
+            && let Ok(list) = args.get_borrowed_item(0)?.cast::<PyList>()
+        {
+            return self.call(py, &list.to_tuple());
         }
-        for constant in &self.constants {
-            inputs.push(Some(constant.share().map_err(runtime_error)?));
-        }
-        let Some(plans) = &self.symbolic else {
-            return self.run(&self.first, py, args, inputs);
-        };
-        let values = symbol_values(plans, args, &inputs)?;
-        match py.detach(|| guarded(|| plans.plan(&values))) {
-            Ok(ready) => self.run(&ready, py, args, inputs),
-            Err(reason) => self.fallback.bind(py).call1((args, reason)),
-        }
+        self.call(py, args)
     }
 
     /// Number of fused groups.
@@ -121,11 +114,33 @@ impl Compiled {
 }
 
 impl Compiled {
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut inputs = Vec::with_capacity(args.len() + self.constants.len());
+        for arg in args.iter_borrowed() {
+            inputs.push(tensor(self.aten, &arg)?);
+        }
+        for constant in &self.constants {
+            inputs.push(Some(constant.share().map_err(runtime_error)?));
+        }
+        let Some(plans) = &self.symbolic else {
+            return self.run(&self.first, py, args, inputs);
+        };
+        let values = symbol_values(plans, args, &inputs)?;
+        match py.detach(|| guarded(|| plans.plan(&values))) {
+            Ok(ready) => self.run(&ready, py, args, inputs),
+            Err(reason) => self.fallback.bind(py).call1((args.to_list(), reason)),
+        }
+    }
+
     fn run<'py>(
         &self,
         ready: &Ready,
         py: Python<'py>,
-        args: &Bound<'py, PyList>,
+        args: &Bound<'py, PyTuple>,
         inputs: Vec<Option<Tensor>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut host = PythonHost::new(self.aten, &self.callables);
@@ -162,7 +177,7 @@ impl Compiled {
 /// The symbols' values in this call.
 fn symbol_values(
     plans: &Specialisations,
-    args: &Bound<'_, PyList>,
+    args: &Bound<'_, PyTuple>,
     inputs: &[Option<Tensor>],
 ) -> PyResult<Vec<Number>> {
     let layout = |n: usize| {

@@ -296,21 +296,13 @@ impl Executable {
         state: &mut State,
         host: &mut dyn Host,
     ) -> Result<(), Error> {
-        let (results, aliases) = match &call.route {
-            Route::Python { callable, aliases } => {
-                let tensors = self.tensors(call, state)?;
-                (host.call(callable, tensors)?, *aliases)
-            }
-            Route::Dispatcher {
-                operator,
-                callable,
-                aliases,
-            } => {
-                let results = match operator.call(self.aten, self.tensors(call, state)?) {
+        let results = match &call.route {
+            Route::Python(callable) => host.call(callable, self.tensors(call, state)?)?,
+            Route::Dispatcher { operator, callable } => {
+                match operator.call(self.aten, self.tensors(call, state)?) {
                     Ok(results) => results,
                     Err(_) => host.call(callable, self.tensors(call, state)?)?,
-                };
-                (results, *aliases)
+                }
             }
             Route::Convolution(_) => return Err(Error::Plan("a convolution as a call".into())),
             Route::OutFunction { symbol } => {
@@ -341,7 +333,7 @@ impl Executable {
         }
         for (out, result) in call.outputs.iter().zip(results) {
             if let Some(out) = out {
-                self.adopt(out, result, aliases, state)?;
+                self.adopt(out, result, state)?;
             }
         }
         Ok(())
@@ -350,6 +342,10 @@ impl Executable {
     /// The tensors among a call's arguments.
     fn tensors(&self, call: &ExternalCall, state: &State) -> Result<Vec<Tensor>, Error> {
         let tensors = call.args.iter().filter_map(|a| match a {
+            CallArg::Tensor(t) if call.keeps && state.tensors[t.buffer.0 as usize].is_none() => {
+                let lent = self.tensor(t, state);
+                Some(lent.and_then(|lent| lent.copied(&t.strides, t.scalar_type)))
+            }
             CallArg::Tensor(t) => Some(self.tensor(t, state)),
             CallArg::Float(_) => None,
         });
@@ -398,15 +394,10 @@ impl Executable {
         a.check(&call.name, status)
     }
 
-    /// Takes an external result in the layout and dtype that the plan expects, and as a tensor of its
-    /// own.
-    fn adopt(
-        &self,
-        out: &TensorRef,
-        result: Tensor,
-        aliases: bool,
-        state: &mut State,
-    ) -> Result<(), Error> {
+    /// Takes an external result in the layout and dtype that the plan expects. One that lies in the
+    /// plan's own memory (a view of an operand) is copied; any other keeps its identity, by which a
+    /// collective's result is awaited.
+    fn adopt(&self, out: &TensorRef, result: Tensor, state: &mut State) -> Result<(), Error> {
         let (sizes, strides) = result.layout()?;
         if sizes != out.sizes {
             return Err(Error::Plan(format!(
@@ -418,7 +409,10 @@ impl Executable {
             .iter()
             .zip(strides.iter().zip(&out.strides))
             .any(|(&n, (a, b))| n > 1 && a != b);
-        let tensor = if differs || aliases || result.scalar_type()? != out.scalar_type {
+        let data: *const Line = result.data()?.cast_const().cast();
+        let mut own = self.constants.iter().map(|c| c.as_ptr_range());
+        let lent = state.arena.as_ptr_range().contains(&data) || own.any(|r| r.contains(&data));
+        let tensor = if differs || lent || result.scalar_type()? != out.scalar_type {
             result.copied(&out.strides, out.scalar_type)?
         } else {
             result

@@ -116,14 +116,9 @@ pub enum Route {
     Dispatcher {
         operator: Arc<Operator>,
         callable: Callable,
-        aliases: bool,
     },
     /// A callable of the shim's.
-    Python {
-        callable: Callable,
-        /// Whether results may be views of the tensors, whose memory the plan uses again.
-        aliases: bool,
-    },
+    Python(Callable),
 }
 
 impl Route {
@@ -140,6 +135,8 @@ pub struct ExternalCall {
     /// For messages: `aten.mm.default`.
     pub name: String,
     pub route: Route,
+    /// Whether the call may use its tensors after it has returned: a collective does.
+    pub keeps: bool,
     pub args: Vec<CallArg>,
     /// Results in order; `None` where unused. With `OutFunction` these are written, else each
     /// is the whole of an `External` buffer.
