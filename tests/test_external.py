@@ -12,8 +12,8 @@ DISPATCHED = {
     "int": (lambda x: (x * 2).cumsum(1), X),
     "lists": (lambda x: F.max_pool2d(x * 2, 3, stride=2, padding=1), IMAGE),
     "optional": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), IMAGE),
-    "optional_tensor": (lambda x, w: F.conv2d(x, w, stride=2), IMAGE, torch.randn(5, 3, 3, 3)),
-    "optional_tensors": (lambda x, i: (x * 2)[:, i, None], X, INDEX),
+    "optional_tensor": (lambda x: torch.searchsorted(x, x, sorter=x.argsort(1)), X),
+    "optional_tensors": (lambda x, i: (x * 2)[i, :, i], IMAGE[0], INDEX),
     "attention": (lambda q: F.scaled_dot_product_attention(q, q, q), torch.randn(1, 4, 10, 16)),
     "tensors_in": (lambda x: torch.cat([x.to(torch.complex64)] * 2), X),
     "tensors_out": (lambda x: torch.tensor_split(x.to(torch.complex64), 2), X),
@@ -92,6 +92,11 @@ def test_custom_operator_in_python(monkeypatch):
 
 ERRORS = {
     "index": (lambda x, i: x[i], X, torch.tensor([9])),
+    "index_from_the_end": (lambda x, i: x[:, i] * 2, X, torch.tensor([3, -7])),
+    "computed_index": (lambda x, i: F.embedding(i + 1, x) * 2, X, torch.tensor([1, 3])),
+    "index_select": (lambda x, i: x.index_select(1, i) * 2, X, torch.tensor([3, 6])),
+    "embedding": (lambda x, i: F.embedding(i, x) * 2, X, torch.tensor([3, -1])),
+    "division": (lambda x, i: i // x.long(), X * 0, torch.tensor(3)),
     "gather": (lambda x, i: x.sort(0).values.gather(0, i), X, torch.full((1, 1), 9)),
     "max_unpool": (lambda x, i: F.max_unpool2d(x, i, 2), IMAGE, torch.full((2, 3, 8, 8), 999)),
     "linalg": (

@@ -9,7 +9,7 @@ use crate::{graph, passes, plan, protocol};
 use ipex_jit::kernel::{Kernel, verify};
 use ipex_runtime::plan::{KernelCode, Plan};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a compilation produced.
 pub struct Program {
@@ -39,14 +39,24 @@ pub fn specialise(document: &Document, symbols: &Symbols) -> Result<Program, Err
     })
 }
 
-/// The graph and its groups.
+/// The graph and its groups. An ATen node whose primitives do not lower is left to PyTorch.
 pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters), Error> {
-    let graph = graph::build::build(document, symbols)?;
-    let graph = passes::pipeline::run(&graph);
-    let clusters = cluster(&graph).map_err(|(id, refusal)| Error::Unsupported {
-        node: graph.origin(id).into(),
-        reason: refusal.to_string(),
-    })?;
+    let mut left = HashSet::new();
+    let (graph, clusters) = loop {
+        let graph = graph::build::build(document, symbols, &left)?;
+        let graph = passes::pipeline::run(&graph);
+        match cluster(&graph) {
+            Ok(clusters) => break (graph, clusters),
+            Err((id, refusal)) => {
+                if !left.insert(graph.nodes[id].origin) {
+                    return Err(Error::Unsupported {
+                        node: graph.origin(id).into(),
+                        reason: refusal.to_string(),
+                    });
+                }
+            }
+        }
+    };
     if cfg!(debug_assertions) {
         verify_kernels(&graph, &clusters)?;
     }

@@ -71,15 +71,12 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.softshrink_backward,
             aten.square,
             aten.stack,
-            aten.std,
-            aten.std_mean,
             aten.tanh_backward,
             aten.threshold,
             aten.threshold_backward,
             aten.tril,
             aten.triu,
             aten.unbind,
-            aten.var_mean,
             aten.xlogy,
         ]
     )

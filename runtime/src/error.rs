@@ -20,8 +20,11 @@ pub enum Error {
     #[error("{0} raised an error")]
     Host(String),
     /// A gathered index lies outside its dimension.
-    #[error("index out of range in self")]
-    Index,
+    #[error("{0}")]
+    Index(String),
+    /// As `Index`, where eager raises a RuntimeError.
+    #[error("{0}")]
+    Range(String),
     /// The arguments are not those of the plan.
     #[error("expected {expected} arguments, found {found}")]
     Arguments {

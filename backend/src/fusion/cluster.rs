@@ -211,6 +211,16 @@ impl Clustering<'_> {
     fn lowered(&self, nodes: Vec<NodeId>) -> Result<Group, Refusal> {
         let mut set: EntitySet<NodeId> = EntitySet::new();
         set.extend(nodes.iter().copied());
+        let gathers = |n: &NodeId| match &self.graph.nodes[*n] {
+            node if node.op.gathers() => {
+                let index = self.owner(node.operands[1]);
+                set.contains(self.graph.producers[index])
+            }
+            _ => false,
+        };
+        if nodes.iter().any(gathers) {
+            return Err(Refusal::UncheckedIndex);
+        }
         let results = nodes
             .iter()
             .flat_map(|&n| &self.graph.nodes[n].results)

@@ -22,6 +22,9 @@ pub enum Refusal {
         /// Extent of the inner loop.
         inner: i64,
     },
+    /// An index is checked before the kernel that gathers by it, so it is computed in another.
+    #[error("an index must be in memory before it is used")]
+    UncheckedIndex,
     /// The operation has no lowering.
     #[error("{0} is not lowered")]
     Op(String),

@@ -11,11 +11,11 @@ use crate::protocol::expr::{Number, Symbols};
 use crate::protocol::schema::Schema;
 use crate::protocol::symbols::Resolver;
 use ipex_runtime::plan::{BufferId, CallArg, Callable, Scalar, TensorRef};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Translates a document for these values of its symbols. What has no translation becomes a call of
-/// the n-th callable, for node n.
-pub fn build(document: &Document, symbols: &Symbols) -> Result<Graph, Error> {
+/// the n-th callable, for node n; so do the origins in `left`.
+pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Result<Graph, Error> {
     let source = &document.graph_module.graph;
     let mut b = Build {
         graph: Graph {
@@ -26,6 +26,7 @@ pub fn build(document: &Document, symbols: &Symbols) -> Result<Graph, Error> {
         metas: &source.tensor_values,
         schemas: &document.schemas,
         resolver: Resolver::new(document, symbols),
+        left,
     };
     b.graph.num_inputs = source.inputs.len() as u32;
     for (n, input) in source.inputs.iter().enumerate() {
@@ -64,6 +65,7 @@ struct Build<'a> {
     metas: &'a HashMap<String, TensorMeta>,
     schemas: &'a HashMap<String, String>,
     resolver: Resolver<'a>,
+    left: &'a HashSet<u32>,
 }
 
 impl<'a> Build<'a> {
@@ -201,9 +203,12 @@ impl<'a> Build<'a> {
             args: &args,
             outputs: &outputs,
         };
-        let results = match translate(&mut self.graph, origin, &call) {
-            Ok(results) => results,
-            Err(_) => {
+        let translated = (!self.left.contains(&origin))
+            .then(|| translate(&mut self.graph, origin, &call).ok())
+            .flatten();
+        let results = match translated {
+            Some(results) => results,
+            None => {
                 let schema = self.schemas.get(&node.target);
                 let schema = schema.map(|text| Schema::parse(text)).transpose()?;
                 let callable = Callable {

@@ -8,7 +8,7 @@ pub mod strided;
 use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
 use ipex_runtime::DType;
-use ipex_runtime::plan::{CallArg, Route};
+use ipex_runtime::plan::{CallArg, IndexRule, Route};
 
 /// A tensor value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,10 +89,11 @@ pub enum Op {
         dims: Vec<usize>,
     },
     /// operands: source, index (i64 compute). `out[.., i.., ..] = src[.., index[i..], ..]`:
-    /// the index tensor's dims replace `dim`; negative indices wrap; out of range is an error
-    /// raised by a check before the group runs. (index_select, embedding, select by tensor.)
+    /// the index tensor's dims replace `dim`; out of range is an error raised by a check before
+    /// the group runs. (index_select, embedding, select by tensor.)
     IndexSelect {
         dim: usize,
+        rule: IndexRule,
     },
     /// operands: source, index of the result's rank: `torch.gather`.
     Gather {
@@ -220,6 +221,11 @@ impl Op {
     /// Whether consumers compute it wherever they need it: it costs nothing.
     pub fn is_free(&self) -> bool {
         matches!(self, Op::View(_) | Op::Full(_) | Op::Iota { .. })
+    }
+
+    /// Whether its second operand is an index, which is checked in memory before it is used.
+    pub fn gathers(&self) -> bool {
+        matches!(self, Op::IndexSelect { .. } | Op::Gather { .. })
     }
 
     /// Whether it changes one of its operands: `aten.copy_.default`.

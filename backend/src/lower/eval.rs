@@ -183,7 +183,7 @@ impl<'a> Eval<'a> {
             Op::ArgReduce { op, dims } => {
                 self.reduce(value, *op, dims, node.operands[0], idx, true)
             }
-            Op::IndexSelect { dim } => {
+            Op::IndexSelect { dim, .. } => {
                 let (source, index) = (node.operands[0], node.operands[1]);
                 let rank = graph.values[index].sizes.len();
                 let at = self.eval(index, &idx[*dim..dim + rank])?;

@@ -22,13 +22,17 @@ fn clamp(b: &mut Builder, v: ValueId, low: f64, high: f64) -> Result<ValueId, Re
 
 /// `aten.relu`
 pub fn relu(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let v = input(b, c)?;
+    let v = c.tensor(0)?;
     Ok(vec![b.with(B::Max, v, 0.0)?])
 }
 
 /// `aten.hardtanh`
 pub fn hardtanh(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let v = input(b, c)?;
+    let v = c.tensor(0)?;
+    let whole = |n: usize| -> Result<bool, Refusal> { Ok(c.number(n)?.fract() == 0.0) };
+    if !(b.dtype(v)?.is_float() || whole(1)? && whole(2)?) {
+        return c.refuse("a fraction beside integers");
+    }
     let v = clamp(b, v, c.number(1)?, c.number(2)?)?;
     Ok(vec![round(b, v)?])
 }

@@ -3,6 +3,7 @@
 use super::pointwise::{input, operand, round};
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
+use crate::graph::Op;
 use crate::graph::ValueId;
 use crate::graph::builder::Builder;
 use ipex_jit::kernel::{BinaryOp as B, CmpOp, UnaryOp as U};
@@ -76,12 +77,12 @@ pub fn logical(b: &mut Builder, c: &NodeCall, op: B) -> Result<Vec<ValueId>, Ref
     Ok(vec![b.binary(op, sides[0], sides[1])?])
 }
 
-/// `aten.clamp`, `clamp_min`, `clamp_max` with numbers.
+/// `aten.clamp`, `clamp_min`, `clamp_max`
 pub fn clamp(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
     let bounds = match c.target {
-        "aten.clamp_min.default" => vec![(1, B::Max)],
-        "aten.clamp_max.default" => vec![(1, B::Min)],
+        "aten.clamp_min.default" | "aten.clamp_min.Tensor" => vec![(1, B::Max)],
+        "aten.clamp_max.default" | "aten.clamp_max.Tensor" => vec![(1, B::Min)],
         _ => vec![(1, B::Max), (2, B::Min)],
     };
     let mut v = operand(b, c, 0, dtype, &sizes)?;
@@ -89,35 +90,12 @@ pub fn clamp(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         if matches!(c.arg(n), OpArg::None) {
             continue;
         }
-        if c.number(n)?.is_nan() {
+        if !matches!(c.arg(n), OpArg::Tensor(_)) && c.number(n)?.is_nan() {
             return c.refuse("a bound that is NaN");
         }
         let bound = operand(b, c, n, dtype, &sizes)?;
         v = b.binary(op, v, bound)?;
     }
-    Ok(vec![round(b, v)?])
-}
-
-/// `aten.div.Tensor_mode` and `Scalar_mode`
-pub fn div_mode(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
-    if !dtype.is_float() {
-        // Eager raises on a division by zero.
-        return c.refuse("integers");
-    }
-    let (x, y) = (
-        operand(b, c, 0, dtype, &sizes)?,
-        operand(b, c, 1, dtype, &sizes)?,
-    );
-    let v = match c.arg(2) {
-        OpArg::Str(mode) if mode == "floor" => b.binary(B::FloorDiv, x, y)?,
-        OpArg::Str(mode) if mode == "trunc" => {
-            let q = b.binary(B::Div, x, y)?;
-            let q = round(b, q)?;
-            b.unary(U::Trunc, q)?
-        }
-        _ => b.binary(B::Div, x, y)?,
-    };
     Ok(vec![round(b, v)?])
 }
 
@@ -135,15 +113,60 @@ pub fn float_binary(b: &mut Builder, c: &NodeCall, op: B) -> Result<Vec<ValueId>
     Ok(vec![round(b, v)?])
 }
 
-/// `aten.full_like`, `zeros_like`, `ones_like`
-pub fn full_like(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+/// `aten.fmax`, `aten.fmin`: a NaN only if both are.
+pub fn ignoring_nan(b: &mut Builder, c: &NodeCall, op: B) -> Result<Vec<ValueId>, Refusal> {
     let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
-    let value = match c.target {
-        "aten.zeros_like.default" => 0.0,
-        "aten.ones_like.default" => 1.0,
-        _ => c.number(1)?,
+    let (x, y) = (
+        operand(b, c, 0, dtype, &sizes)?,
+        operand(b, c, 1, dtype, &sizes)?,
+    );
+    let v = b.binary(op, x, y)?;
+    if !dtype.is_float() {
+        return Ok(vec![v]);
+    }
+    let (no_x, no_y) = (b.unary(U::IsNan, x)?, b.unary(U::IsNan, y)?);
+    let v = b.select(no_y, x, v);
+    Ok(vec![b.select(no_x, y, v)])
+}
+
+/// `aten.signbit`; also of -0 and NaN.
+pub fn signbit(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = c.tensor(0)?;
+    let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
+    let bits = match dtype {
+        DType::Bool => return Ok(vec![b.full(DType::Bool, &sizes, 0.0)]),
+        _ if dtype.is_float() => {
+            let (from, to) = match dtype {
+                DType::F64 => (DType::F64, DType::I64),
+                _ => (DType::F32, DType::I32),
+            };
+            let v = b.convert(v, from)?;
+            let meta = b.meta(to, &sizes);
+            b.push(Op::Unary(U::Bitcast), &[v], meta)
+        }
+        _ => v,
     };
-    Ok(vec![b.full(dtype, &sizes, value)])
+    Ok(vec![against(b, CmpOp::Lt, bits, 0.0)?])
+}
+
+/// `aten.round.decimals`, with a rounding after each step as in eager.
+pub fn round_decimals(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = input(b, c)?;
+    if !b.dtype(v)?.is_float() {
+        return c.refuse("integers");
+    }
+    let decimals = i32::try_from(c.int(1)?).or_else(|_| c.refuse("so many decimals"))?;
+    let (there, back) = if decimals < 0 {
+        (B::Div, B::Mul)
+    } else {
+        (B::Mul, B::Div)
+    };
+    let power = 10f64.powi(decimals.abs());
+    let v = b.with(there, v, power)?;
+    let v = round(b, v)?;
+    let v = b.unary(U::Round, v)?;
+    let v = b.with(back, v, power)?;
+    Ok(vec![round(b, v)?])
 }
 
 /// `aten.flip`

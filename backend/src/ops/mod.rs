@@ -3,10 +3,13 @@
 pub mod activation;
 pub mod args;
 pub mod call;
+pub mod compare;
 pub mod composite;
 pub mod conv;
+pub mod create;
 pub mod external;
 pub mod index;
+pub mod integer;
 pub mod pointwise;
 pub mod reduce;
 pub mod table;

@@ -4,7 +4,7 @@ use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::{Op, ValueId};
-use ipex_jit::kernel::{BinaryOp, CmpOp, UnaryOp};
+use ipex_jit::kernel::{BinaryOp, UnaryOp};
 use ipex_runtime::DType;
 
 /// Argument `n`, a tensor or a number, in this dtype and broadcast to these sizes.
@@ -50,8 +50,8 @@ pub fn unary(b: &mut Builder, c: &NodeCall, op: UnaryOp) -> Result<Vec<ValueId>,
     if !b.dtype(v)?.is_float() {
         match op {
             UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Trunc | UnaryOp::Round => return Ok(vec![v]),
-            UnaryOp::Neg | UnaryOp::Abs
-                if b.dtype(v)? != DType::Bool && b.dtype(v)? != DType::U8 => {}
+            UnaryOp::Abs if b.dtype(v)? == DType::U8 => return Ok(vec![v]),
+            UnaryOp::Neg | UnaryOp::Abs if b.dtype(v)? != DType::Bool => {}
             _ => return c.refuse("integers"),
         }
     }
@@ -62,14 +62,14 @@ pub fn unary(b: &mut Builder, c: &NodeCall, op: UnaryOp) -> Result<Vec<ValueId>,
 /// Arithmetic on two operands; `add` and `sub` have an alpha.
 pub fn binary(b: &mut Builder, c: &NodeCall, op: BinaryOp) -> Result<Vec<ValueId>, Refusal> {
     let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
-    if dtype == DType::Bool
-        && !matches!(
-            op,
-            BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Max | BinaryOp::Min
-        )
-    {
-        return c.refuse("truth values");
-    }
+    let op = match (dtype, op) {
+        (DType::Bool, BinaryOp::Add) if c.args.len() < 3 || c.number(2)? == 1.0 => BinaryOp::Or,
+        (DType::Bool, BinaryOp::Mul) => BinaryOp::And,
+        (DType::Bool, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Div) => {
+            return c.refuse("truth values");
+        }
+        _ => op,
+    };
     let x = operand(b, c, 0, dtype, &sizes)?;
     let mut y = operand(b, c, 1, dtype, &sizes)?;
     if matches!(op, BinaryOp::Add | BinaryOp::Sub) && c.args.len() > 2 && c.number(2)? != 1.0 {
@@ -81,34 +81,6 @@ pub fn binary(b: &mut Builder, c: &NodeCall, op: BinaryOp) -> Result<Vec<ValueId
     }
     let v = b.binary(op, x, y)?;
     Ok(vec![round(b, v)?])
-}
-
-/// The dtype that two operands of a comparison meet in, if it is plain.
-fn common(b: &Builder, c: &NodeCall) -> Result<DType, Refusal> {
-    let x = b.dtype(c.tensor(0)?)?;
-    match c.arg(1) {
-        OpArg::Tensor(v) if b.dtype(*v)? == x => Ok(x),
-        OpArg::Tensor(_) => c.refuse("operands of two dtypes"),
-        OpArg::Float(f) if !x.is_float() && f.fract() != 0.0 => {
-            c.refuse("a fraction beside integers")
-        }
-        // A number is compared in f32 or wider; narrow floats would round it.
-        _ if matches!(x, DType::Bool | DType::U8 | DType::I8 | DType::I16) => {
-            c.refuse("a narrow dtype")
-        }
-        _ => Ok(x),
-    }
-}
-
-/// A comparison.
-pub fn compare(b: &mut Builder, c: &NodeCall, op: CmpOp) -> Result<Vec<ValueId>, Refusal> {
-    let dtype = common(b, c)?;
-    let sizes = c.output(0)?.sizes.clone();
-    let (x, y) = (
-        operand(b, c, 0, dtype, &sizes)?,
-        operand(b, c, 1, dtype, &sizes)?,
-    );
-    Ok(vec![b.compare(op, x, y)])
 }
 
 /// `aten.where.self`
@@ -147,15 +119,18 @@ pub fn inverse(b: &mut Builder, v: ValueId) -> Result<ValueId, Refusal> {
 /// `aten.pow.Tensor_Scalar` for the exponents that eager also treats apart.
 pub fn pow_scalar(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = input(b, c)?;
-    if !b.dtype(v)?.is_float() {
-        return c.refuse("integers");
-    }
     let exponent = c.number(1)?;
+    let dtype = b.dtype(v)?;
+    if dtype == DType::Bool || !dtype.is_float() && (exponent < 0.0 || exponent.fract() != 0.0) {
+        return c.refuse("an integer power that may raise");
+    }
     let square = b.binary(BinaryOp::Mul, v, v)?;
     let result = if exponent == 2.0 {
         square
     } else if exponent == 3.0 {
         b.binary(BinaryOp::Mul, square, v)?
+    } else if exponent == 1.0 {
+        v
     } else if exponent == 0.5 {
         b.unary(UnaryOp::Sqrt, v)?
     } else if exponent == -1.0 {
@@ -166,47 +141,22 @@ pub fn pow_scalar(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal
     Ok(vec![round(b, result)?])
 }
 
+/// A float as an integer: truncated, then wrapped to a narrow dtype.
+pub fn cast(b: &mut Builder, v: ValueId, to: DType) -> Result<ValueId, Refusal> {
+    let from = b.dtype(v)?;
+    let wraps = from.is_float() && matches!(to, DType::U8 | DType::I8 | DType::I16);
+    let v = if wraps { b.convert(v, DType::I64)? } else { v };
+    b.convert(v, to)
+}
+
 /// `aten._to_copy`, `prims.convert_element_type`, `aten.clone`
 pub fn to_copy(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = c.tensor(0)?;
     let (from, to) = (b.dtype(v)?, c.output_dtype(0)?);
-    if from.is_float() && !to.is_float() && !matches!(to, DType::Bool | DType::I64 | DType::I32) {
-        return c.refuse("from float to a narrow integer");
-    }
     let out = c.output(0)?.clone();
     if from == to && b.graph.values[v].strides != out.strides && out.is_dense() {
         // A copy into another memory format.
         return Ok(vec![b.push(Op::Convert { narrow: false }, &[v], out)]);
     }
-    Ok(vec![b.convert(v, to)?])
-}
-
-/// `aten.full`
-pub fn full(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
-    Ok(vec![b.full(dtype, &sizes, c.number(1)?)])
-}
-
-/// `aten.scalar_tensor`
-pub fn scalar_tensor(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let dtype = c.output_dtype(0)?;
-    Ok(vec![b.full(dtype, &[], c.number(0)?)])
-}
-
-/// `aten.arange.start_step` of integers
-pub fn arange(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    if c.output_dtype(0)? != DType::I64 {
-        return c.refuse("not i64");
-    }
-    let (start, step) = (c.int(0)?, c.int(2)?);
-    let meta = c.output(0)?.clone();
-    Ok(vec![b.push(
-        Op::Iota {
-            dim: 0,
-            start,
-            step,
-        },
-        &[],
-        meta,
-    )])
+    Ok(vec![cast(b, v, to)?])
 }

@@ -16,8 +16,21 @@ fn wide(dtype: DType) -> DType {
     }
 }
 
-fn float_input(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
+/// The operand; one without dimensions becomes a row of one element.
+fn ranked(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
     let v = c.tensor(0)?;
+    if b.graph.values[v].numel() == 0 {
+        return c.refuse("an empty operand");
+    }
+    Ok(if b.sizes(v).is_empty() {
+        b.reshape(v, &[1])
+    } else {
+        v
+    })
+}
+
+fn float_input(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
+    let v = ranked(b, c)?;
     let dtype = b.dtype(v)?;
     if !dtype.is_float() {
         return c.refuse("integers");
@@ -25,17 +38,9 @@ fn float_input(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
     b.convert(v, wide(dtype))
 }
 
-fn check(b: &Builder, c: &NodeCall, v: ValueId) -> Result<(), Refusal> {
-    if b.graph.values[v].numel() == 0 || b.sizes(v).is_empty() {
-        return c.refuse("an empty or zero-dimensional operand");
-    }
-    Ok(())
-}
-
 /// any and all
 pub fn truth(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
-    let v = c.tensor(0)?;
-    check(b, c, v)?;
+    let v = ranked(b, c)?;
     let dims = c.dims(1, b.sizes(v).len())?;
     let v = b.convert(v, DType::Bool)?;
     let v = b.reduce(op, v, &dims)?;
@@ -44,13 +49,15 @@ pub fn truth(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>
 
 /// argmax, argmin: the first of equals, or the first NaN.
 pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
-    let v = c.tensor(0)?;
-    check(b, c, v)?;
+    let v = ranked(b, c)?;
     let dims = c.dims(1, b.sizes(v).len())?;
-    if dims.len() > 1 || b.sizes(v)[dims[0]] == 1 {
-        return c.refuse("a position within several dims, or within a single element");
-    }
     let sizes = b.sizes(v);
+    if dims.iter().all(|&d| sizes[d] == 1) {
+        return Ok(vec![b.full(DType::I64, &c.output(0)?.sizes, 0.0)]);
+    }
+    if dims.len() > 1 {
+        return c.refuse("a position within several dims");
+    }
     let kept = sizes.iter().enumerate().filter(|(d, _)| !dims.contains(d));
     let kept: Vec<i64> = kept.map(|(_, &n)| n).collect();
     let meta = b.meta(DType::I64, &kept);
@@ -58,10 +65,22 @@ pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<Value
     Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
 }
 
-/// `aten.var.correction(input, dim, *, correction, keepdim)`, in two passes.
+/// `aten.var.correction(input, dim, *, correction, keepdim)` and `aten.std.correction`
 pub fn var(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (v, _) = moments(b, c)?;
+    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+}
+
+/// `aten.var_mean.correction` and `aten.std_mean.correction`
+pub fn var_mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (v, mean) = moments(b, c)?;
+    let sizes = c.output(0)?.sizes.clone();
+    Ok(vec![b.reshape(v, &sizes), b.reshape(mean, &sizes)])
+}
+
+/// Variance (or its root) and mean, in two passes over the data.
+fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal> {
     let v = float_input(b, c)?;
-    check(b, c, v)?;
     let sizes = b.sizes(v);
     let dims = c.dims(1, sizes.len())?;
     let correction = if matches!(c.arg(2), OpArg::None) {
@@ -71,18 +90,20 @@ pub fn var(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     };
     let n: i64 = dims.iter().map(|&d| sizes[d]).product();
     let mean = mean_of(b, v, &dims)?;
-    let mean = b.spread(mean, &dims, &sizes);
-    let centered = b.binary(B::Sub, v, mean)?;
+    let spread = b.spread(mean, &dims, &sizes);
+    let centered = b.binary(B::Sub, v, spread)?;
     let square = b.binary(B::Mul, centered, centered)?;
     let sum = b.reduce(ReduceOp::Sum, square, &dims)?;
-    let v = b.with(B::Div, sum, (n as f64 - correction).max(0.0))?;
-    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+    let mut v = b.with(B::Div, sum, (n as f64 - correction).max(0.0))?;
+    if c.target.starts_with("aten.std") {
+        v = b.unary(U::Sqrt, v)?;
+    }
+    Ok((v, mean))
 }
 
 /// sum, prod, amax, amin over dims
 pub fn simple(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
-    let v = c.tensor(0)?;
-    check(b, c, v)?;
+    let v = ranked(b, c)?;
     // `aten.sum.default` has no dims; the second argument is a dtype.
     let n = if matches!(c.target, "aten.sum.default" | "aten.prod.default") {
         usize::MAX
@@ -105,8 +126,7 @@ fn mean_of(b: &mut Builder, v: ValueId, dims: &[usize]) -> Result<ValueId, Refus
 
 /// `aten.mean`
 pub fn mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let v = c.tensor(0)?;
-    check(b, c, v)?;
+    let v = ranked(b, c)?;
     let v = b.convert(v, wide(c.output_dtype(0)?))?;
     let n = if c.target == "aten.mean.default" {
         usize::MAX
@@ -121,7 +141,6 @@ pub fn mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
 /// `x - max` and its exponential's sum along one dim.
 fn shifted(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId, ValueId), Refusal> {
     let v = float_input(b, c)?;
-    check(b, c, v)?;
     let sizes = b.sizes(v);
     let dims = [c.dim(1, sizes.len())?];
     let max = b.reduce(ReduceOp::Max, v, &dims)?;
@@ -178,7 +197,6 @@ fn rsqrt(b: &mut Builder, v: ValueId, eps: f64) -> Result<ValueId, Refusal> {
 /// `aten.native_layer_norm(input, normalized_shape, weight, bias, eps)` (Ba et al., 2016)
 pub fn layer_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = float_input(b, c)?;
-    check(b, c, v)?;
     let sizes = b.sizes(v);
     let first = sizes.len() - c.ints(1)?.len();
     let dims: Vec<usize> = (first..sizes.len()).collect();
@@ -199,7 +217,6 @@ pub fn layer_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal
 /// `aten._fused_rms_norm(input, normalized_shape, weight, eps)` (Zhang and Sennrich, 2019)
 pub fn rms_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = float_input(b, c)?;
-    check(b, c, v)?;
     let sizes = b.sizes(v);
     let first = sizes.len() - c.ints(1)?.len();
     let dims: Vec<usize> = (first..sizes.len()).collect();
@@ -217,7 +234,6 @@ pub fn rms_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
 /// the first result is not empty (Ioffe and Szegedy, 2015).
 pub fn batch_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = float_input(b, c)?;
-    check(b, c, v)?;
     let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
     let channels = |b: &mut Builder, t: ValueId| -> Result<ValueId, Refusal> {
         let t = b.convert(t, dtype)?;

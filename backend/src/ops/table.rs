@@ -1,6 +1,8 @@
 //! One row for each ATen overload.
 
-use super::{NodeCall, activation, composite, conv, index, pointwise, reduce, view};
+use super::{
+    NodeCall, activation, compare, composite, conv, create, index, integer, pointwise, reduce, view,
+};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::{Graph, Meta, Op, ValueId};
@@ -56,12 +58,18 @@ macro_rules! binary {
 }
 macro_rules! compare {
     ($op:expr) => {
-        |b, c| pointwise::compare(b, c, $op)
+        |b, c| compare::compare(b, c, $op)
     };
 }
 macro_rules! reduce {
     ($op:expr) => {
         |b, c| reduce::simple(b, c, $op)
+    };
+}
+
+macro_rules! filled {
+    ($value:expr) => {
+        |b, c| create::filled(b, c, $value)
     };
 }
 
@@ -100,16 +108,31 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.bitwise_not.default", composite::not), ("aten.sign.default", composite::sign),
     ("aten.isnan.default", composite::isnan), ("aten.isinf.default", composite::isinf),
     ("aten.clamp.default", composite::clamp), ("aten.clamp_min.default", composite::clamp),
-    ("aten.clamp_max.default", composite::clamp), ("aten.div.Tensor_mode", composite::div_mode),
-    ("aten.div.Scalar_mode", composite::div_mode), ("aten.flip.default", composite::flip),
-    ("aten.full_like.default", composite::full_like), ("aten.zeros_like.default", composite::full_like),
-    ("aten.ones_like.default", composite::full_like),
+    ("aten.clamp_max.default", composite::clamp), ("aten.clamp.Tensor", composite::clamp),
+    ("aten.clamp_min.Tensor", composite::clamp), ("aten.clamp_max.Tensor", composite::clamp),
+    ("aten.fmax.default", |b, c| composite::ignoring_nan(b, c, B::Max)),
+    ("aten.fmin.default", |b, c| composite::ignoring_nan(b, c, B::Min)),
+    ("aten.signbit.default", composite::signbit), ("aten.round.decimals", composite::round_decimals),
+    ("aten.isposinf.default", |b, c| compare::is_infinity(b, c, f64::INFINITY)),
+    ("aten.isneginf.default", |b, c| compare::is_infinity(b, c, f64::NEG_INFINITY)),
+    ("aten.div.Tensor_mode", integer::divide), ("aten.div.Scalar_mode", integer::divide),
+    ("aten.floor_divide.default", integer::divide),
+    ("aten.bitwise_left_shift.Tensor", |b, c| integer::shift(b, c, B::Shl)),
+    ("aten.bitwise_left_shift.Tensor_Scalar", |b, c| integer::shift(b, c, B::Shl)),
+    ("aten.bitwise_right_shift.Tensor", |b, c| integer::shift(b, c, B::Shr)),
+    ("aten.bitwise_right_shift.Tensor_Scalar", |b, c| integer::shift(b, c, B::Shr)),
+    ("aten.flip.default", composite::flip),
+    ("aten.full_like.default", create::full), ("aten.zeros_like.default", filled!(0.0)),
+    ("aten.ones_like.default", filled!(1.0)), ("aten.zeros.default", filled!(0.0)),
+    ("aten.ones.default", filled!(1.0)),
+    ("aten.fill.Scalar", create::copy), ("aten.fill.Tensor", create::copy),
+    ("aten.copy.default", create::copy), ("aten.eye.default", create::eye), ("aten.eye.m", create::eye),
     ("aten.pow.Tensor_Tensor", |b, c| composite::float_binary(b, c, B::Pow)),
     ("aten.pow.Scalar", |b, c| composite::float_binary(b, c, B::Pow)),
-    ("aten.fmod.Tensor", |b, c| composite::float_binary(b, c, B::Fmod)),
-    ("aten.fmod.Scalar", |b, c| composite::float_binary(b, c, B::Fmod)),
-    ("aten.remainder.Tensor", |b, c| composite::float_binary(b, c, B::Rem)),
-    ("aten.remainder.Scalar", |b, c| composite::float_binary(b, c, B::Rem)),
+    ("aten.fmod.Tensor", |b, c| integer::remainder(b, c, B::Fmod)),
+    ("aten.fmod.Scalar", |b, c| integer::remainder(b, c, B::Fmod)),
+    ("aten.remainder.Tensor", |b, c| integer::remainder(b, c, B::Rem)),
+    ("aten.remainder.Scalar", |b, c| integer::remainder(b, c, B::Rem)),
     ("aten.atan2.default", |b, c| composite::float_binary(b, c, B::Atan2)),
     ("aten.hypot.default", |b, c| composite::float_binary(b, c, B::Hypot)),
     ("aten.copysign.Tensor", |b, c| composite::float_binary(b, c, B::Copysign)),
@@ -123,7 +146,9 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.where.self", pointwise::where_self),
     ("aten._to_copy.default", pointwise::to_copy), ("prims.convert_element_type.default", pointwise::to_copy),
     ("aten.clone.default", pointwise::to_copy),
-    ("aten.full.default", pointwise::full), ("aten.scalar_tensor.default", pointwise::scalar_tensor), ("aten.arange.start_step", pointwise::arange),
+    ("aten.full.default", create::full), ("aten.scalar_tensor.default", create::scalar_tensor),
+    ("aten.arange.start_step", create::arange), ("aten.arange.start", create::arange),
+    ("aten.arange.default", create::arange),
     ("aten.sum.default", reduce!(ReduceOp::Sum)), ("aten.sum.dim_IntList", reduce!(ReduceOp::Sum)),
     ("aten.amax.default", reduce!(ReduceOp::Max)), ("aten.amin.default", reduce!(ReduceOp::Min)),
     ("aten.prod.default", reduce!(ReduceOp::Prod)), ("aten.prod.dim_int", reduce!(ReduceOp::Prod)),
@@ -135,7 +160,8 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.all.dims", |b, c| reduce::truth(b, c, ReduceOp::All)),
     ("aten.argmax.default", |b, c| reduce::position(b, c, ReduceOp::Max)),
     ("aten.argmin.default", |b, c| reduce::position(b, c, ReduceOp::Min)),
-    ("aten.var.correction", reduce::var),
+    ("aten.var.correction", reduce::var), ("aten.std.correction", reduce::var),
+    ("aten.var_mean.correction", reduce::var_mean), ("aten.std_mean.correction", reduce::var_mean),
     ("aten.mean.default", reduce::mean), ("aten.mean.dim", reduce::mean),
     ("aten._softmax.default", reduce::softmax), ("aten._log_softmax.default", reduce::log_softmax),
     ("aten.native_layer_norm.default", reduce::layer_norm),
@@ -152,6 +178,10 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
     ("aten.convolution.default", conv::convolution),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
-    ("aten.index_select.default", index::index_select),
+    ("aten.index_select.default", index::index_select), ("aten.gather.default", index::gather),
+    ("aten.index.Tensor", index::index), ("aten._unsafe_index.Tensor", index::index),
+    ("aten.repeat.default", index::repeat), ("aten.roll.default", index::roll),
+    ("aten.slice_scatter.default", index::slice_scatter),
+    ("aten.select_scatter.default", index::select_scatter),
     ("aten.constant_pad_nd.default", index::pad),
 ];

@@ -60,7 +60,7 @@ pub fn transpose(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal>
 }
 
 /// The part of dim `d` from `start` in steps of `step`, as long as `sizes` says.
-fn part(
+pub fn part(
     b: &mut Builder,
     v: ValueId,
     d: usize,

@@ -9,8 +9,8 @@ use crate::lower::kernel::Lowered;
 use cranelift_entity::SecondaryMap;
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, KernelCode, Output, Plan, Route,
-    Step, TensorRef, Then,
+    Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, IndexRule, KernelCode, Output, Plan,
+    Route, Step, TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -215,12 +215,19 @@ impl Planner<'_> {
                     };
                     self.plan.steps.push(Step::External(Box::new(call)));
                 }
-                Op::IndexSelect { dim } | Op::Gather { dim } => {
-                    let size = graph.values[node.operands[0]].sizes[*dim];
-                    // An index that is not in memory was made of constants in range.
-                    if let Ok(index) = self.reference(node.operands[1]) {
-                        self.plan.steps.push(Step::CheckIndex { index, size });
-                    }
+                Op::IndexSelect { dim, .. } | Op::Gather { dim } => {
+                    let rule = match node.op {
+                        Op::IndexSelect { rule, .. } => rule,
+                        _ => IndexRule::Gather,
+                    };
+                    let (dim, size) = (*dim, graph.values[node.operands[0]].sizes[*dim]);
+                    let index = self.reference(node.operands[1])?;
+                    self.plan.steps.push(Step::CheckIndex {
+                        index,
+                        dim,
+                        size,
+                        rule,
+                    });
                 }
                 _ => {}
             }

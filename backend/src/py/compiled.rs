@@ -150,7 +150,7 @@ impl Compiled {
             ready.executable.call(inputs, &mut host)
         };
         let results = results.map_err(|e| match (e, host.take_error()) {
-            (Error::Index, _) => PyIndexError::new_err(Error::Index.to_string()),
+            (Error::Index(text), _) => PyIndexError::new_err(text),
             (_, Some(raised)) => raised,
             (e, None) => runtime_error(e),
         })?;

@@ -1,5 +1,6 @@
 //! Runs a plan.
 
+use super::check::check_index;
 use super::profile::Profile;
 use super::{
     Buffer, BufferId, CallArg, Callable, ConvolutionStep, ExternalCall, Output, Plan, Route, Step,
@@ -214,7 +215,16 @@ impl Executable {
             }
             Step::External(call) => self.external(call, state, host),
             Step::Convolution(c) => self.convolution(c, state),
-            Step::CheckIndex { index, size } => self.check_index(index, *size, state),
+            Step::CheckIndex {
+                index,
+                dim,
+                size,
+                rule,
+            } => {
+                let data = state.data[index.buffer.0 as usize];
+                // SAFETY: the plan keeps views inside their buffer, and gathers by i64 alone.
+                unsafe { check_index(data, index, (*dim, *size), *rule) }
+            }
             Step::Release(BufferId(b)) => {
                 state.tensors[*b as usize] = None;
                 Ok(())
@@ -420,30 +430,6 @@ impl Executable {
         let k = out.buffer.0 as usize;
         state.data[k] = tensor.data()?;
         state.tensors[k] = Some(tensor);
-        Ok(())
-    }
-
-    fn check_index(&self, t: &TensorRef, size: i64, state: &State) -> Result<(), Error> {
-        let data = state.data[t.buffer.0 as usize];
-        let numel: i64 = t.sizes.iter().product();
-        for flat in 0..numel {
-            let (mut rest, mut at) = (flat, t.offset);
-            for (&n, &stride) in t.sizes.iter().zip(&t.strides).rev() {
-                at += rest % n * stride;
-                rest /= n;
-            }
-            // SAFETY: the plan keeps views inside their buffer; ScalarType 4 is i64, 3 is i32.
-            let i = unsafe {
-                if t.scalar_type == 4 {
-                    data.cast::<i64>().offset(at as isize).read_unaligned()
-                } else {
-                    i64::from(data.cast::<i32>().offset(at as isize).read_unaligned())
-                }
-            };
-            if !(0..size).contains(&i) {
-                return Err(Error::Index);
-            }
-        }
         Ok(())
     }
 

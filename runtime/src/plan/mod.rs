@@ -1,5 +1,6 @@
 //! The immutable plan of one compiled graph, as `backend` builds it and `execute` runs it.
 
+mod check;
 mod execute;
 mod profile;
 
@@ -171,6 +172,17 @@ pub struct Then {
     pub iterations: i64,
 }
 
+/// What an index may be, and which error it is if it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IndexRule {
+    /// `aten.index_select`, `aten.embedding`
+    Select,
+    /// `aten.index`: negative ones count from the end.
+    Wrapping,
+    /// `aten.gather`
+    Gather,
+}
+
 /// One step.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
@@ -188,10 +200,12 @@ pub enum Step {
     },
     External(Box<ExternalCall>),
     Convolution(Box<ConvolutionStep>),
-    /// Every element of an i64 or i32 tensor must lie in `0..size`.
+    /// Every element of an i64 tensor must lie in `0..size`, the size of the indexed dimension.
     CheckIndex {
         index: TensorRef,
+        dim: usize,
         size: i64,
+        rule: IndexRule,
     },
     /// An external buffer's tensor is not needed any more.
     Release(BufferId),
