@@ -1,4 +1,4 @@
-.PHONY: test lint bench demo conformance venv
+.PHONY: test lint bench demo conformance models-conformance venv
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,9 +31,14 @@ demo: venv
 	$(BIN)/pip install -q transformers timm torchvision matplotlib
 	$(BIN)/python benches/models/side_by_side.py --models bert,gpt2,resnet50 --save build/demo
 
-## Every OpInfo sample of the operators that the compiler names
-conformance: venv
-	$(BIN)/python tests/opinfo.py
+## Every operator of PyTorch's OpInfo database, and about a hundred small models, against eager
+conformance: venv models-conformance
+	PYTHONPATH=tests $(BIN)/python -m conformance --save build/conformance/ipex.json
+
+## The models alone: inference, a training step, three batch sizes with one compile
+models-conformance: venv
+	$(BIN)/pip install -q transformers timm torchvision
+	PYTHONPATH=tests $(BIN)/python -m conformance --mode inference training batches
 
 ## The Python environment with the package built into it
 venv: $(BIN)/.packages
