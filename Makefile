@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PACKAGES := "torch>=2.11,<2.16" numpy maturin pytest ruff mypy expecttest
+PACKAGES := "torch>=2.11,<2.16" numpy maturin pytest ruff mypy expecttest \
+	transformers timm torchvision
 
 ## Rust and Python tests; sets up $(VENV) on the first run
 test: venv
@@ -20,15 +21,13 @@ lint: venv
 
 ## Kernels, the cost of a call, and models side by side with eager and Inductor
 bench: venv
-	$(BIN)/pip install -q transformers timm torchvision
 	$(BIN)/python benches/overhead.py
 	$(BIN)/python benches/kernels/side_by_side.py
 	$(BIN)/python benches/models/side_by_side.py
 
 ## BERT-base, GPT-2 and ResNet-50 beside eager and Inductor; table and picture in build/demo
 demo: venv
-	@echo "installing transformers, timm and torchvision"
-	$(BIN)/pip install -q transformers timm torchvision matplotlib
+	$(BIN)/pip install -q matplotlib
 	$(BIN)/python benches/models/side_by_side.py --models bert,gpt2,resnet50 --save build/demo
 
 ## Every operator of PyTorch's OpInfo database, and about a hundred small models, against eager
@@ -37,7 +36,6 @@ conformance: venv models-conformance
 
 ## The models alone: inference, a training step, three batch sizes with one compile
 models-conformance: venv
-	$(BIN)/pip install -q transformers timm torchvision
 	PYTHONPATH=tests $(BIN)/python -m conformance --mode inference training batches
 
 ## The Python environment with the package built into it
@@ -46,6 +44,6 @@ venv: $(BIN)/.packages
 
 $(BIN)/.packages: Makefile
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	@echo "installing PyTorch into $(VENV); this takes a few minutes"
+	@echo "installing PyTorch and model libraries into $(VENV); this takes a few minutes"
 	$(BIN)/pip install $(PACKAGES)
 	touch $@

@@ -57,7 +57,7 @@ def test_a_crash_a_hang_a_wrong_number_and_an_error_are_seen(tmp_path):
     )
     saved = tmp_path / "run.json"
     conformance(
-        *"sinh cosh exp log sin --mode forward --dtype float32 --samples 1 --timeout 8".split(),
+        *"sinh cosh exp log sin --mode forward --dtype float32 --samples 1 --timeout 25".split(),
         "--backend",
         "hostile",
         "--save",
