@@ -295,6 +295,9 @@ class _Writer:
 
     def _call(self, node: Node) -> None:
         value = node.meta.get("val")
+        if node.target is torch.ops.higher_order.with_effects:
+            # Tokens are tensors when traced and None when run.
+            raise Unsupported(f"{node.name}: {node.args[1]} has an effect that is ordered")
         if value is None and node in self.parts:
             raise Unsupported(f"{node.name}: {node.target} has results of unknown types")
         values = value if isinstance(value, (list, tuple)) else [value]
