@@ -6,7 +6,7 @@ use crate::fusion::cluster::{Clusters, Group};
 use crate::graph::strided::{Strided, strided};
 use crate::graph::{Graph, GraphOutput, Op, ValueId};
 use crate::lower::kernel::Lowered;
-use cranelift_entity::SecondaryMap;
+use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
     Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, IndexRule, KernelCode, Output, Plan,
@@ -28,6 +28,7 @@ pub fn build(graph: &Graph, clusters: &Clusters, code: &[Vec<KernelCode>]) -> Re
         lifetimes: Vec::new(),
         followers: followers(graph, &clusters.groups),
         last_convolution: 0,
+        used: used(graph),
     };
     planner.buffers(clusters)?;
     for (k, (group, code)) in clusters.groups.iter().zip(code).enumerate() {
@@ -47,6 +48,21 @@ struct Planner<'a> {
     followers: Vec<Option<Follower>>,
     /// The step of the last convolution.
     last_convolution: usize,
+    used: EntitySet<ValueId>,
+}
+
+/// Values that another node takes or that are returned.
+fn used(graph: &Graph) -> EntitySet<ValueId> {
+    let operands = graph.nodes.values().flat_map(|n| &n.operands).copied();
+    let returned = graph.outputs.iter().filter_map(|o| match o {
+        GraphOutput::Value(v) => Some(*v),
+        _ => None,
+    });
+    let mut used = EntitySet::new();
+    for value in operands.chain(returned) {
+        used.insert(value);
+    }
+    used
 }
 
 impl Planner<'_> {
@@ -202,7 +218,11 @@ impl Planner<'_> {
                         })));
                 }
                 Op::External { name, route, args } => {
-                    let outputs = node.results.iter().map(|&r| self.reference(r).map(Some));
+                    // What nobody uses is not taken: it may differ from what its meta function
+                    // says (offsets of an embedding bag).
+                    let taken = |r: ValueId| !route.allocates() || self.used.contains(r);
+                    let outputs = node.results.iter();
+                    let outputs = outputs.map(|&r| taken(r).then(|| self.reference(r)).transpose());
                     let call = ExternalCall {
                         name: name.clone(),
                         route: route.clone(),
