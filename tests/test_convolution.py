@@ -122,3 +122,26 @@ def test_not_finite(value):
     x = torch.randn(1, 4, 9, 9)
     x[0, 2, 4, 4] = value
     check(lambda x, w: F.conv2d(x, w, padding=1), x, weights(8, 4, 3, 3))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+        lambda x: F.max_pool2d(x, 2),
+        lambda x: F.max_pool2d(x, (3, 1), (1, 2), (1, 0), dilation=(2, 1)),
+        lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True),
+        lambda x: F.max_pool2d(x, 1, 2),
+        lambda x: F.max_pool2d(x[0], 3),
+        lambda x: F.max_pool2d(x.transpose(2, 3), 3),
+        lambda x: F.max_pool2d(x.bfloat16(), 3),
+        lambda x: F.max_pool2d(x, 3, return_indices=True),
+        lambda x: F.relu(F.max_pool2d(x, 3, 1)) + 1,
+        lambda x: F.max_pool1d(x[0], 3, 2),
+    ],
+)
+def test_max_pool(f):
+    x = torch.randn(2, 5, 12, 20)
+    x[1, 3, 4, 5] = float("nan")
+    x[1, 2, 4, 5] = -float("inf")
+    check(f, x)

@@ -4,7 +4,7 @@
 //!     cargo bench -p ipex-runtime --bench conv [-- FILTER]
 
 use ipex_runtime::Error;
-use ipex_runtime::conv::{Pointers, Shape, Threads, run};
+use ipex_runtime::conv::{Operation, Pointers, Shape, Threads, run};
 use ipex_runtime::cpu::Isa;
 use std::hint::black_box;
 use std::time::Instant;
@@ -163,7 +163,17 @@ fn main() {
             result: result.as_mut_ptr(),
         };
         // SAFETY: the vectors have the shape's sizes.
-        let call = || unsafe { run(&shape, Isa::detect(), pointers, &Pool, 1, &|_, _| ()) };
+        let call = || unsafe {
+            run(
+                &shape,
+                Operation::Sum,
+                Isa::detect(),
+                pointers,
+                &Pool,
+                1,
+                &|_, _| (),
+            )
+        };
         call().expect("a valid shape");
         let middle = result[h / 2 * w + w / 2];
         let taps = (inputs / groups * kernel * kernel) as f32;

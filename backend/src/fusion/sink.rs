@@ -26,7 +26,7 @@ fn is_own_convolution(graph: &Graph, result: ValueId) -> bool {
         Op::External { route, .. } => route,
         _ => return false,
     };
-    matches!(route, Route::Convolution(_))
+    matches!(route, Route::Convolution(..))
 }
 
 /// Whether a group reads a value, directly or through views.

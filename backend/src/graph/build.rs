@@ -25,6 +25,7 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
         values: HashMap::new(),
         metas: &source.tensor_values,
         schemas: &document.schemas,
+        used: used(source),
         resolver: Resolver::new(document, symbols),
         left,
     };
@@ -64,8 +65,18 @@ struct Build<'a> {
     values: HashMap<&'a str, ValueId>,
     metas: &'a HashMap<String, TensorMeta>,
     schemas: &'a HashMap<String, String>,
+    /// Tensors that somebody reads.
+    used: HashSet<&'a str>,
     resolver: Resolver<'a>,
     left: &'a HashSet<u32>,
+}
+
+fn used(source: &crate::protocol::document::Graph) -> HashSet<&str> {
+    let inputs = source.nodes.iter().flat_map(|n| &n.inputs).map(|i| &i.arg);
+    inputs
+        .chain(&source.outputs)
+        .flat_map(Argument::tensors)
+        .collect()
 }
 
 impl<'a> Build<'a> {
@@ -198,10 +209,12 @@ impl<'a> Build<'a> {
             source: node.metadata.get("stack_trace").cloned(),
         });
         let outputs: Vec<Option<Meta>> = metas.iter().cloned().map(Some).collect();
+        let used: Vec<bool> = names.iter().map(|n| self.used.contains(n)).collect();
         let call = NodeCall {
             target,
             args: &args,
             outputs: &outputs,
+            used: &used,
         };
         let translated = (!self.left.contains(&origin))
             .then(|| translate(&mut self.graph, origin, &call).ok())

@@ -41,4 +41,6 @@ pub struct NodeCall<'a> {
     /// Metadata of the results, as the document states them (eager's sizes, dtypes and strides);
     /// `None` for a result that is no tensor. A `Tensor[]` result has one entry for each element.
     pub outputs: &'a [Option<Meta>],
+    /// Which results somebody reads. A rule may leave out unread ones at the end.
+    pub used: &'a [bool],
 }

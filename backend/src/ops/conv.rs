@@ -7,7 +7,7 @@ use crate::graph::strided::contiguous;
 use crate::graph::{Meta, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
-use ipex_runtime::conv::Shape;
+use ipex_runtime::conv::{Operation, Shape};
 use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
 
 /// `aten.convolution`; what is refused here goes to ATen.
@@ -65,11 +65,62 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
     operands.extend(c.optional_tensor(2)?);
     let op = Op::External {
         name: c.target.into(),
-        route: Route::Convolution(shape),
+        route: Route::Convolution(Operation::Sum, shape),
         args: whole(b, &operands),
     };
     let meta = c.output(0)?.clone();
     Ok(vec![b.push(op, &operands, meta)])
+}
+
+/// `aten.max_pool2d_with_indices` whose indices nobody reads.
+pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let image = c.tensor(0)?;
+    let (sizes, out) = (b.sizes(image), c.output(0)?);
+    let indices = c.used.get(1).copied().unwrap_or(true);
+    let fits = sizes.len() == 4 && is_row_major(b, image) && row_major(out);
+    if indices || !fits || b.dtype(image)? != DType::F32 {
+        return c.refuse("indices, another layout or dtype");
+    }
+    let natural = |n: i64| usize::try_from(n).or_else(|_| c.refuse("a negative size"));
+    // One number is for both dimensions; no stride is the kernel's size.
+    let pair = |n: usize| -> Result<[usize; 2], Refusal> {
+        match *c.ints(n)?.as_slice() {
+            [x] => Ok([natural(x)?; 2]),
+            [y, x] => Ok([natural(y)?, natural(x)?]),
+            _ => c.refuse("not two dimensions"),
+        }
+    };
+    let kernel = pair(1)?;
+    let channels = natural(sizes[1])?;
+    let shape = Shape {
+        images: natural(sizes[0])?,
+        groups: channels,
+        inputs: channels,
+        outputs: channels,
+        image: [natural(sizes[2])?, natural(sizes[3])?],
+        kernel,
+        stride: if c.ints(2)?.is_empty() {
+            kernel
+        } else {
+            pair(2)?
+        },
+        padding: pair(3)?,
+        dilation: pair(4)?,
+    };
+    // `ceil_mode` may make the result larger.
+    let Some([h, w]) = shape.result().filter(|_| shape.taps() > 1) else {
+        return c.refuse("an empty result, or a window of one pixel");
+    };
+    if out.sizes[2..] != [h as i64, w as i64] {
+        return c.refuse("windows that leave the image");
+    }
+    let op = Op::External {
+        name: c.target.into(),
+        route: Route::Convolution(Operation::Max, shape),
+        args: whole(b, &[image]),
+    };
+    let meta = out.clone();
+    Ok(vec![b.push(op, &[image], meta)])
 }
 
 /// All operands as they are.

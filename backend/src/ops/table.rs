@@ -176,7 +176,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.t.default", view::t), ("aten.transpose.int", view::transpose),
     ("aten.select.int", view::select), ("aten.slice.Tensor", view::slice),
     ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
-    ("aten.convolution.default", conv::convolution),
+    ("aten.convolution.default", conv::convolution), ("aten.max_pool2d_with_indices.default", conv::max_pool),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
     ("aten.index_select.default", index::index_select), ("aten.gather.default", index::gather),
     ("aten.index.Tensor", index::index), ("aten._unsafe_index.Tensor", index::index),

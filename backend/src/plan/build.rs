@@ -201,21 +201,26 @@ impl Planner<'_> {
             let node = &graph.nodes[n];
             match &node.op {
                 Op::External {
-                    route: Route::Convolution(shape),
+                    route: Route::Convolution(operation, shape),
                     ..
                 } => {
-                    let bias = node.operands.get(2).map(|&v| self.reference(v));
+                    let tensor = |n: usize| {
+                        let v = node.operands.get(n);
+                        v.map(|&v| self.reference(v)).transpose()
+                    };
+                    let convolution = ConvolutionStep {
+                        operation: *operation,
+                        shape: *shape,
+                        image: self.reference(node.operands[0])?,
+                        weight: tensor(1)?,
+                        bias: tensor(2)?,
+                        result: self.reference(node.results[0])?.buffer,
+                        then: None,
+                    };
                     self.last_convolution = self.plan.steps.len();
                     self.plan
                         .steps
-                        .push(Step::Convolution(Box::new(ConvolutionStep {
-                            shape: *shape,
-                            image: self.reference(node.operands[0])?,
-                            weight: self.reference(node.operands[1])?,
-                            bias: bias.transpose()?,
-                            result: self.reference(node.results[0])?.buffer,
-                            then: None,
-                        })));
+                        .push(Step::Convolution(Box::new(convolution)));
                 }
                 Op::External { name, route, args } => {
                     // What nobody uses is not taken: it may differ from what its meta function

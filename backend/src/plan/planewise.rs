@@ -43,7 +43,7 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
         return None;
     };
     let Op::External {
-        route: Route::Convolution(shape),
+        route: Route::Convolution(_, shape),
         ..
     } = &graph.nodes[node].op
     else {

@@ -100,6 +100,24 @@ pub enum Argument {
     AsOpaque(String),
 }
 
+impl Argument {
+    /// Names of the tensors in it.
+    pub fn tensors(&self) -> Vec<&str> {
+        match self {
+            Argument::AsTensor(t) => vec![&t.name],
+            Argument::AsTensors(list) => list.iter().map(|t| t.name.as_str()).collect(),
+            Argument::AsOptionalTensors(list) => {
+                let names = list.iter().filter_map(|t| match t {
+                    OptionalTensor::AsTensor(t) => Some(t.name.as_str()),
+                    OptionalTensor::AsNone(_) => None,
+                });
+                names.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A float; JSON has no infinities, so torch.export writes these as text.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]

@@ -6,6 +6,7 @@ mod planes;
 mod product;
 mod scratch;
 mod shape;
+mod window;
 
 pub use shape::Shape;
 
@@ -25,17 +26,26 @@ pub trait Threads {
     ) -> Result<(), Error>;
 }
 
+/// What becomes of the pixels under a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Their weighted sum: a convolution.
+    Sum,
+    /// The largest of one plane: as many groups as inputs and outputs, and no weights. Padding is
+    /// smaller than everything.
+    Max,
+}
+
 /// The tensors of a call.
-struct Images<'a> {
+struct Images {
     planes: *const f32,
     weight: *const f32,
     bias: Option<*const f32>,
     result: *mut f32,
-    _images: std::marker::PhantomData<&'a [f32]>,
 }
 
 // SAFETY: threads write different rows of the result.
-unsafe impl Sync for Images<'_> {}
+unsafe impl Sync for Images {}
 
 /// Pointers of a call, of the sizes that the shape says; `bias` has `outputs` elements.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +55,18 @@ pub struct Pointers {
     pub weight: *const f32,
     pub bias: Option<*const f32>,
     pub result: *mut f32,
+}
+
+/// Pointers for several threads.
+struct Shared(Pointers);
+
+// SAFETY: threads write different planes of the result.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn get(&self) -> &Pointers {
+        &self.0
+    }
 }
 
 /// Multiplications that are worth a second thread.
@@ -58,16 +80,27 @@ const GRAIN: usize = 40_000;
 /// The pointers hold what the shape says; the result overlaps nothing else.
 pub unsafe fn run(
     shape: &Shape,
+    operation: Operation,
     isa: Isa,
     pointers: Pointers,
     threads: &dyn Threads,
     unit: usize,
     then: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), Error> {
-    if shape.result().is_none() {
+    let valid = operation == Operation::Sum || shape.is_depthwise();
+    if shape.result().is_none() || !valid {
         return Err(Error::Plan(format!(
             "a convolution without results: {shape:?}"
         )));
+    }
+    if shape.is_depthwise() && shape.taps() > 1 {
+        let shared = Shared(pointers);
+        let rows = shape.images * shape.outputs;
+        return threads.split(rows / unit, grain(shape, unit), &|begin, end| {
+            let range = (begin * unit, end * unit, unit);
+            // SAFETY: by contract; parts are disjoint.
+            unsafe { window::planes(shape, operation, micro::of(isa), shared.get(), range, then) };
+        });
     }
     if Planes::is_image(shape) {
         // SAFETY: by contract.
@@ -83,6 +116,12 @@ pub unsafe fn run(
             unsafe { multiply(shape, isa, pointers, padded.as_ptr(), threads, unit, then) }
         },
     )
+}
+
+/// Units of planes that are worth a second thread.
+fn grain(shape: &Shape, unit: usize) -> usize {
+    let units = shape.images * shape.outputs / unit;
+    GRAIN.div_ceil(shape.work().div_ceil(units).max(1))
 }
 
 fn fill(
@@ -126,12 +165,10 @@ unsafe fn multiply(
         weight: pointers.weight,
         bias: pointers.bias,
         result: pointers.result,
-        _images: std::marker::PhantomData,
     };
     let product = Product::new(*shape, micro::of(isa), &images);
     let rows = shape.images * shape.outputs;
-    let grain = GRAIN.div_ceil(shape.work().div_ceil(rows / unit).max(1));
-    threads.split(rows / unit, grain, &|begin, end| {
+    threads.split(rows / unit, grain(shape, unit), &|begin, end| {
         let (begin, end) = (begin * unit, end * unit);
         // SAFETY: by contract; parts are disjoint.
         unsafe { product.rows(begin, end) };

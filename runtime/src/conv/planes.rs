@@ -60,6 +60,12 @@ impl Planes {
 
     /// Writes one channel's planes.
     pub fn fill(&self, shape: &Shape, image: &[f32], planes: &mut [f32]) {
+        planes.fill(0.0);
+        self.copy(shape, image, planes);
+    }
+
+    /// Writes one channel's pixels, and leaves its padding as it is.
+    pub fn copy(&self, shape: &Shape, image: &[f32], planes: &mut [f32]) {
         let [h, w] = shape.image;
         let mut rows = planes.chunks_exact_mut(self.size[1]);
         for &py in &self.phases[0] {
@@ -69,8 +75,6 @@ impl Planes {
                     let y = (r * shape.stride[0] + py).wrapping_sub(shape.padding[0]);
                     if y < h {
                         columns.copy(&image[y * w..][..w], row);
-                    } else {
-                        row.fill(0.0);
                     }
                 }
             }
@@ -100,12 +104,16 @@ impl Columns {
     }
 
     fn copy(&self, pixels: &[f32], row: &mut [f32]) {
-        row[..self.begin].fill(0.0);
-        row[self.end..].fill(0.0);
         let row = &mut row[self.begin..self.end];
         let pixels = pixels.get(self.first..).unwrap_or_default();
         match self.stride {
             1 => row.copy_from_slice(&pixels[..row.len()]),
+            // Of a known length, so that the loop becomes vector code.
+            2 => {
+                for (to, from) in row.iter_mut().zip(pixels.chunks(2)) {
+                    *to = from[0];
+                }
+            }
             _ => {
                 for (to, from) in row.iter_mut().zip(pixels.chunks(self.stride)) {
                     *to = from[0];

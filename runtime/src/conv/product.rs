@@ -25,12 +25,12 @@ pub struct Product<'a> {
     plane: usize,
     /// Vectors of a panel.
     vectors: usize,
-    images: &'a Images<'a>,
+    images: &'a Images,
 }
 
 impl<'a> Product<'a> {
     /// Prepares; `images.planes` has the layout of `Planes`, or is the image if that needs none.
-    pub fn new(shape: Shape, micro: &'static Micro, images: &'a Images<'a>) -> Product<'a> {
+    pub fn new(shape: Shape, micro: &'static Micro, images: &'a Images) -> Product<'a> {
         let [h, w] = shape.result().unwrap_or([0; 2]);
         let vectors = vectors(h * w, micro);
         let planes = Planes::of(&shape);

@@ -96,11 +96,19 @@ fn check(shape: &Shape, isa: Isa, with_bias: bool, seed: u32) {
     };
     // SAFETY: the vectors have the shape's sizes.
     unsafe {
-        run(shape, isa, pointers, &Parts, unit, &|begin, end| {
-            seen.lock().unwrap()[begin..end]
-                .iter_mut()
-                .for_each(|n| *n += 1);
-        })
+        run(
+            shape,
+            Operation::Sum,
+            isa,
+            pointers,
+            &Parts,
+            unit,
+            &|begin, end| {
+                seen.lock().unwrap()[begin..end]
+                    .iter_mut()
+                    .for_each(|n| *n += 1);
+            },
+        )
     }
     .unwrap();
     assert!(
@@ -119,7 +127,12 @@ fn check(shape: &Shape, isa: Isa, with_bias: bool, seed: u32) {
 fn shapes() -> impl Strategy<Value = Shape> {
     let pair = |low: usize, high: usize| [low..=high, low..=high];
     (
-        (1usize..=2, 1usize..=3, 1usize..=7, 1usize..=15),
+        (
+            1usize..=2,
+            1usize..=3,
+            prop_oneof![Just(1usize), 1usize..=7],
+            1usize..=15,
+        ),
         (pair(1, 24), pair(1, 5), pair(1, 3), pair(0, 3), pair(1, 3)),
     )
         .prop_map(
@@ -171,5 +184,76 @@ fn blocks() {
         check(&plain(130, 5, 7, 3, 1), isa, true, 2);
         check(&plain(3, 25, 40, 7, 2), isa, false, 3);
         check(&plain(2, 3, 60, 3, 1), isa, false, 4);
+    }
+}
+
+/// Maxima and what is not finite: a NaN under the window wins, and nothing else changes the bits.
+fn check_maxima(shape: &Shape, isa: Isa, seed: u32) {
+    let shape = Shape {
+        groups: shape.inputs,
+        outputs: shape.inputs,
+        ..*shape
+    };
+    let Some([oh, ow]) = shape.result() else {
+        return;
+    };
+    let [h, w] = shape.image;
+    let planes = shape.images * shape.inputs;
+    let mut image = numbers(planes * h * w, seed);
+    for (k, v) in image.iter_mut().enumerate() {
+        match (k + seed as usize) % 17 {
+            3 => *v = f32::NAN,
+            5 => *v = f32::INFINITY,
+            7 => *v = f32::NEG_INFINITY,
+            _ => {}
+        }
+    }
+    let mut result = vec![0.0; planes * oh * ow];
+    let pointers = Pointers {
+        image: image.as_ptr(),
+        weight: std::ptr::null(),
+        bias: None,
+        result: result.as_mut_ptr(),
+    };
+    // SAFETY: the vectors have the shape's sizes.
+    unsafe { run(&shape, Operation::Max, isa, pointers, &Parts, 1, &|_, _| ()) }.unwrap();
+    for (n, got) in result.iter().enumerate() {
+        let (plane, y, x) = (n / (oh * ow), n / ow % oh, n % ow);
+        let mut want = f32::NEG_INFINITY;
+        for t in 0..shape.taps() {
+            let at = |d: usize, o: usize, k: usize| {
+                (o * shape.stride[d] + k * shape.dilation[d]).wrapping_sub(shape.padding[d])
+            };
+            let (y, x) = (at(0, y, t / shape.kernel[1]), at(1, x, t % shape.kernel[1]));
+            if y < h && x < w {
+                let v = image[(plane * h + y) * w + x];
+                want = if v > want || v.is_nan() { v } else { want };
+            }
+        }
+        let same = *got == want || (got.is_nan() && want.is_nan());
+        assert!(same, "{shape:?} {isa:?} at {n}: {got} for {want}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn maxima(shape in shapes(), seed in 0u32..1000) {
+        // One tap is the pixel itself, and never asked for.
+        prop_assume!(shape.taps() > 1);
+        for isa in Isa::available() {
+            check_maxima(&shape, isa, seed);
+        }
+    }
+}
+
+/// Large planes are handed on in pieces.
+#[test]
+fn depthwise() {
+    for isa in Isa::available() {
+        let mut shape = plain(9, 9, 60, 3, 1);
+        shape.groups = 9;
+        check(&shape, isa, true, 1);
+        check(&shape, isa, true, 2);
     }
 }

@@ -265,14 +265,27 @@ impl Executable {
         };
         let pointers = Pointers {
             image: rows(&c.image)?,
-            weight: rows(&c.weight)?,
+            weight: match &c.weight {
+                Some(weight) => rows(weight)?,
+                None => std::ptr::null(),
+            },
             bias: c.bias.as_ref().map(&mut rows).transpose()?,
             result: state.data[c.result.0 as usize].cast(),
         };
         let planes = c.shape.images * c.shape.outputs;
         let convolve = |unit: usize, then: &(dyn Fn(usize, usize) + Sync)| {
             // SAFETY: the plan's tensors have the shape's sizes.
-            unsafe { conv::run(&c.shape, Isa::detect(), pointers, self.aten, unit, then) }
+            unsafe {
+                conv::run(
+                    &c.shape,
+                    c.operation,
+                    Isa::detect(),
+                    pointers,
+                    self.aten,
+                    unit,
+                    then,
+                )
+            }
         };
         let Some(then) = &c.then else {
             return convolve(1, &|_, _| ());
@@ -314,7 +327,7 @@ impl Executable {
                     Err(_) => host.call(callable, self.tensors(call, state)?)?,
                 }
             }
-            Route::Convolution(_) => return Err(Error::Plan("a convolution as a call".into())),
+            Route::Convolution(..) => return Err(Error::Plan("a convolution as a call".into())),
             Route::OutFunction { symbol } => {
                 let Some(Some(out)) = call.outputs.first() else {
                     return Err(Error::Plan(format!("{} has no result", call.name)));

@@ -7,7 +7,7 @@ mod profile;
 pub use execute::{Executable, Host, Value};
 
 use crate::aten::dispatch::Operator;
-use crate::conv::Shape;
+use crate::conv::{Operation, Shape};
 use std::sync::Arc;
 
 /// A block of memory of the plan; an index into [`Plan::buffers`].
@@ -111,8 +111,8 @@ pub enum Route {
     /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
     OutFunction { symbol: &'static str },
     /// A convolution by the kernels of [`crate::conv`]; the tensors are images, weight and perhaps
-    /// bias, and the result is row-major memory of the plan.
-    Convolution(Shape),
+    /// bias (maxima have images only), and the result is row-major memory of the plan.
+    Convolution(Operation, Shape),
     /// PyTorch's dispatcher. If it fails, the callable is called: it raises what eager raises.
     Dispatcher {
         operator: Arc<Operator>,
@@ -125,7 +125,7 @@ pub enum Route {
 impl Route {
     /// Whether the call returns tensors of its own, rather than to write into given ones.
     pub fn allocates(&self) -> bool {
-        !matches!(self, Route::OutFunction { .. } | Route::Convolution(_))
+        !matches!(self, Route::OutFunction { .. } | Route::Convolution(..))
     }
 }
 
@@ -148,9 +148,10 @@ pub struct ExternalCall {
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub struct ConvolutionStep {
+    pub operation: Operation,
     pub shape: Shape,
     pub image: TensorRef,
-    pub weight: TensorRef,
+    pub weight: Option<TensorRef>,
     pub bias: Option<TensorRef>,
     /// All of this buffer.
     pub result: BufferId,

@@ -66,9 +66,10 @@ fn describe(step: &Step) -> String {
         }
         Step::Convolution(c) => {
             let then = c.then.as_ref().map_or("", |t| &t.name);
+            let (image, outputs) = (&c.image.sizes, c.shape.outputs);
             format!(
-                "convolution {:?} {:?}, {then}",
-                c.image.sizes, c.weight.sizes
+                "window {:?} {image:?} -> {outputs} {:?}, {then}",
+                c.operation, c.shape.kernel
             )
         }
         Step::CheckIndex { index, .. } => format!("check of indices {:?}", index.sizes),

@@ -1,7 +1,7 @@
 //! AVX2 and FMA: 6 rows of 2 vectors of 8 lanes fill the 16 registers.
 
 use super::scalar::pack_lanes;
-use super::{Micro, Source, Start, Tile};
+use super::{Micro, Rows, Source, Start, Tile};
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -28,6 +28,8 @@ pub static MICRO: Micro = Micro {
         ],
     ],
     pack,
+    sums,
+    maxima,
 };
 
 /// A mask of the first `n` lanes.
@@ -70,4 +72,77 @@ unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
 unsafe fn pack(to: *mut f32, width: usize, source: &Source) {
     // SAFETY: as asked of the caller.
     unsafe { pack_lanes::<LANES>(to, width, source) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn sums(r: &Rows) {
+    // SAFETY: as asked of the caller.
+    unsafe { plane::<false>(r) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn maxima(r: &Rows) {
+    // SAFETY: as asked of the caller.
+    unsafe { plane::<true>(r) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn plane<const MAX: bool>(r: &Rows) {
+    let mut y = 0;
+    while y < r.height {
+        let rows = (r.height - y).min(8);
+        // SAFETY: as asked of the caller.
+        unsafe {
+            match rows {
+                1 => block::<1, MAX>(r, y),
+                2 => block::<2, MAX>(r, y),
+                3 => block::<3, MAX>(r, y),
+                4 => block::<4, MAX>(r, y),
+                5 => block::<5, MAX>(r, y),
+                6 => block::<6, MAX>(r, y),
+                7 => block::<7, MAX>(r, y),
+                _ => block::<8, MAX>(r, y),
+            }
+        }
+        y += rows;
+    }
+}
+
+/// Rows `y..y + R`, one vector of columns after the other.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn block<const R: usize, const MAX: bool>(r: &Rows, y: usize) {
+    let start = _mm256_set1_ps(if MAX { f32::NEG_INFINITY } else { r.start });
+    for x in (0..r.width).step_by(LANES) {
+        let mask = first((r.width - x).min(LANES));
+        let mut results = [start; R];
+        // SAFETY: the caller's pointers hold what `Rows` says; masked lanes are not touched.
+        unsafe {
+            for (t, &tap) in r.taps.iter().enumerate() {
+                let from = r.planes.add(tap + y * r.row + x);
+                let weight = _mm256_set1_ps(if MAX { 0.0 } else { *r.weight.add(t) });
+                for (i, result) in results.iter_mut().enumerate() {
+                    let pixel = _mm256_loadu_ps(from.add(i * r.row));
+                    *result = if MAX {
+                        larger(*result, pixel)
+                    } else {
+                        _mm256_fmadd_ps(weight, pixel, *result)
+                    };
+                }
+            }
+            for (i, &result) in results.iter().enumerate() {
+                _mm256_maskstore_ps(r.to.add((y + i) * r.width + x), mask, result);
+            }
+        }
+    }
+}
+
+/// NaN if either is.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn larger(a: __m256, b: __m256) -> __m256 {
+    // The instruction returns its second operand if one is NaN.
+    let larger = _mm256_max_ps(b, a);
+    _mm256_blendv_ps(larger, b, _mm256_cmp_ps::<_CMP_UNORD_Q>(b, b))
 }

@@ -1,6 +1,6 @@
 //! AVX-512: 24 sums in 32 registers of 16 lanes.
 
-use super::{Micro, Source, Start, Tile, TileFn};
+use super::{Micro, Rows, Source, Start, Tile, TileFn};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
@@ -19,6 +19,8 @@ pub static MICRO: Micro = Micro {
         tiles!(4: 1 2 3 4 5 6),
     ],
     pack,
+    sums,
+    maxima,
 };
 
 /// A mask of the first `n` lanes.
@@ -108,4 +110,77 @@ unsafe fn pack_segments<const S: usize>(to: *mut f32, width: usize, source: &Sou
             to = to.wrapping_add(width);
         }
     }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn sums(r: &Rows) {
+    // SAFETY: as asked of the caller.
+    unsafe { plane::<false>(r) }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn maxima(r: &Rows) {
+    // SAFETY: as asked of the caller.
+    unsafe { plane::<true>(r) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn plane<const MAX: bool>(r: &Rows) {
+    let mut y = 0;
+    while y < r.height {
+        let rows = (r.height - y).min(8);
+        // SAFETY: as asked of the caller.
+        unsafe {
+            match rows {
+                1 => block::<1, MAX>(r, y),
+                2 => block::<2, MAX>(r, y),
+                3 => block::<3, MAX>(r, y),
+                4 => block::<4, MAX>(r, y),
+                5 => block::<5, MAX>(r, y),
+                6 => block::<6, MAX>(r, y),
+                7 => block::<7, MAX>(r, y),
+                _ => block::<8, MAX>(r, y),
+            }
+        }
+        y += rows;
+    }
+}
+
+/// Rows `y..y + R`, one vector of columns after the other.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn block<const R: usize, const MAX: bool>(r: &Rows, y: usize) {
+    let start = _mm512_set1_ps(if MAX { f32::NEG_INFINITY } else { r.start });
+    for x in (0..r.width).step_by(LANES) {
+        let mask = first(r.width - x);
+        let mut results = [start; R];
+        // SAFETY: the caller's pointers hold what `Rows` says; masked lanes are not touched.
+        unsafe {
+            for (t, &tap) in r.taps.iter().enumerate() {
+                let from = r.planes.add(tap + y * r.row + x);
+                let weight = _mm512_set1_ps(if MAX { 0.0 } else { *r.weight.add(t) });
+                for (i, result) in results.iter_mut().enumerate() {
+                    let pixel = _mm512_loadu_ps(from.add(i * r.row));
+                    *result = if MAX {
+                        larger(*result, pixel)
+                    } else {
+                        _mm512_fmadd_ps(weight, pixel, *result)
+                    };
+                }
+            }
+            for (i, &result) in results.iter().enumerate() {
+                _mm512_mask_storeu_ps(r.to.add((y + i) * r.width + x), mask, result);
+            }
+        }
+    }
+}
+
+/// NaN if either is.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn larger(a: __m512, b: __m512) -> __m512 {
+    // The instruction returns its second operand if one is NaN.
+    let larger = _mm512_max_ps(b, a);
+    _mm512_mask_mov_ps(larger, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b), b)
 }

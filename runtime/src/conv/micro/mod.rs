@@ -66,6 +66,30 @@ pub struct Source<'a> {
 /// segment are 0.
 pub type PackFn = unsafe fn(to: *mut f32, width: usize, source: &Source);
 
+/// Rows of one plane of the result, from the planes of one channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// The padded planes; a whole vector can be read at every pixel.
+    pub planes: *const f32,
+    /// Distance between rows of the planes.
+    pub row: usize,
+    /// Offsets of the taps.
+    pub taps: &'a [usize],
+    /// One for each tap; not read by maxima.
+    pub weight: *const f32,
+    /// What sums start from.
+    pub start: f32,
+    /// The result, without gaps.
+    pub to: *mut f32,
+    /// Its columns.
+    pub width: usize,
+    /// Its rows.
+    pub height: usize,
+}
+
+/// Computes a plane: sums of weighted taps, or the largest tap (NaN if one is).
+pub type RowsFn = unsafe fn(&Rows);
+
 /// The inner loops of an instruction set.
 pub struct Micro {
     /// Columns of a vector.
@@ -74,6 +98,10 @@ pub struct Micro {
     pub tiles: &'static [&'static [TileFn]],
     /// Packs columns.
     pub pack: PackFn,
+    /// Weighted sums of windows.
+    pub sums: RowsFn,
+    /// Maxima of windows.
+    pub maxima: RowsFn,
 }
 
 /// The inner loops for a level.

@@ -1,6 +1,6 @@
 //! Plain Rust; the reference for the other files.
 
-use super::{Micro, Source, Start, Tile};
+use super::{Micro, Rows, Source, Start, Tile};
 
 const LANES: usize = 4;
 
@@ -12,6 +12,8 @@ pub static MICRO: Micro = Micro {
         &[tile::<1, 2>, tile::<2, 2>, tile::<3, 2>, tile::<4, 2>],
     ],
     pack,
+    sums,
+    maxima,
 };
 
 unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
@@ -66,4 +68,36 @@ pub unsafe fn pack_lanes<const LANES: usize>(to: *mut f32, width: usize, source:
 unsafe fn pack(to: *mut f32, width: usize, source: &Source) {
     // SAFETY: as asked of the caller.
     unsafe { pack_lanes::<LANES>(to, width, source) }
+}
+
+/// Each pixel of a plane as a function of what its taps read.
+unsafe fn pixels(r: &Rows, value: impl Fn(&dyn Fn(usize) -> f32) -> f32) {
+    for y in 0..r.height {
+        for x in 0..r.width {
+            // SAFETY: the caller's pointers hold what `Rows` says.
+            let tap = |t: usize| unsafe { *r.planes.add(r.taps[t] + y * r.row + x) };
+            // SAFETY: as above.
+            unsafe { *r.to.add(y * r.width + x) = value(&tap) };
+        }
+    }
+}
+
+unsafe fn sums(r: &Rows) {
+    // SAFETY: as asked of the caller.
+    let weight = unsafe { std::slice::from_raw_parts(r.weight, r.taps.len()) };
+    let sum = |tap: &dyn Fn(usize) -> f32| {
+        let terms = weight.iter().enumerate();
+        terms.fold(r.start, |sum, (t, w)| sum + w * tap(t))
+    };
+    // SAFETY: as asked of the caller.
+    unsafe { pixels(r, sum) }
+}
+
+unsafe fn maxima(r: &Rows) {
+    let largest = |tap: &dyn Fn(usize) -> f32| {
+        let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+        (0..r.taps.len()).map(tap).fold(f32::NEG_INFINITY, larger)
+    };
+    // SAFETY: as asked of the caller.
+    unsafe { pixels(r, largest) }
 }
