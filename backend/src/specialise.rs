@@ -55,9 +55,12 @@ impl Ready {
         let steps = &program.plan.steps;
         let is_call = |s: &&Step| matches!(s, Step::External(_));
         let calls = steps.iter().filter(is_call).count();
+        let products = steps.iter().filter(|s| matches!(s, Step::Product(_)));
+        let products = products.count();
         let long = steps.iter().any(|s| match s {
             Step::Kernel { extent, grain, .. } => extent > grain,
             Step::Convolution(_) => true,
+            Step::Product(_) => true,
             other => is_call(&other),
         });
         let through_python =
@@ -65,7 +68,7 @@ impl Ready {
         Ok(Arc::new(Ready {
             python_calls: steps.iter().filter(through_python).count(),
             long,
-            groups: program.clusters.groups.len() - calls,
+            groups: program.clusters.groups.len() - calls - products,
             calls,
             executable: Executable::new(program.plan, aten),
         }))

@@ -8,9 +8,10 @@ use crate::graph::{Graph, GraphOutput, Op, ValueId};
 use crate::lower::kernel::Lowered;
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
+use ipex_runtime::gemm::Precision;
 use ipex_runtime::plan::{
     Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, IndexRule, KernelCode, Output, Plan,
-    Route, Step, TensorRef, Then,
+    ProductStep, Route, Step, TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -238,7 +239,11 @@ impl Planner<'_> {
                             .collect::<Result<_, _>>()?,
                         outputs: outputs.collect::<Result<_, _>>()?,
                     };
-                    self.plan.steps.push(Step::External(Box::new(call)));
+                    let product = ProductStep::of(&call, Precision::Full);
+                    self.plan.steps.push(match product {
+                        Some(product) => Step::Product(Box::new(product)),
+                        None => Step::External(Box::new(call)),
+                    });
                 }
                 Op::IndexSelect { dim, .. } | Op::Gather { dim } => {
                     let rule = match node.op {

@@ -225,6 +225,8 @@ impl Executable {
                 // SAFETY: the plan keeps views inside their buffer, and gathers by i64 alone.
                 unsafe { check_index(data, index, (*dim, *size), *rule) }
             }
+            // SAFETY: the plan's tensors lie in their buffers.
+            Step::Product(step) => unsafe { step.run(&state.data, self.aten, None) },
             Step::Release(BufferId(b)) => {
                 state.tensors[*b as usize] = None;
                 Ok(())

@@ -2,9 +2,11 @@
 
 mod check;
 mod execute;
+mod product;
 mod profile;
 
 pub use execute::{Executable, Host, Value};
+pub use product::ProductStep;
 
 use crate::aten::dispatch::Operator;
 use crate::conv::{Operation, Shape};
@@ -201,6 +203,7 @@ pub enum Step {
     },
     External(Box<ExternalCall>),
     Convolution(Box<ConvolutionStep>),
+    Product(Box<ProductStep>),
     /// Every element of an i64 tensor must lie in `0..size`, the size of the indexed dimension.
     CheckIndex {
         index: TensorRef,

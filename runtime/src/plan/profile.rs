@@ -72,6 +72,7 @@ fn describe(step: &Step) -> String {
                 c.operation, c.shape.kernel
             )
         }
+        Step::Product(p) => format!("{} {:?} {:?}", p.name, p.a.sizes, p.b.sizes),
         Step::CheckIndex { index, .. } => format!("check of indices {:?}", index.sizes),
         Step::Release(_) => "release".into(),
     }

@@ -1,0 +1,227 @@
+//! Matrix products of a plan, on kernels of our own.
+
+use super::{CallArg, ExternalCall, Route, TensorRef};
+use crate::aten::Aten;
+use crate::cpu::Isa;
+use crate::gemm::{Batch, Call, Matrix, PackedB, Parallel, Precision, Product, multiply};
+use crate::{DType, Error};
+
+/// `out = alpha * a @ b + beta * input`, perhaps a batch of them.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct ProductStep {
+    /// For messages: `aten.mm.default`.
+    pub name: String,
+    /// `[m, k]` or `[batch, m, k]`
+    pub a: TensorRef,
+    /// `[k, n]` or `[batch, k, n]`
+    pub b: TensorRef,
+    /// Broadcast to the result.
+    pub input: Option<TensorRef>,
+    /// `[m, n]` or `[batch, m, n]`
+    pub out: TensorRef,
+    pub alpha: f32,
+    pub beta: f32,
+    pub precision: Precision,
+}
+
+impl ProductStep {
+    /// The step that replaces a call of ATen; none if the call is no product, or one that ATen
+    /// computes faster.
+    pub fn of(call: &ExternalCall, precision: Precision) -> Option<ProductStep> {
+        if !matches!(call.route, Route::OutFunction { .. }) {
+            return None;
+        }
+        let [Some(out)] = call.outputs.as_slice() else {
+            return None;
+        };
+        use CallArg::{Float, Tensor};
+        let (input, a, b, beta, alpha) = match call.args.as_slice() {
+            [Tensor(a), Tensor(b)] => (None, a, b, 0.0, 1.0),
+            [
+                Tensor(input),
+                Tensor(a),
+                Tensor(b),
+                Float(beta),
+                Float(alpha),
+            ] => (Some(input), a, b, *beta, *alpha),
+            _ => return None,
+        };
+        let step = ProductStep {
+            name: call.name.clone(),
+            a: a.clone(),
+            b: b.clone(),
+            input: input.cloned(),
+            out: out.clone(),
+            alpha: alpha as f32,
+            beta: beta as f32,
+            precision,
+        };
+        let product = step.product(|_| std::ptr::null_mut())?;
+        (product.is_supported() && is_fast(&product)).then_some(step)
+    }
+
+    /// The product, with the buffers' first bytes; none if ranks or types are not ours.
+    fn product(&self, data: impl Fn(&TensorRef) -> *mut u8) -> Option<Product> {
+        let rank = self.out.sizes.len();
+        let matrix = |t: &TensorRef, strides: &[i64]| {
+            let dtype = DType::from_torch(t.scalar_type)?;
+            let at = t.offset as isize * dtype.size() as isize;
+            let strides = match *strides {
+                [.., row, col] => [row as isize, col as isize],
+                _ => return None,
+            };
+            Some(Matrix {
+                data: data(t).wrapping_offset(at),
+                dtype,
+                strides,
+            })
+        };
+        let same_rank = |t: &TensorRef| t.sizes.len() == rank;
+        if !(2..=3).contains(&rank) || !same_rank(&self.a) || !same_rank(&self.b) {
+            return None;
+        }
+        let [m, n] = [self.out.sizes[rank - 2], self.out.sizes[rank - 1]].map(|s| s as usize);
+        let k = self.a.sizes[rank - 1] as usize;
+        let outer = |strides: &[i64]| if rank == 3 { strides[0] as isize } else { 0 };
+        let mut batch = Batch {
+            count: if rank == 3 {
+                self.out.sizes[0] as usize
+            } else {
+                1
+            },
+            a: outer(&self.a.strides),
+            b: outer(&self.b.strides),
+            c: outer(&self.out.strides),
+            input: 0,
+        };
+        let input = match &self.input {
+            Some(t) => {
+                let strides = broadcast(t, &self.out.sizes)?;
+                batch.input = outer(&strides);
+                Some(matrix(t, &strides)?)
+            }
+            None => None,
+        };
+        Some(Product {
+            input,
+            alpha: self.alpha,
+            beta: self.beta,
+            batch,
+            precision: self.precision,
+            ..Product::new(
+                [m, n, k],
+                matrix(&self.a, &self.a.strides)?,
+                matrix(&self.b, &self.b.strides)?,
+                matrix(&self.out, &self.out.strides)?,
+            )
+        })
+    }
+
+    /// Computes it. `data` holds the first byte of each buffer.
+    ///
+    /// # Safety
+    /// The buffers hold what the step's tensors address.
+    pub unsafe fn run(
+        &self,
+        data: &[*mut u8],
+        aten: &'static Aten,
+        packed: Option<&PackedB>,
+    ) -> Result<(), Error> {
+        let product = self.product(|t| data[t.buffer.0 as usize]);
+        let product = product.ok_or_else(|| Error::Plan(format!("{} is no product", self.name)))?;
+        let call = Call {
+            isa: Isa::detect(),
+            threads: &Threads::of(aten)?,
+            packed,
+            epilogue: None,
+        };
+        // SAFETY: by contract.
+        unsafe { multiply(&product, &call) }
+    }
+}
+
+/// Strides of a tensor that is broadcast to these sizes.
+fn broadcast(t: &TensorRef, sizes: &[i64]) -> Option<Vec<i64>> {
+    let missing = sizes.len().checked_sub(t.sizes.len())?;
+    let mut strides = vec![0; sizes.len()];
+    for (d, (&size, &stride)) in t.sizes.iter().zip(&t.strides).enumerate() {
+        match (size, sizes[missing + d]) {
+            (1, _) => {}
+            (size, whole) if size == whole => strides[missing + d] = stride,
+            _ => return None,
+        }
+    }
+    Some(strides)
+}
+
+/// Whether our kernels are at least as fast as ATen's: always for f32. Narrow types need products of
+/// their own; widened ones lose to oneDNN's.
+fn is_fast(p: &Product) -> bool {
+    match p.a.dtype {
+        DType::F32 => Isa::detect() >= Isa::Avx2,
+        DType::BF16 => Isa::detect() >= Isa::Avx512Bf16,
+        _ => false,
+    }
+}
+
+/// PyTorch's threads.
+struct Threads {
+    aten: &'static Aten,
+    count: usize,
+}
+
+impl Threads {
+    fn of(aten: &'static Aten) -> Result<Threads, Error> {
+        let mut count = 1;
+        // SAFETY: writes one number.
+        let status = unsafe { (aten.torch_get_num_threads)(&mut count) };
+        aten.check("get_num_threads", status)?;
+        Ok(Threads {
+            aten,
+            count: count as usize,
+        })
+    }
+}
+
+impl Parallel for Threads {
+    fn threads(&self) -> usize {
+        self.count
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
+        if tasks == 1 {
+            task(0);
+            return Ok(());
+        }
+        let body = |begin: i64, end: i64| (begin..end).for_each(|n| task(n as usize));
+        self.aten.parallel(tasks as i64, 1, &body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::BufferId;
+
+    fn tensor(sizes: &[i64], strides: &[i64]) -> TensorRef {
+        TensorRef {
+            buffer: BufferId(0),
+            scalar_type: DType::F32.torch_code(),
+            sizes: sizes.to_vec(),
+            strides: strides.to_vec(),
+            offset: 0,
+        }
+    }
+
+    #[test]
+    fn inputs_are_broadcast() {
+        let of = |t: &TensorRef| broadcast(t, &[2, 3, 4]);
+        assert_eq!(of(&tensor(&[4], &[1])), Some(vec![0, 0, 1]));
+        assert_eq!(of(&tensor(&[3, 1], &[1, 1])), Some(vec![0, 1, 0]));
+        assert_eq!(of(&tensor(&[], &[])), Some(vec![0, 0, 0]));
+        assert_eq!(of(&tensor(&[2, 3, 4], &[12, 4, 1])), Some(vec![12, 4, 1]));
+        assert_eq!(of(&tensor(&[3], &[1])), None);
+        assert_eq!(of(&tensor(&[1, 2, 3, 4], &[24, 12, 4, 1])), None);
+    }
+}

@@ -1,0 +1,100 @@
+"""Matrix products through the backend, against f64: no less accurate than eager."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+STRICT = {"strict": True}
+
+
+def randn(*sizes, dtype=torch.float32):
+    return torch.randn(*sizes).to(dtype)
+
+
+PRODUCTS = {
+    "linear": lambda t: (
+        F.linear,
+        randn(37, 65, dtype=t),
+        randn(70, 65, dtype=t),
+        randn(70, dtype=t),
+    ),
+    "one_row": lambda t: (F.linear, randn(1, 65, dtype=t), randn(70, 65, dtype=t), None),
+    "mm": lambda t: (torch.mm, randn(37, 65, dtype=t), randn(65, 70, dtype=t)),
+    "mm_transposed": lambda t: (torch.mm, randn(65, 37, dtype=t).t(), randn(65, 70, dtype=t)),
+    "one_column": lambda t: (torch.mm, randn(300, 65, dtype=t), randn(65, 1, dtype=t)),
+    "no_inner": lambda t: (torch.mm, randn(3, 0, dtype=t), randn(0, 4, dtype=t)),
+    "no_rows": lambda t: (torch.mm, randn(0, 3, dtype=t), randn(3, 4, dtype=t)),
+    "addmm": lambda t: (
+        lambda c, a, b: torch.addmm(c, a, b, beta=0.5, alpha=-2.0),
+        *(randn(37, 1, dtype=t), randn(37, 65, dtype=t), randn(65, 70, dtype=t)),
+    ),
+    "bmm": lambda t: (
+        lambda q, k: q.transpose(1, 2) @ k.permute(0, 2, 3, 1),
+        *(randn(2, 19, 3, 16, dtype=t), randn(2, 19, 3, 16, dtype=t)),
+    ),
+    "baddbmm": lambda t: (
+        torch.baddbmm,
+        *(randn(s, dtype=t) for s in ((4, 1, 9), (4, 7, 5), (4, 5, 9))),
+    ),
+    "expanded": lambda t: (
+        torch.mm,
+        randn(1, 33, dtype=t).expand(20, 33),
+        randn(33, 1, dtype=t).expand(33, 40),
+    ),
+    "a_column_of_a_view": lambda t: (
+        torch.mm,
+        randn(40, 80, dtype=t)[:, 3:36],
+        randn(50, 33, dtype=t).t(),
+    ),
+}
+
+
+def worst(f, args, kind=None):
+    got = (f if kind is None else torch.compile(f, backend="ipex", options=STRICT, dynamic=False))(
+        *args
+    )
+    double = [a.double() if isinstance(a, torch.Tensor) else a for a in args]
+    want = f(*double)
+    assert got.shape == want.shape
+    return 0.0 if got.numel() == 0 else (got.double() - want).abs().max().item()
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str
+)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_product(name, dtype):
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    f, *args = PRODUCTS[name](dtype)
+    with torch.no_grad():
+        own, eager = worst(f, args, "ipex"), worst(f, args)
+    assert own <= 2 * eager + 16 * torch.finfo(dtype).eps, (own, eager)
+
+
+def test_nan_and_infinity():
+    a, b = torch.zeros(20, 40), torch.ones(40, 30)
+    b[3, 5], b[0, 7] = float("inf"), float("nan")
+    with torch.no_grad():
+        got = torch.compile(torch.mm, backend="ipex", options=STRICT)(a, b)
+    assert got[:, [5, 7]].isnan().all() and got.isnan().sum() == 40
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_bf16"])
+def test_under_a_cap(isa):
+    environment = {**os.environ, "IPEX_ISA": isa}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        __file__,
+        "-k",
+        "test_product and (float32 or bfloat16)",
+    ]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and "24 passed" in ran.stdout, ran.stdout
