@@ -3,6 +3,7 @@
 use super::Aten;
 use crate::Error;
 use crate::conv::Threads;
+use crate::gemm::Parallel;
 
 impl Aten {
     /// How many threads ATen's loops use; one if it does not say.
@@ -27,6 +28,22 @@ impl Threads for Aten {
         }
         self.parallel(end as i64, grain as i64, &|begin, end| {
             body(begin as usize, end as usize);
+        })
+    }
+}
+
+impl Parallel for Aten {
+    fn threads(&self) -> usize {
+        Aten::threads(self)
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
+        if tasks == 1 {
+            task(0);
+            return Ok(());
+        }
+        self.parallel(tasks as i64, 1, &|begin, end| {
+            (begin..end).for_each(|n| task(n as usize));
         })
     }
 }

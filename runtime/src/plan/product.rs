@@ -3,7 +3,7 @@
 use super::{CallArg, ExternalCall, Route, TensorRef};
 use crate::aten::Aten;
 use crate::cpu::Isa;
-use crate::gemm::{Batch, Call, Matrix, PackedB, Parallel, Precision, Product, multiply};
+use crate::gemm::{Batch, Call, Matrix, PackedB, Precision, Product, multiply};
 use crate::{DType, Error};
 
 /// `out = alpha * a @ b + beta * input`, perhaps a batch of them.
@@ -132,7 +132,7 @@ impl ProductStep {
         let product = product.ok_or_else(|| Error::Plan(format!("{} is no product", self.name)))?;
         let call = Call {
             isa: Isa::detect(),
-            threads: &Threads::of(aten)?,
+            threads: aten,
             packed,
             epilogue: None,
         };
@@ -162,40 +162,6 @@ fn is_fast(p: &Product) -> bool {
         DType::F32 => Isa::detect() >= Isa::Avx2,
         DType::BF16 => Isa::detect() >= Isa::Avx512Bf16,
         _ => false,
-    }
-}
-
-/// PyTorch's threads.
-struct Threads {
-    aten: &'static Aten,
-    count: usize,
-}
-
-impl Threads {
-    fn of(aten: &'static Aten) -> Result<Threads, Error> {
-        let mut count = 1;
-        // SAFETY: writes one number.
-        let status = unsafe { (aten.torch_get_num_threads)(&mut count) };
-        aten.check("get_num_threads", status)?;
-        Ok(Threads {
-            aten,
-            count: count as usize,
-        })
-    }
-}
-
-impl Parallel for Threads {
-    fn threads(&self) -> usize {
-        self.count
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
-        if tasks == 1 {
-            task(0);
-            return Ok(());
-        }
-        let body = |begin: i64, end: i64| (begin..end).for_each(|n| task(n as usize));
-        self.aten.parallel(tasks as i64, 1, &body)
     }
 }
 
