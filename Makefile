@@ -1,15 +1,24 @@
-.PHONY: test lint bench demo conformance models-conformance venv
+.PHONY: test test-python test-oldest lint bench demo conformance models-conformance venv
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PACKAGES := "torch>=2.11,<2.16" numpy maturin pytest ruff mypy expecttest \
+TORCH ?= torch>=2.11,<2.16
+PACKAGES := "$(TORCH)" numpy maturin pytest ruff mypy expecttest \
 	transformers timm torchvision
 
 ## Rust and Python tests; sets up $(VENV) on the first run
 test: venv
 	cargo test --workspace
 	$(BIN)/python -m pytest -q tests
+
+## The Python tests alone
+test-python: venv
+	$(BIN)/python -m pytest -q tests
+
+## The Python tests on the oldest supported PyTorch
+test-oldest:
+	$(MAKE) test-python VENV=.venv-oldest TORCH="torch==2.11.*"
 
 ## Formatting and lints, warnings denied
 lint: venv
