@@ -25,6 +25,9 @@ pub enum Error {
     /// As `Index`, where eager raises a RuntimeError.
     #[error("{0}")]
     Range(String),
+    /// The system has no memory for the intermediates of a call.
+    #[error("no memory for {0} bytes of intermediates")]
+    Memory(usize),
     /// The arguments are not those of the plan.
     #[error("expected {expected} arguments, found {found}")]
     Arguments {

@@ -1,5 +1,6 @@
 //! Runs a plan.
 
+use super::arena::{Arena, Line};
 use super::check::check_index;
 use super::profile::Profile;
 use super::{
@@ -31,14 +32,9 @@ pub enum Value {
     Bool(bool),
 }
 
-/// 64 bytes: the alignment of every buffer.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line([u8; 64]);
-
 /// What one call writes; recycled by the next.
 struct State {
-    arena: Vec<Line>,
+    arena: Arena,
     /// First byte of each buffer.
     data: Vec<*mut u8>,
     /// Tensors that ATen or the caller owns, by buffer.
@@ -104,6 +100,7 @@ impl Executable {
         // SAFETY: as above.
         unsafe { (self.aten.aoti_torch_grad_mode_set_enabled)(grad) };
         state.tensors.fill_with(|| None);
+        state.arena.release();
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(state);
         }
@@ -111,10 +108,9 @@ impl Executable {
     }
 
     fn new_state(&self) -> State {
-        let lines = self.plan.arena_bytes.div_ceil(64) as usize;
         let n = self.plan.buffers.len();
         State {
-            arena: vec![Line([0; 64]); lines],
+            arena: Arena::new(self.plan.arena_bytes as usize),
             data: vec![std::ptr::null_mut(); n],
             tensors: std::iter::repeat_with(|| None).take(n).collect(),
             args: Vec::new(),
@@ -127,7 +123,7 @@ impl Executable {
         mut inputs: Vec<Option<Tensor>>,
         host: &mut dyn Host,
     ) -> Result<Vec<Value>, Error> {
-        let base: *mut u8 = state.arena.as_mut_ptr().cast();
+        let base = state.arena.acquire()?;
         for (k, buffer) in self.plan.buffers.iter().enumerate() {
             let tensor = match buffer {
                 Buffer::Input(n) => inputs[*n as usize].take(),
@@ -434,9 +430,9 @@ impl Executable {
             .iter()
             .zip(strides.iter().zip(&out.strides))
             .any(|(&n, (a, b))| n > 1 && a != b);
-        let data: *const Line = result.data()?.cast_const().cast();
-        let mut own = self.constants.iter().map(|c| c.as_ptr_range());
-        let lent = state.arena.as_ptr_range().contains(&data) || own.any(|r| r.contains(&data));
+        let data = result.data()?.cast_const();
+        let mut constants = self.constants.iter().map(|c| c.as_ptr_range());
+        let lent = state.arena.contains(data) || constants.any(|c| c.contains(&data.cast()));
         let tensor = if differs || lent || result.scalar_type()? != out.scalar_type {
             result.copied(&out.strides, out.scalar_type)?
         } else {

@@ -1,5 +1,6 @@
 //! The immutable plan of one compiled graph, as `backend` builds it and `execute` runs it.
 
+mod arena;
 mod check;
 mod execute;
 mod product;
