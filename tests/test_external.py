@@ -10,7 +10,7 @@ X, IMAGE, INDEX = torch.randn(4, 6), torch.randn(2, 3, 8, 8), torch.tensor([0, 2
 
 DISPATCHED = {
     "int": (lambda x: (x * 2).cumsum(1), X),
-    "lists": (lambda x: F.max_pool2d(x * 2, 3, stride=2, padding=1), IMAGE),
+    "lists": (lambda x: F.unfold(x * 2, 3, stride=2, padding=1), IMAGE),
     "optional": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), IMAGE),
     "optional_tensor": (lambda x: torch.searchsorted(x, x, sorter=x.argsort(1)), X),
     "optional_tensors": (lambda x, i: (x * 2)[i, :, i], IMAGE[0], INDEX),

@@ -12,10 +12,21 @@ from torch._decomp import get_decompositions
 aten = torch.ops.aten
 
 
+def _native_dropout(
+    x: torch.Tensor, p: float, train: bool | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As eager computes it, with the same draws; only these are left to PyTorch."""
+    if x.numel() == 0 or train is False:
+        return x.clone(), torch.ones_like(x, dtype=torch.bool)
+    mask = aten.bernoulli.p(torch.empty_like(x, dtype=torch.bool), 1 - p)
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    return x * mask * scale, mask
+
+
 @cache
 def table() -> dict[Any, Callable[..., Any]]:
-    """PyTorch's own decompositions of what the compiler has no rule for; made once."""
-    return get_decompositions(
+    """PyTorch's own decompositions of what the compiler has no rule for, and ours; made once."""
+    found = get_decompositions(
         [
             aten.addcdiv,
             aten.addcmul,
@@ -49,6 +60,9 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.mse_loss,
             aten.mse_loss_backward,
             aten.nan_to_num,
+            aten._native_batch_norm_legit,
+            aten._native_batch_norm_legit_functional,
+            aten.native_batch_norm_backward,
             aten.native_dropout_backward,
             aten.native_group_norm,
             aten.native_group_norm_backward,
@@ -80,3 +94,5 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.xlogy,
         ]
     )
+    found[aten.native_dropout.default] = _native_dropout
+    return found

@@ -10,6 +10,7 @@ pub mod create;
 pub mod external;
 pub mod index;
 pub mod integer;
+pub mod loss;
 pub mod pointwise;
 pub mod reduce;
 pub mod table;

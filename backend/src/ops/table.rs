@@ -1,7 +1,8 @@
 //! One row for each ATen overload.
 
 use super::{
-    NodeCall, activation, compare, composite, conv, create, index, integer, pointwise, reduce, view,
+    NodeCall, activation, compare, composite, conv, create, index, integer, loss, pointwise,
+    reduce, view,
 };
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -167,6 +168,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.native_layer_norm.default", reduce::layer_norm),
     ("aten._fused_rms_norm.default", reduce::rms_norm),
     ("aten._native_batch_norm_legit_no_training.default", reduce::batch_norm),
+    ("aten.nll_loss_backward.default", loss::nll_backward), ("aten.nll_loss2d_backward.default", loss::nll_backward),
     ("aten.view.default", view::reshape), ("aten._unsafe_view.default", view::reshape),
     ("aten.reshape.default", view::reshape), ("aten.unsqueeze.default", view::reshape),
     ("aten.squeeze.dim", view::reshape), ("aten.squeeze.dims", view::reshape),
