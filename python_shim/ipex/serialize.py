@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from torch import SymBool, SymFloat, SymInt
 from torch._export.serde.schema import ScalarType
 from torch.fx import GraphModule, Node
+
+from ipex import calls
 
 _DTYPES = {
     torch.uint8: ScalarType.BYTE,
@@ -42,7 +44,6 @@ class Unsupported(Exception):
 
 
 _SYMBOLIC: dict[type, str] = {SymInt: "int", SymFloat: "float", SymBool: "bool"}
-_SYMBOLIC_TYPES = tuple(_SYMBOLIC)
 
 
 def _symbolic(value: Any) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _argument(arg: Any, where: str) -> dict[str, Any]:
         value = arg.meta.get("val")
         if isinstance(value, torch.Tensor):
             return {"as_tensor": {"name": arg.name}}
-        if isinstance(value, _SYMBOLIC_TYPES):
+        if isinstance(value, calls.SYMBOLIC):
             return {f"as_sym_{_SYMBOLIC[type(value)]}": {"as_name": arg.name}}
         if type(value) in (int, float, bool):
             return _argument(value, where)
@@ -121,90 +122,25 @@ def _list(args: Sequence[Any], where: str) -> dict[str, Any]:
     raise Unsupported(f"{where}: a list of {', '.join(sorted(kinds))}")
 
 
-def _complete(node: Node) -> list[tuple[str, Any]]:
-    """The arguments of a call: all that an operator's schema has, in its order, else the given."""
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return [(f"arg{n}", a) for n, a in enumerate(node.args)] + list(node.kwargs.items())
-    given = list(node.args)
-    full = []
-    for n, arg in enumerate(target._schema.arguments):
-        if n < len(given):
-            value: Any = given[n]
-        else:
-            value = node.kwargs.get(
-                arg.name, arg.default_value if arg.has_default_value() else None
-            )
-        full.append((arg.name, value))
-    return full
-
-
-def _nodes(arg: Any) -> Iterator[Node]:
-    """The tensors and symbolic numbers within an argument."""
-    if isinstance(arg, Node) and isinstance(arg.meta.get("val"), (torch.Tensor, *_SYMBOLIC)):
-        yield arg
-    elif isinstance(arg, (list, tuple)):
-        for a in arg:
-            yield from _nodes(a)
-    elif isinstance(arg, dict):
-        for a in arg.values():
-            yield from _nodes(a)
-
-
 def _call(node: Node) -> tuple[str, list[dict[str, Any]]]:
     """A call's target and arguments.
 
     An argument that the protocol cannot carry is opaque; only the node's callable knows it. If
     there are tensors or symbols in it, they are listed alone, under a target that no rule knows.
     """
-    full = _complete(node)
+    full = calls.complete(node)
     inputs = []
     for name, arg in full:
         try:
             carried = _argument(arg, node.name)
         except Unsupported as reason:
-            if any(True for _ in _nodes(arg)):
-                parts = [(n, part) for n, a in full for part in _nodes(a)]
+            if any(True for _ in calls.nodes(arg)):
+                parts = [(n, part) for n, a in full for part in calls.nodes(a)]
                 inputs = [{"name": n, "arg": _argument(part, node.name)} for n, part in parts]
                 return f"{node.target} (opaque)", inputs
             carried = {"as_opaque": str(reason)}
         inputs.append({"name": name, "arg": carried})
     return f"torch.ops.{node.target}", inputs
-
-
-def _callable(node: Node, objects: dict[Node, Any]) -> Callable[..., Any]:
-    """Runs a node on its tensors and the values of its symbolic numbers, in the schema's order."""
-    target, full = node.target, _complete(node)
-    if isinstance(target, torch._ops.OpOverload):
-        keyword = [a.kwarg_only for a in target._schema.arguments]
-    else:
-        keyword = [name in node.kwargs for name, _ in full]
-
-    def run(tensors: tuple[torch.Tensor, ...], numbers: tuple[Any, ...]) -> Any:
-        left, symbols = iter(tensors), iter(numbers)
-
-        def fill(arg: Any) -> Any:
-            if isinstance(arg, Node):
-                value = arg.meta.get("val")
-                if isinstance(value, torch.Tensor):
-                    return next(left)
-                if isinstance(value, _SYMBOLIC_TYPES):
-                    return next(symbols)
-                return objects.get(arg, value)
-            if isinstance(arg, tuple):
-                return tuple(fill(a) for a in arg)
-            if isinstance(arg, list):
-                return [fill(a) for a in arg]
-            if isinstance(arg, dict):
-                return {k: fill(a) for k, a in arg.items()}
-            return arg
-
-        values = [(name, fill(arg)) for name, arg in full]
-        args = [v for (_, v), k in zip(values, keyword, strict=True) if not k]
-        kwargs = {n: v for (n, v), k in zip(values, keyword, strict=True) if k}
-        return target(*args, **kwargs)  # type: ignore[operator]
-
-    return run
 
 
 def _source(node: Node) -> str:
@@ -266,7 +202,7 @@ class _Writer:
 
     def _node(self, node: Node) -> None:
         value: Any = node.meta.get("val")
-        if isinstance(value, _SYMBOLIC_TYPES):
+        if isinstance(value, calls.SYMBOLIC):
             self.graph[f"sym_{_SYMBOLIC[type(value)]}_values"][node.name] = _symbolic(value)
         if node.op == "placeholder":
             if isinstance(value, torch.Tensor):
@@ -278,7 +214,7 @@ class _Writer:
             self.graph["outputs"] = [_argument(a, "output") for a in node.args[0]]  # type: ignore[union-attr]
         elif node.op == "call_function":
             # The values of symbolic numbers are stated by their expressions.
-            if node.target is not operator.getitem and not isinstance(value, _SYMBOLIC_TYPES):
+            if node.target is not operator.getitem and not isinstance(value, calls.SYMBOLIC):
                 self._call(node)
         else:
             raise Unsupported(f"{node.name}: node of kind {node.op}")
@@ -325,4 +261,4 @@ class _Writer:
                 "metadata": {"stack_trace": _source(node)},
             }
         )
-        self.callables.append(_callable(node, self.objects))
+        self.callables.append(calls.function(node, self.objects))
