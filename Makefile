@@ -1,4 +1,4 @@
-.PHONY: test test-python test-oldest lint bench demo conformance models-conformance venv
+.PHONY: test test-python test-oldest lint bench demo conformance models-conformance venv defaults
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,6 +30,7 @@ lint: venv
 
 ## Kernels, the cost of a call, and models side by side with eager and Inductor
 bench: venv
+	cargo bench -p ipex-jit --bench kernels
 	$(BIN)/python benches/overhead.py
 	$(BIN)/python benches/kernels/side_by_side.py
 	$(BIN)/python benches/models/side_by_side.py
@@ -46,6 +47,12 @@ conformance: venv models-conformance
 ## The models alone: inference, a training step, three batch sizes with one compile
 models-conformance: venv
 	PYTHONPATH=tests $(BIN)/python -m conformance --mode inference training batches
+
+## The table of default arguments that saved programs leave out, after a new rule in backend/src/ops/table.rs
+defaults: venv
+	mkdir -p build
+	cargo run -q -p ipex-backend --bin ipexc -- operators > build/operators
+	$(BIN)/python backend/src/protocol/defaults.py build/operators backend/src/protocol/defaults.json
 
 ## The Python environment with the package built into it
 venv: $(BIN)/.packages

@@ -1,7 +1,12 @@
 """Shared by all tests."""
 
+import os
+
 import pytest
 import torch
+
+# The compiler checks its graphs and kernels at the border of each stage.
+os.environ["IPEX_VERIFY"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,13 @@ pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters),
     let mut left = HashSet::new();
     let (graph, clusters) = loop {
         let graph = graph::build::build(document, symbols, &left)?;
+        if verifies() {
+            verify_graph(&graph, "translation")?;
+        }
         let graph = passes::pipeline::run(&graph);
+        if verifies() {
+            verify_graph(&graph, "the passes")?;
+        }
         match cluster(&graph) {
             Ok(clusters) => break (graph, clusters),
             Err((id, refusal)) => {
@@ -57,10 +63,20 @@ pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters),
             }
         }
     };
-    if cfg!(debug_assertions) {
+    if verifies() {
         verify_kernels(&graph, &clusters)?;
     }
     Ok((graph, clusters))
+}
+
+/// Whether graphs and kernels are verified at the border of each stage: in debug builds, and in the tests of
+/// release builds, which set the variable.
+fn verifies() -> bool {
+    cfg!(debug_assertions) || std::env::var_os("IPEX_VERIFY").is_some()
+}
+
+fn verify_graph(graph: &Graph, after: &str) -> Result<(), Error> {
+    graph::verify(graph).map_err(|e| Error::Internal(format!("after {after}: {e}")))
 }
 
 /// The border between lowering and code generation. (`ipex_jit::compile` looks again, in every build.)

@@ -204,8 +204,10 @@ impl<'a> Build<'a> {
             .collect::<Result<_, _>>()?;
         let target = node.target.trim_start_matches("torch.ops.");
         let origin = self.graph.origins.len() as u32;
+        let used = names.iter().filter(|name| !name.contains("_unused"));
+        let used: Vec<&str> = used.copied().collect();
         self.graph.origins.push(Origin {
-            node: format!("{} = {target}", names.join(", ")),
+            node: format!("{} = {target}", used.join(", ")),
             source: node.metadata.get("stack_trace").cloned(),
         });
         let outputs: Vec<Option<Meta>> = metas.iter().cloned().map(Some).collect();

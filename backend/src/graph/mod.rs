@@ -3,7 +3,11 @@
 
 pub mod build;
 pub mod builder;
+mod print;
 pub mod strided;
+pub mod verify;
+
+pub use verify::verify;
 
 use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};

@@ -13,7 +13,7 @@ pub mod inst;
 mod names;
 pub mod parse;
 mod print;
-mod signature;
+pub mod signature;
 mod text;
 pub mod types;
 pub mod verify;

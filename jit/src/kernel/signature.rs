@@ -1,4 +1,4 @@
-//! Which types each instruction takes and gives.
+//! Which types each operation takes and gives, in kernels and in graphs.
 
 use super::{BinaryOp, Const, Inst, ReduceOp, Type, UnaryOp, ValueId};
 use ipex_runtime::DType;
@@ -30,7 +30,8 @@ pub fn fits(inst: &Inst, result: Type, ty: impl Fn(ValueId) -> Type) -> bool {
     }
 }
 
-fn constant(c: Const) -> Type {
+/// The type of a constant.
+pub fn constant(c: Const) -> Type {
     match c {
         Const::F32(_) => Type::F32,
         Const::F64(_) => Type::F64,
@@ -41,7 +42,7 @@ fn constant(c: Const) -> Type {
 }
 
 /// The result's type, if `op` takes this one.
-fn unary(op: UnaryOp, arg: Type) -> Option<Type> {
+pub fn unary(op: UnaryOp, arg: Type) -> Option<Type> {
     use UnaryOp as U;
     match (op, arg) {
         (U::Neg | U::Abs, Type::Bool) => None,
@@ -57,7 +58,8 @@ fn unary(op: UnaryOp, arg: Type) -> Option<Type> {
     }
 }
 
-fn binary(op: BinaryOp, ty: Type) -> bool {
+/// Whether both operands and the result may have this type.
+pub fn binary(op: BinaryOp, ty: Type) -> bool {
     use BinaryOp as B;
     match op {
         B::Min | B::Max => true,

@@ -1,0 +1,139 @@
+//! The stages of a compilation as text.
+
+use crate::disassemble::disassemble;
+use clap::ValueEnum;
+use ipex_backend::compile;
+use ipex_backend::fusion::cluster::{Clusters, Group};
+use ipex_backend::graph::Graph;
+use ipex_backend::lower::kernel::Lowered;
+use ipex_backend::protocol::{self, File};
+use ipex_jit::{cranelift, wide};
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+/// What can be printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// The graph after its passes
+    Graph,
+    /// Fusion groups, and why they are not larger
+    Groups,
+    /// The kernels of each group
+    Kernels,
+    /// Machine code of the generator that compiles each kernel
+    Code,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Stage; 4] = [Stage::Graph, Stage::Groups, Stage::Kernels, Stage::Code];
+}
+
+/// Compiles the graph in a file and prints these stages.
+pub fn explain(bytes: &[u8], stages: &[Stage]) -> Result<String, String> {
+    let file = protocol::read(bytes).map_err(|e| e.to_string())?;
+    let (graph, clusters) =
+        compile::fuse(&file.document, &file.symbols).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    write(&mut text, &file, &graph, &clusters, stages).map_err(|e| e.to_string())?;
+    Ok(text)
+}
+
+fn write(
+    out: &mut String,
+    file: &File,
+    graph: &Graph,
+    clusters: &Clusters,
+    stages: &[Stage],
+) -> fmt::Result {
+    if let Some(program) = &file.program {
+        writeln!(out, "; {program}")?;
+    }
+    for (symbol, n) in file.symbols.iter().collect::<BTreeMap<_, _>>() {
+        writeln!(out, "; for {symbol} = {n}")?;
+    }
+    for (symbol, n) in &file.specialised {
+        writeln!(out, "; for {symbol} = {n}")?;
+    }
+    if stages.contains(&Stage::Graph) {
+        writeln!(out, "{graph}")?;
+    }
+    for (n, group) in clusters.groups.iter().enumerate() {
+        if stages.contains(&Stage::Groups) {
+            write_group(out, graph, n, group)?;
+        }
+        for (k, lowered) in group.kernels.iter().enumerate() {
+            if stages.contains(&Stage::Kernels) {
+                write_kernel(out, n, k, lowered)?;
+            }
+            if stages.contains(&Stage::Code) {
+                write_code(out, n, k, lowered)?;
+            }
+        }
+    }
+    if stages.contains(&Stage::Groups) {
+        write_refusals(out, graph, clusters)?;
+    }
+    Ok(())
+}
+
+fn write_group(out: &mut String, graph: &Graph, n: usize, group: &Group) -> fmt::Result {
+    let kind = match group.kernels.len() {
+        0 => "call".into(),
+        1 => "kernel".into(),
+        many => format!("{many} kernels"),
+    };
+    let roots = group.roots.iter();
+    let roots: Vec<String> = roots
+        .map(|&r| format!("{r}: {}", graph.values[r]))
+        .collect();
+    writeln!(out, "group {n}, {kind} -> {}", roots.join(", "))?;
+    let mut shown = None;
+    for &node in &group.nodes {
+        let origin = graph.origin(node);
+        if shown.replace(origin) != Some(origin) {
+            writeln!(out, "    {origin}")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_refusals(out: &mut String, graph: &Graph, clusters: &Clusters) -> fmt::Result {
+    if !clusters.refusals.is_empty() {
+        writeln!(out, "not fused:")?;
+    }
+    for (producer, consumer, reason) in &clusters.refusals {
+        let (from, to) = (graph.origin(*producer), graph.origin(*consumer));
+        writeln!(out, "    {from} | {to}: {reason}")?;
+    }
+    Ok(())
+}
+
+fn write_kernel(out: &mut String, n: usize, k: usize, lowered: &Lowered) -> fmt::Result {
+    let params = lowered.kernel.params.keys().zip(&lowered.tensors);
+    let params: Vec<String> = params.map(|(p, t)| format!("{p} = {t}")).collect();
+    writeln!(out, "; group {n}, kernel {k}: {}", params.join(", "))?;
+    write!(out, "{}", lowered.kernel)
+}
+
+/// The code that runs: the wide generator's, or Cranelift's for what that refuses.
+fn write_code(out: &mut String, n: usize, k: usize, lowered: &Lowered) -> fmt::Result {
+    match wide::compile(&lowered.kernel) {
+        Ok(code) => {
+            let bytes = code.len();
+            writeln!(
+                out,
+                "; group {n}, kernel {k}: wide generator, {bytes} bytes"
+            )?;
+            out.push_str(&disassemble(&code));
+        }
+        Err(refused) => {
+            writeln!(out, "; group {n}, kernel {k}: Cranelift ({refused})")?;
+            match cranelift::explain(&lowered.kernel) {
+                Ok(text) => out.push_str(&text),
+                Err(e) => writeln!(out, "; {e}")?,
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The command-line program. `IPEX_BLESS=1` rewrites the expected output.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn golden(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    root.join(name)
+}
+
+fn ipexc(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipexc"));
+    command.args(args).output().unwrap()
+}
+
+fn explain(file: &str, args: &[&str]) -> String {
+    let path = golden(file);
+    let file = path.to_str().unwrap();
+    let output = ipexc(&[&["explain", file], args].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{:?}", output.stderr);
+    text
+}
+
+#[test]
+fn a_document_is_explained() {
+    let stages = [
+        "--stage", "graph", "--stage", "groups", "--stage", "kernels",
+    ];
+    for (file, expected) in [
+        ("softmax.json", "softmax.txt"),
+        ("bias_gelu.pt2", "bias_gelu.txt"),
+    ] {
+        let text = explain(file, &stages);
+        let path = golden(expected);
+        if std::env::var_os("IPEX_BLESS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let want = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, want, "IPEX_BLESS=1 takes this over");
+    }
+}
+
+#[test]
+fn the_code_is_that_of_the_generator_that_is_used() {
+    let text = explain("softmax.json", &["--code"]);
+    if ipex_jit::wide::available() {
+        assert!(text.contains("kernel 0: wide generator, "), "{text}");
+        assert!(text.contains("vmaxps zmm"), "{text}");
+        assert!(text.contains("\n   ") && text.contains("  ret\n"), "{text}");
+        assert!(!text.contains("(bad)"), "{text}");
+    } else {
+        assert!(text.contains("kernel 0: Cranelift"), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error() {
+    let output = ipexc(&["explain", "no such file"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("ipexc: no such file: "), "{message}");
+    let output = ipexc(&["explain", golden("export.py").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("line 1 column"), "{message}");
+}
