@@ -3,7 +3,7 @@
 //! cuDNN, 2014, in the blocking of Goto and van de Geijn, 2008). Depth is (input channel, tap).
 
 use super::Images;
-use super::columns::{Panel, panels};
+use super::columns::{Cut, Panel, panels};
 use super::micro::{Micro, Source, Start, Tile};
 use super::planes::Planes;
 use super::scratch;
@@ -33,6 +33,11 @@ impl<'a> Product<'a> {
     pub fn new(shape: Shape, micro: &'static Micro, images: &'a Images) -> Product<'a> {
         let [h, w] = shape.result().unwrap_or([0; 2]);
         let vectors = vectors(h * w, micro);
+        let cut = Cut {
+            lanes: micro.lanes,
+            vectors,
+            dots: micro.dots.len(),
+        };
         let planes = Planes::of(&shape);
         let is_image = Planes::is_image(&shape);
         let plane = if is_image {
@@ -41,7 +46,7 @@ impl<'a> Product<'a> {
             planes.len()
         };
         Product {
-            panels: panels(h * w, w, planes.row(), micro.lanes, vectors),
+            panels: panels(h * w, w, planes.row(), cut),
             shape,
             micro,
             planes,
@@ -118,6 +123,10 @@ impl<'a> Product<'a> {
             if self.reads_planes(block, panel) {
                 continue;
             }
+            for (n, &pixel) in panel.dots.iter().enumerate() {
+                // SAFETY: by contract; the scratch has room for a vector's columns.
+                unsafe { self.pack_dots(block, pixel, to.add(n * depth)) };
+            }
             for (v, segments) in panel.vectors.iter().enumerate() {
                 let source = Source {
                     planes: block.planes,
@@ -129,14 +138,26 @@ impl<'a> Product<'a> {
                 // SAFETY: by contract; panels follow each other in the scratch.
                 unsafe { (self.micro.pack)(to.add(v * self.micro.lanes), width, &source) };
             }
-            to = to.wrapping_add(depth * width);
+            to = to.wrapping_add(depth * width.max(panel.dots.len()));
+        }
+    }
+
+    /// Writes the column of one pixel without gaps.
+    unsafe fn pack_dots(&self, block: &Block, pixel: usize, to: *mut f32) {
+        let taps = &self.planes.taps;
+        for channel in 0..block.channels {
+            let plane = block.planes.wrapping_add(channel * self.plane + pixel);
+            for (t, &tap) in taps.iter().enumerate() {
+                // SAFETY: by contract.
+                unsafe { *to.add(channel * taps.len() + t) = *plane.add(tap) };
+            }
         }
     }
 
     /// Whether a panel's columns are read where they are; a vector that is not full would end
     /// behind the image.
     fn reads_planes(&self, block: &Block, panel: &Panel) -> bool {
-        block.direct && panel.len == panel.vectors.len() * self.micro.lanes
+        block.direct && panel.dots.is_empty() && panel.len == panel.vectors.len() * self.micro.lanes
     }
 
     unsafe fn multiply(&self, block: &Block, begin: usize, end: usize) {
@@ -180,6 +201,15 @@ impl<'a> Product<'a> {
                         None => Start::Zero,
                     },
                 };
+                if !panel.dots.is_empty() {
+                    let tile = Tile {
+                        ldb: tile.depth,
+                        ..tile
+                    };
+                    // SAFETY: by contract.
+                    unsafe { self.micro.dots[panel.dots.len() - 1](&tile, rows) };
+                    continue;
+                }
                 let of_width = self.micro.tiles[panel.vectors.len() - 1];
                 // SAFETY: by contract.
                 unsafe { of_width[rows - 1](&tile) };
@@ -204,7 +234,8 @@ struct Block<'a> {
 /// one with the most sums.
 fn vectors(pixels: usize, micro: &Micro) -> usize {
     let cost = |&v: &usize| {
-        let vectors = pixels.div_ceil(micro.lanes);
+        let columns = pixels % micro.lanes;
+        let vectors = pixels / micro.lanes + usize::from(columns > micro.dots.len());
         // Loads for each product: narrow panels read more weights, wide ones have few rows.
         let rest = vectors % v;
         (

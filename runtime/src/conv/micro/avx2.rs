@@ -27,6 +27,7 @@ pub static MICRO: Micro = Micro {
             tile::<6, 2>,
         ],
     ],
+    dots: &[dots::<1>, dots::<2>],
     pack,
     sums,
     maxima,
@@ -64,6 +65,55 @@ unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
                     Start::Sum => _mm256_add_ps(sum, _mm256_maskload_ps(c, mask)),
                 };
                 _mm256_maskstore_ps(c, mask, sum);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn total(v: __m256) -> f32 {
+    let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dots<const N: usize>(t: &Tile, rows: usize) {
+    for m in (0..rows).step_by(4) {
+        // SAFETY: as asked of the caller.
+        unsafe {
+            match rows - m {
+                1 => some_dots::<1, N>(t, m),
+                2 => some_dots::<2, N>(t, m),
+                3 => some_dots::<3, N>(t, m),
+                _ => some_dots::<4, N>(t, m),
+            }
+        }
+    }
+}
+
+/// Rows `first..first + M`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn some_dots<const M: usize, const N: usize>(t: &Tile, first_row: usize) {
+    let mut sums = [[_mm256_setzero_ps(); N]; M];
+    let a = t.a.wrapping_add(first_row * t.row);
+    // SAFETY: the caller's pointers hold what `Tile` says; masked lanes are not touched.
+    unsafe {
+        for k in (0..t.depth).step_by(LANES) {
+            let mask = first((t.depth - k).min(LANES));
+            let columns: [__m256; N] =
+                std::array::from_fn(|n| _mm256_maskload_ps(t.b.wrapping_add(n * t.ldb + k), mask));
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let a = _mm256_maskload_ps(a.wrapping_add(m * t.row + k), mask);
+                for (sum, &b) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm256_fmadd_ps(a, b, *sum);
+                }
+            }
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            for (n, &sum) in sums.iter().enumerate() {
+                t.finish(first_row + m, n, total(sum));
             }
         }
     }

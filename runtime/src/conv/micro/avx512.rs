@@ -18,6 +18,7 @@ pub static MICRO: Micro = Micro {
         tiles!(3: 1 2 3 4 5 6 7 8),
         tiles!(4: 1 2 3 4 5 6),
     ],
+    dots: &[dots::<1>, dots::<2>, dots::<3>, dots::<4>],
     pack,
     sums,
     maxima,
@@ -72,6 +73,49 @@ unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
 
 /// The segments of one vector as masks, and offsets of lane 0.
 type Masked<const S: usize> = [(__mmask16, isize); S];
+
+#[target_feature(enable = "avx512f")]
+unsafe fn dots<const N: usize>(t: &Tile, rows: usize) {
+    for m in (0..rows).step_by(4) {
+        // SAFETY: as asked of the caller.
+        unsafe {
+            match rows - m {
+                1 => some_dots::<1, N>(t, m),
+                2 => some_dots::<2, N>(t, m),
+                3 => some_dots::<3, N>(t, m),
+                _ => some_dots::<4, N>(t, m),
+            }
+        }
+    }
+}
+
+/// Rows `first..first + M`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn some_dots<const M: usize, const N: usize>(t: &Tile, first_row: usize) {
+    let mut sums = [[_mm512_setzero_ps(); N]; M];
+    let a = t.a.wrapping_add(first_row * t.row);
+    // SAFETY: the caller's pointers hold what `Tile` says; masked lanes are not touched.
+    unsafe {
+        for k in (0..t.depth).step_by(LANES) {
+            let mask = first(t.depth - k);
+            let columns: [__m512; N] = std::array::from_fn(|n| {
+                _mm512_maskz_loadu_ps(mask, t.b.wrapping_add(n * t.ldb + k))
+            });
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let a = _mm512_maskz_loadu_ps(mask, a.wrapping_add(m * t.row + k));
+                for (sum, &b) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm512_fmadd_ps(a, b, *sum);
+                }
+            }
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            for (n, &sum) in sums.iter().enumerate() {
+                t.finish(first_row + m, n, _mm512_reduce_add_ps(sum));
+            }
+        }
+    }
+}
 
 #[target_feature(enable = "avx512f")]
 unsafe fn pack(to: *mut f32, width: usize, source: &Source) {

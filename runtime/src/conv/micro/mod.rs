@@ -35,6 +35,25 @@ pub struct Tile {
     pub start: Start,
 }
 
+impl Tile {
+    /// Stores a sum at row m and column n.
+    ///
+    /// # Safety
+    /// The pointers hold what this says.
+    unsafe fn finish(&self, m: usize, n: usize, sum: f32) {
+        // SAFETY: by contract.
+        unsafe {
+            let c = self.c.add(m * self.ldc + n);
+            *c = sum
+                + match self.start {
+                    Start::Zero => 0.0,
+                    Start::Bias(bias) => *bias.add(m),
+                    Start::Sum => *c,
+                };
+        }
+    }
+}
+
 /// What a tile's sums start from.
 #[derive(Clone, Copy, Debug)]
 pub enum Start {
@@ -48,6 +67,10 @@ pub enum Start {
 
 /// Computes a tile.
 pub type TileFn = unsafe fn(&Tile);
+
+/// A few columns that fill no vector, each without gaps: `c[m*ldc + n] = start + Σ_k a[m*row + k] *
+/// b[n*ldb + k]` for all rows and columns below `columns`; `step` is 1.
+pub type DotsFn = unsafe fn(&Tile, rows: usize);
 
 /// Where the columns of one vector come from.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +119,8 @@ pub struct Micro {
     pub lanes: usize,
     /// `tiles[v - 1][m - 1]` computes m rows of v vectors.
     pub tiles: &'static [&'static [TileFn]],
+    /// `dots[n - 1]` computes n columns; those of more are cheaper as a vector.
+    pub dots: &'static [DotsFn],
     /// Packs columns.
     pub pack: PackFn,
     /// Weighted sums of windows.

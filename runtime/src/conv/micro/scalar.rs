@@ -1,6 +1,6 @@
 //! Plain Rust; the reference for the other files.
 
-use super::{Micro, Rows, Source, Start, Tile};
+use super::{Micro, Rows, Source, Tile};
 
 const LANES: usize = 4;
 
@@ -11,6 +11,7 @@ pub static MICRO: Micro = Micro {
         &[tile::<1, 1>, tile::<2, 1>, tile::<3, 1>, tile::<4, 1>],
         &[tile::<1, 2>, tile::<2, 2>, tile::<3, 2>, tile::<4, 2>],
     ],
+    dots: &[dots::<1>],
     pack,
     sums,
     maxima,
@@ -32,13 +33,19 @@ unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
         }
         for (m, sums) in sums.iter().enumerate() {
             for (n, sum) in sums.as_flattened().iter().enumerate().take(t.columns) {
-                let c = t.c.add(m * t.ldc + n);
-                *c = sum
-                    + match t.start {
-                        Start::Zero => 0.0,
-                        Start::Bias(bias) => *bias.add(m),
-                        Start::Sum => *c,
-                    };
+                t.finish(m, n, *sum);
+            }
+        }
+    }
+}
+
+unsafe fn dots<const N: usize>(t: &Tile, rows: usize) {
+    for m in 0..rows {
+        for n in 0..N {
+            // SAFETY: the caller's pointers hold what `Tile` says.
+            unsafe {
+                let terms = (0..t.depth).map(|k| *t.a.add(m * t.row + k) * *t.b.add(n * t.ldb + k));
+                t.finish(m, n, terms.sum());
             }
         }
     }
