@@ -47,13 +47,17 @@ const SHAPES: &[(&str, usize, usize, usize, usize, usize, usize)] = &[
 struct Pool;
 
 impl Threads for Pool {
+    fn count(&self) -> usize {
+        rayon::current_num_threads()
+    }
+
     fn split(
         &self,
         end: usize,
         grain: usize,
         body: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<(), Error> {
-        let parts = rayon::current_num_threads().min(end.div_ceil(grain.max(1)));
+        let parts = self.count().min(end.div_ceil(grain.max(1)));
         let step = end.div_ceil(parts);
         rayon::scope(|s| {
             for begin in (0..end).step_by(step) {
@@ -163,17 +167,7 @@ fn main() {
             result: result.as_mut_ptr(),
         };
         // SAFETY: the vectors have the shape's sizes.
-        let call = || unsafe {
-            run(
-                &shape,
-                Operation::Sum,
-                Isa::detect(),
-                pointers,
-                &Pool,
-                1,
-                &|_, _| (),
-            )
-        };
+        let call = || unsafe { run(&shape, Operation::Sum, Isa::detect(), pointers, &Pool, None) };
         call().expect("a valid shape");
         let middle = result[h / 2 * w + w / 2];
         let taps = (inputs / groups * kernel * kernel) as f32;

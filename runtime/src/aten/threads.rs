@@ -5,17 +5,15 @@ use crate::Error;
 use crate::conv::Threads;
 use crate::gemm::Parallel;
 
-impl Aten {
-    /// How many threads ATen's loops use; one if it does not say.
-    pub fn threads(&self) -> usize {
+impl Threads for Aten {
+    fn count(&self) -> usize {
         let mut n = 1;
         // SAFETY: writes one number.
         let status = unsafe { (self.torch_get_num_threads)(&mut n) };
+        // One if it does not say.
         if status == 0 { n as usize } else { 1 }
     }
-}
 
-impl Threads for Aten {
     fn split(
         &self,
         end: usize,

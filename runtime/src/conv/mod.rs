@@ -17,6 +17,8 @@ use product::Product;
 
 /// Where loops run in parallel.
 pub trait Threads {
+    /// Number of threads.
+    fn count(&self) -> usize;
     /// Runs `body` over parts of `0..end`, of at least `grain`.
     fn split(
         &self,
@@ -72,9 +74,17 @@ impl Shared {
 /// Multiplications that are worth a second thread.
 const GRAIN: usize = 40_000;
 
-/// Computes a convolution. `then(begin, end)` is called once for each range of finished planes of the
-/// result (`images * outputs` in all), by the thread that computed them. Ranges begin at multiples of
-/// `unit`, which divides the number of planes.
+/// What happens to finished planes of the result.
+#[derive(Clone, Copy)]
+pub struct Then<'a> {
+    /// Planes that belong together; divides the number of planes.
+    pub unit: usize,
+    /// Called once for each range of planes, if possible by the thread that has just computed them.
+    /// Ranges begin at multiples of `unit`.
+    pub run: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+/// Computes a convolution: `images * outputs` planes.
 ///
 /// # Safety
 /// The pointers hold what the shape says; the result overlaps nothing else.
@@ -84,8 +94,7 @@ pub unsafe fn run(
     isa: Isa,
     pointers: Pointers,
     threads: &dyn Threads,
-    unit: usize,
-    then: &(dyn Fn(usize, usize) + Sync),
+    then: Option<Then>,
 ) -> Result<(), Error> {
     let valid = operation == Operation::Sum || shape.is_depthwise();
     if shape.result().is_none() || !valid {
@@ -95,16 +104,17 @@ pub unsafe fn run(
     }
     if shape.is_depthwise() && shape.taps() > 1 {
         let shared = Shared(pointers);
-        let rows = shape.images * shape.outputs;
-        return threads.split(rows / unit, grain(shape, unit), &|begin, end| {
-            let range = (begin * unit, end * unit, unit);
+        let unit = then.map_or(1, |t| t.unit);
+        let planes = shape.images * shape.outputs;
+        return threads.split(planes / unit, grain(shape, unit), &|begin, end| {
+            let range = begin * unit..end * unit;
             // SAFETY: by contract; parts are disjoint.
             unsafe { window::planes(shape, operation, micro::of(isa), shared.get(), range, then) };
         });
     }
     if Planes::is_image(shape) {
         // SAFETY: by contract.
-        return unsafe { multiply(shape, isa, pointers, pointers.image, threads, unit, then) };
+        return unsafe { multiply(shape, isa, pointers, pointers.image, threads, then) };
     }
     let planes = Planes::of(shape);
     scratch::with(
@@ -113,7 +123,7 @@ pub unsafe fn run(
         |padded| {
             fill(shape, &planes, pointers.image, padded, threads)?;
             // SAFETY: by contract.
-            unsafe { multiply(shape, isa, pointers, padded.as_ptr(), threads, unit, then) }
+            unsafe { multiply(shape, isa, pointers, padded.as_ptr(), threads, then) }
         },
     )
 }
@@ -157,8 +167,7 @@ unsafe fn multiply(
     pointers: Pointers,
     planes: *const f32,
     threads: &dyn Threads,
-    unit: usize,
-    then: &(dyn Fn(usize, usize) + Sync),
+    then: Option<Then>,
 ) -> Result<(), Error> {
     let images = Images {
         planes,
@@ -168,11 +177,26 @@ unsafe fn multiply(
     };
     let product = Product::new(*shape, micro::of(isa), &images);
     let rows = shape.images * shape.outputs;
+    let unit = then.map_or(1, |t| t.unit);
+    if product.shares_columns(threads.count(), then.is_some()) {
+        let grain = GRAIN.div_ceil((shape.work() / product.panels()).max(1));
+        threads.split(product.panels(), grain, &|begin, end| {
+            // SAFETY: by contract; parts are disjoint.
+            unsafe { product.part(0..rows, begin..end) };
+        })?;
+        let Some(then) = then else { return Ok(()) };
+        let grain = GRAIN.div_ceil((product.pixels() * unit).max(1));
+        return threads.split(rows / unit, grain, &|begin, end| {
+            (then.run)(begin * unit, end * unit);
+        });
+    }
     threads.split(rows / unit, grain(shape, unit), &|begin, end| {
         let (begin, end) = (begin * unit, end * unit);
         // SAFETY: by contract; parts are disjoint.
-        unsafe { product.rows(begin, end) };
-        then(begin, end);
+        unsafe { product.part(begin..end, 0..product.panels()) };
+        if let Some(then) = then {
+            (then.run)(begin, end);
+        }
     })
 }
 

@@ -60,7 +60,10 @@ impl Planes {
 
     /// Writes one channel's planes.
     pub fn fill(&self, shape: &Shape, image: &[f32], planes: &mut [f32]) {
-        planes.fill(0.0);
+        // Without padding, taps read pixels only.
+        if shape.padding != [0, 0] {
+            planes.fill(0.0);
+        }
         self.copy(shape, image, planes);
     }
 
@@ -105,13 +108,19 @@ impl Columns {
 
     fn copy(&self, pixels: &[f32], row: &mut [f32]) {
         let row = &mut row[self.begin..self.end];
-        let pixels = pixels.get(self.first..).unwrap_or_default();
+        let (pixels, len) = (pixels.get(self.first..).unwrap_or_default(), row.len());
         match self.stride {
             1 => row.copy_from_slice(&pixels[..row.len()]),
             // Of a known length, so that the loop becomes vector code.
             2 => {
-                for (to, from) in row.iter_mut().zip(pixels.chunks(2)) {
+                for (to, from) in row.iter_mut().zip(pixels.as_chunks::<2>().0) {
                     *to = from[0];
+                }
+                // The last pixel of an odd number has no neighbour.
+                if let (Some(last), Some(&pixel)) =
+                    (row.last_mut(), pixels.get((2 * len).wrapping_sub(2)))
+                {
+                    *last = pixel;
                 }
             }
             _ => {

@@ -8,11 +8,12 @@ use super::micro::{Micro, Source, Start, Tile};
 use super::planes::Planes;
 use super::scratch;
 use super::shape::Shape;
+use std::ops::Range;
 
 /// Depth of a packed block, at most (but one channel at least).
 const DEPTH: usize = 512;
-/// Columns of a packed block, at least one panel: with the depth, half of a second-level cache.
-const COLUMNS: usize = 256;
+/// Floats of a packed block, at most (but one panel at least): half of a second-level cache.
+const BLOCK: usize = 128 << 10;
 
 /// A convolution, prepared for one instruction set.
 pub struct Product<'a> {
@@ -62,30 +63,59 @@ impl<'a> Product<'a> {
         self.micro.tiles[self.vectors - 1].len()
     }
 
-    /// Computes rows `begin..end` of the result, which has `images * outputs` rows of one plane.
+    /// Number of panels.
+    pub fn panels(&self) -> usize {
+        self.panels.len()
+    }
+
+    /// Pixels of a plane of the result.
+    pub fn pixels(&self) -> usize {
+        self.panels.last().map_or(0, |p| p.first + p.len)
+    }
+
+    /// Whether threads had better share the columns than the rows, since each packs all columns of
+    /// its rows; what follows then has to wait for all columns (`followed`).
+    pub fn shares_columns(&self, threads: usize, followed: bool) -> bool {
+        let groups = self.shape.images * self.shape.groups;
+        if groups >= threads || self.panels.len() < 4 * threads {
+            return false;
+        }
+        // Cycles, as measured on Zen 4; a vector that gathers its lanes costs twice that of a copy.
+        let taps = self.planes.taps.len();
+        let depth = self.shape.inputs / self.shape.groups * taps;
+        let vectors = |n: usize| n * self.pixels() / self.micro.lanes;
+        let packing = vectors(depth) * if taps == 1 { 2 } else { 4 };
+        let waiting = if followed {
+            15_000 + 2 * vectors(self.shape.outputs)
+        } else {
+            0
+        };
+        packing > waiting
+    }
+
+    /// Computes some panels of rows of the result, which has `images * outputs` rows of one plane.
     ///
     /// # Safety
-    /// The images' pointers hold what the shape says, and nobody else writes these rows.
-    pub unsafe fn rows(&self, begin: usize, end: usize) {
+    /// The images' pointers hold what the shape says, and nobody else writes this part.
+    pub unsafe fn part(&self, rows: Range<usize>, panels: Range<usize>) {
         let per_group = self.shape.outputs / self.shape.groups;
-        let mut begin = begin;
-        while begin < end {
+        let mut begin = rows.start;
+        while begin < rows.end {
             let group = begin / per_group;
-            let stop = end.min((group + 1) * per_group);
+            let stop = rows.end.min((group + 1) * per_group);
             // SAFETY: by contract.
-            unsafe { self.group_rows(group, begin, stop) };
+            unsafe { self.group_rows(group, begin..stop, &self.panels[panels.clone()]) };
             begin = stop;
         }
     }
 
     /// Rows of one group of one image.
-    unsafe fn group_rows(&self, group: usize, begin: usize, end: usize) {
+    unsafe fn group_rows(&self, group: usize, rows: Range<usize>, panels: &[Panel]) {
         let channels = self.shape.inputs / self.shape.groups;
         let taps = self.planes.taps.len();
         let per_block = (DEPTH / taps).clamp(1, channels);
         let blocks = channels.div_ceil(per_block);
         let per_block = channels.div_ceil(blocks);
-        let panels_per_block = (COLUMNS / (self.vectors * self.micro.lanes)).max(1);
         let planes = self
             .images
             .planes
@@ -93,9 +123,11 @@ impl<'a> Product<'a> {
         // Few rows use a column too seldom to pay for its copy.
         let is_direct = |rows: usize| taps == 1 && self.is_image && rows <= 2 * self.tile_rows();
         let width = self.vectors * self.micro.lanes;
-        let len = per_block * taps * panels_per_block * width;
+        let per_panel = per_block * taps * width;
+        let panels_per_block = (BLOCK / per_panel).clamp(1, panels.len().max(1));
+        let len = per_panel * panels_per_block;
         scratch::with(&scratch::COLUMNS, len, |packed| {
-            for panels in self.panels.chunks(panels_per_block) {
+            for panels in panels.chunks(panels_per_block) {
                 for first in (0..channels).step_by(per_block) {
                     let block = Block {
                         first,
@@ -103,12 +135,12 @@ impl<'a> Product<'a> {
                         panels,
                         planes: planes.wrapping_add(first * self.plane),
                         packed: packed.as_mut_ptr(),
-                        direct: is_direct(end - begin),
+                        direct: is_direct(rows.len()),
                     };
                     // SAFETY: by contract; the scratch holds the block.
                     unsafe {
                         self.pack(&block);
-                        self.multiply(&block, begin, end);
+                        self.multiply(&block, rows.clone());
                     }
                 }
             }
@@ -160,7 +192,8 @@ impl<'a> Product<'a> {
         block.direct && panel.dots.is_empty() && panel.len == panel.vectors.len() * self.micro.lanes
     }
 
-    unsafe fn multiply(&self, block: &Block, begin: usize, end: usize) {
+    unsafe fn multiply(&self, block: &Block, rows: Range<usize>) {
+        let Range { start: begin, end } = rows;
         let Images {
             weight,
             bias,
@@ -169,7 +202,7 @@ impl<'a> Product<'a> {
         } = *self.images;
         let taps = self.planes.taps.len();
         let depth = self.shape.inputs / self.shape.groups * taps;
-        let pixels = self.panels.last().map_or(0, |p| p.first + p.len);
+        let pixels = self.pixels();
         let tiles = (end - begin).div_ceil(self.tile_rows());
         let step = (end - begin).div_ceil(tiles);
         for row in (begin..end).step_by(step) {

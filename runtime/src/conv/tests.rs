@@ -7,6 +7,10 @@ use proptest::prelude::*;
 struct Parts;
 
 impl Threads for Parts {
+    fn count(&self) -> usize {
+        2
+    }
+
     fn split(
         &self,
         end: usize,
@@ -94,23 +98,13 @@ fn check(shape: &Shape, isa: Isa, with_bias: bool, seed: u32) {
         bias: bias.as_ref().map(|b| b.as_ptr()),
         result: result.as_mut_ptr(),
     };
+    let count = |begin: usize, end: usize| {
+        let mut seen = seen.lock().unwrap();
+        seen[begin..end].iter_mut().for_each(|n| *n += 1);
+    };
+    let then = Then { unit, run: &count };
     // SAFETY: the vectors have the shape's sizes.
-    unsafe {
-        run(
-            shape,
-            Operation::Sum,
-            isa,
-            pointers,
-            &Parts,
-            unit,
-            &|begin, end| {
-                seen.lock().unwrap()[begin..end]
-                    .iter_mut()
-                    .for_each(|n| *n += 1);
-            },
-        )
-    }
-    .unwrap();
+    unsafe { run(shape, Operation::Sum, isa, pointers, &Parts, Some(then)) }.unwrap();
     assert!(
         seen.into_inner().unwrap().iter().all(|&n| n == 1),
         "{shape:?}"
@@ -184,6 +178,9 @@ fn blocks() {
         check(&plain(130, 5, 7, 3, 1), isa, true, 2);
         check(&plain(3, 25, 40, 7, 2), isa, false, 3);
         check(&plain(2, 3, 60, 3, 1), isa, false, 4);
+        // Wide and shallow enough for threads to share the columns.
+        check(&plain(6, 5, 60, 3, 1), isa, true, 5);
+        check(&plain(6, 5, 60, 3, 1), isa, true, 6);
     }
 }
 
@@ -216,7 +213,7 @@ fn check_maxima(shape: &Shape, isa: Isa, seed: u32) {
         result: result.as_mut_ptr(),
     };
     // SAFETY: the vectors have the shape's sizes.
-    unsafe { run(&shape, Operation::Max, isa, pointers, &Parts, 1, &|_, _| ()) }.unwrap();
+    unsafe { run(&shape, Operation::Max, isa, pointers, &Parts, None) }.unwrap();
     for (n, got) in result.iter().enumerate() {
         let (plane, y, x) = (n / (oh * ow), n / ow % oh, n % ow);
         let mut want = f32::NEG_INFINITY;

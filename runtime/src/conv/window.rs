@@ -4,14 +4,15 @@
 use super::micro::{Micro, Rows};
 use super::planes::Planes;
 use super::shape::Shape;
-use super::{Operation, Pointers, scratch};
+use super::{Operation, Pointers, Then, scratch};
+use std::ops::Range;
 
 /// Elements after which the finished planes are handed on: they shall still be in cache.
 const HANDED: usize = 16 << 10;
 /// Vectors are read whole, also at the end of the last row.
 const SLACK: usize = 64;
 
-/// Computes planes `begin..end` of the result, and hands them on in multiples of `unit`.
+/// Computes planes of the result, and hands them on while they are in cache.
 ///
 /// # Safety
 /// The pointers hold what the shape says, and nobody else writes these planes.
@@ -20,10 +21,10 @@ pub unsafe fn planes(
     operation: Operation,
     micro: &Micro,
     pointers: &Pointers,
-    range: (usize, usize, usize),
-    then: &dyn Fn(usize, usize),
+    range: Range<usize>,
+    then: Option<Then>,
 ) {
-    let (begin, end, unit) = range;
+    let (begin, end) = (range.start, range.end);
     let layout = Planes::of(shape);
     let [height, width] = shape.result().unwrap_or([0; 2]);
     let pixels = shape.image[0] * shape.image[1];
@@ -59,10 +60,12 @@ pub unsafe fn planes(
                 });
             }
             let done = plane + 1;
-            let is_unit = (done - begin).is_multiple_of(unit);
-            if done == end || (is_unit && (done - handed) * height * width >= HANDED) {
-                then(handed, done);
-                handed = done;
+            if let Some(then) = then {
+                let is_unit = (done - begin).is_multiple_of(then.unit);
+                if done == end || (is_unit && (done - handed) * height * width >= HANDED) {
+                    (then.run)(handed, done);
+                    handed = done;
+                }
             }
         }
     });

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::Error;
 use crate::aten::{Aten, Tensor};
-use crate::conv::{self, Pointers};
+use crate::conv::{self, Pointers, Threads};
 use crate::cpu::Isa;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -271,22 +271,13 @@ impl Executable {
             result: state.data[c.result.0 as usize].cast(),
         };
         let planes = c.shape.images * c.shape.outputs;
-        let convolve = |unit: usize, then: &(dyn Fn(usize, usize) + Sync)| {
+        let convolve = |then: Option<conv::Then>| {
+            let isa = Isa::detect();
             // SAFETY: the plan's tensors have the shape's sizes.
-            unsafe {
-                conv::run(
-                    &c.shape,
-                    c.operation,
-                    Isa::detect(),
-                    pointers,
-                    self.aten,
-                    unit,
-                    then,
-                )
-            }
+            unsafe { conv::run(&c.shape, c.operation, isa, pointers, self.aten, then) }
         };
         let Some(then) = &c.then else {
-            return convolve(1, &|_, _| ());
+            return convolve(None);
         };
         state.args.clear();
         let data = &state.data;
@@ -302,11 +293,11 @@ impl Executable {
             }
         };
         let unit = then.planes as usize;
-        if planes / unit >= self.aten.threads() {
-            return convolve(unit, &run);
+        if planes / unit >= self.aten.count() {
+            return convolve(Some(conv::Then { unit, run: &run }));
         }
         // Too few pieces for all threads.
-        convolve(1, &|_, _| ())?;
+        convolve(None)?;
         run(0, planes);
         Ok(())
     }
