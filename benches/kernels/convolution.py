@@ -1,4 +1,4 @@
-"""Single convolutions of f32 images: ipex beside eager (oneDNN), interleaved; results are checked first.
+"""Single convolutions of f32 images: ipex beside eager (oneDNN), interleaved; results checked first.
 
     python benches/kernels/convolution.py [--rounds 31] [FILTER]
 
