@@ -1,4 +1,4 @@
-"""Single convolutions of f32 images: ipex beside eager (oneDNN), interleaved; results checked first.
+"""Single f32 convolutions: ipex beside eager (oneDNN), interleaved; results are checked first.
 
     python benches/kernels/convolution.py [--rounds 31] [FILTER]
 
