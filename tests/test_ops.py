@@ -91,6 +91,13 @@ CASES = {
     "cropped": (lambda x: F.pad(x, (-3, 2, 1, -1)) * 2, X),
     "moments": (lambda x: torch.std_mean(x.bfloat16(), -1, correction=0), X),
     "moments_of_everything": (lambda x: [*torch.var_mean(x), x.std()], X),
+    "norms": (
+        lambda x: (
+            [torch.linalg.vector_norm(x * 2, p, -1) for p in (1, 2, INF, -INF)]
+            + [F.normalize(x), torch.linalg.vector_norm(x.bfloat16())]
+        ),
+        X,
+    ),
     "reduced_number": (lambda x: [x[0, 0].sum(), x[0, 0].amax(), x[0, 0].argmax()], X),
     "narrow_integers_from_floats": (
         lambda x: [x.to(t) for t in (torch.uint8, torch.int8, torch.int16)],

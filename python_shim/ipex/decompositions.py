@@ -12,21 +12,10 @@ from torch._decomp import get_decompositions
 aten = torch.ops.aten
 
 
-def _native_dropout(
-    x: torch.Tensor, p: float, train: bool | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As eager computes it, with the same draws; only these are left to PyTorch."""
-    if x.numel() == 0 or train is False:
-        return x.clone(), torch.ones_like(x, dtype=torch.bool)
-    mask = aten.bernoulli.p(torch.empty_like(x, dtype=torch.bool), 1 - p)
-    scale = 0.0 if p == 1 else 1 / (1 - p)
-    return x * mask * scale, mask
-
-
 @cache
 def table() -> dict[Any, Callable[..., Any]]:
-    """PyTorch's own decompositions of what the compiler has no rule for, and ours; made once."""
-    found = get_decompositions(
+    """PyTorch's own decompositions of what the compiler has no rule for; made once."""
+    return get_decompositions(
         [
             aten.addcdiv,
             aten.addcmul,
@@ -94,5 +83,3 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.xlogy,
         ]
     )
-    found[aten.native_dropout.default] = _native_dropout
-    return found

@@ -117,6 +117,30 @@ pub fn simple(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId
     Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
 }
 
+/// `aten.linalg_vector_norm(input, ord, dim, keepdim, *, dtype)` for the usual orders of floats
+pub fn vector_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let v = float_input(b, c)?;
+    let out = c.output_dtype(0)?;
+    let v = b.convert(v, wide(out))?;
+    let dims = c.dims(2, b.sizes(v).len())?;
+    let order = c.number(1)?;
+    let v = if order == 2.0 {
+        let square = b.binary(B::Mul, v, v)?;
+        let sum = b.reduce(ReduceOp::Sum, square, &dims)?;
+        b.unary(U::Sqrt, sum)?
+    } else {
+        let op = match order {
+            1.0 => ReduceOp::Sum,
+            f64::INFINITY => ReduceOp::Max,
+            f64::NEG_INFINITY => ReduceOp::Min,
+            _ => return c.refuse("another order"),
+        };
+        let size = b.unary(U::Abs, v)?;
+        b.reduce(op, size, &dims)?
+    };
+    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+}
+
 fn mean_of(b: &mut Builder, v: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
     let sizes = b.sizes(v);
     let n: i64 = dims.iter().map(|&d| sizes[d]).product();

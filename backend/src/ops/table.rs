@@ -162,6 +162,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.argmax.default", |b, c| reduce::position(b, c, ReduceOp::Max)),
     ("aten.argmin.default", |b, c| reduce::position(b, c, ReduceOp::Min)),
     ("aten.var.correction", reduce::var), ("aten.std.correction", reduce::var),
+    ("aten.linalg_vector_norm.default", reduce::vector_norm),
     ("aten.var_mean.correction", reduce::var_mean), ("aten.std_mean.correction", reduce::var_mean),
     ("aten.mean.default", reduce::mean), ("aten.mean.dim", reduce::mean),
     ("aten._softmax.default", reduce::softmax), ("aten._log_softmax.default", reduce::log_softmax),
