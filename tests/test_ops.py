@@ -86,6 +86,11 @@ CASES = {
     "gather": (lambda x, i: x.exp().gather(1, i) * 2, X, torch.randint(0, 64, (5, 9))),
     "roll": (lambda x: torch.roll(x * 2, (3, -1), (0, 1)) + 1, X),
     "repeat": (lambda x: (x * 2).repeat(2, 1, 3), X),
+    "nothing": (
+        lambda x, i: [x.repeat(2, 3), x.gather(0, i), x.T[:, i[0]], torch.cat([x, x]).roll(1, 0)],
+        torch.randn(3, 0),
+        torch.zeros(1, 0, dtype=torch.long),
+    ),
     "assigned_slice": (lambda x, y: torch.slice_scatter(x, y[:, :5] * 2, 1, -9, -4), X, Y),
     "assigned_row": (lambda x, y: torch.select_scatter(x * 2, y[0], 0, -2) + 1, X, Y),
     "cropped": (lambda x: F.pad(x, (-3, 2, 1, -1)) * 2, X),

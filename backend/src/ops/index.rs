@@ -57,7 +57,8 @@ pub fn index(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         return c.refuse("not one index");
     };
     let (dtype, sizes) = (b.dtype(index)?, b.sizes(index));
-    if !matches!(dtype, DType::I64 | DType::I32) || b.graph.values[source].numel() == 0 {
+    let empty = b.graph.values[source].numel() == 0 || c.output(0)?.numel() == 0;
+    if !matches!(dtype, DType::I64 | DType::I32) || empty {
         return c.refuse("a mask, or an empty tensor");
     }
     let n = b.sizes(source)[dim];
@@ -73,8 +74,9 @@ pub fn index(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
 pub fn gather(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let (source, index) = (c.tensor(0)?, c.tensor(2)?);
     let (rank, dtype) = (b.sizes(source).len(), b.dtype(index)?);
-    if dtype != DType::I64 || rank == 0 || b.sizes(index).len() != rank {
-        return c.refuse("an index that is not i64, or no dimensions");
+    let empty = c.output(0)?.numel() == 0;
+    if dtype != DType::I64 || rank == 0 || b.sizes(index).len() != rank || empty {
+        return c.refuse("an index that is not i64, no dimensions or no elements");
     }
     let dim = c.dim(1, rank)?;
     let meta = b.meta(b.dtype(source)?, &c.output(0)?.sizes);
@@ -86,6 +88,9 @@ pub fn repeat(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = c.tensor(0)?;
     b.dtype(v)?;
     let (sizes, out) = (b.sizes(v), c.output(0)?.sizes.clone());
+    if out.is_empty() || c.output(0)?.numel() == 0 {
+        return c.refuse("nothing to repeat");
+    }
     let added = out.len() - sizes.len();
     let (mut ones, mut expanded) = (Vec::new(), Vec::new());
     for (d, times) in c.ints(1)?.into_iter().enumerate() {
@@ -182,6 +187,9 @@ fn replace(
     (start, end): (i64, i64),
 ) -> Result<Vec<ValueId>, Refusal> {
     let mut sizes = b.sizes(v);
+    if c.output(0)?.numel() == 0 {
+        return c.refuse("nothing to replace");
+    }
     let n = std::mem::replace(&mut sizes[d], end - start);
     let src = b.convert(src, b.dtype(v)?)?;
     let src = b.expand(src, &sizes);
