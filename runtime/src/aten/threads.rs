@@ -32,7 +32,7 @@ impl Threads for Aten {
 
 impl Parallel for Aten {
     fn threads(&self) -> usize {
-        Aten::threads(self)
+        Threads::count(self)
     }
 
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
