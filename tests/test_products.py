@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from ipex import backend
 
 STRICT = {"strict": True}
 
@@ -76,6 +78,60 @@ def test_product(name, dtype):
     assert own <= 2 * eager + 16 * torch.finfo(dtype).eps, (own, eager)
 
 
+def layers():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(65, 130), torch.nn.GELU(), torch.nn.Linear(130, 48), torch.nn.ReLU()
+    )
+    return model.eval(), torch.randn(100, 65)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_freezing_packs_once(dtype, monkeypatch):
+    made = []
+
+    def record(*args):
+        made.append(compile_graph(*args))
+        return made[-1]
+
+    compile_graph = backend.compile_graph
+    monkeypatch.setattr(backend, "compile_graph", record)
+    model, x = layers()
+    model, x = model.to(dtype), x.to(dtype)
+    f = torch.compile(model, backend="ipex", options={**STRICT, "freezing": True})
+    with torch.no_grad():
+        want = model(x)
+        bound = {"rtol": 2e-2, "atol": 2e-2} if dtype is torch.bfloat16 else {}
+        torch.testing.assert_close(f(x), want, **bound)
+        assert made[0].packed_bytes >= (65 * 130 + 130 * 48) * dtype.itemsize
+        model[0].weight.mul_(2)  # documented as unseen
+        torch.testing.assert_close(f(x), want, **bound)
+
+
+def test_without_freezing_an_edit_counts():
+    model, x = layers()
+    f = torch.compile(model, backend="ipex", options=STRICT)
+    with torch.no_grad():
+        f(x)
+        model[0].weight.data.mul_(2)
+        torch.testing.assert_close(f(x), model(x))
+
+
+def test_medium_precision_is_obeyed():
+    model, x = layers()
+    want = model.double()(x.double())
+    model.float()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.no_grad():
+            got = torch.compile(model, backend="ipex", options=STRICT)(x)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    error = (got.double() - want).abs().max().item()
+    bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    assert error < 2e-2 and (not bf16 or error > 1e-5)
+
+
 def test_nan_and_infinity():
     a, b = torch.zeros(20, 40), torch.ones(40, 30)
     b[3, 5], b[0, 7] = float("inf"), float("nan")
@@ -92,9 +148,9 @@ def test_under_a_cap(isa):
         "-m",
         "pytest",
         "-q",
-        __file__,
+        f"{__file__}::test_product",
         "-k",
-        "test_product and (float32 or bfloat16)",
+        "float32 or bfloat16",
     ]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0 and "24 passed" in ran.stdout, ran.stdout

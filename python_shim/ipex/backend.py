@@ -48,11 +48,13 @@ def _boxed(f: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
     return run
 
 
-def compile_graph(gm: GraphModule, kind: str, settings: Settings) -> Callable[[list[Any]], Any]:
+def compile_graph(
+    gm: GraphModule, kind: str, settings: Settings, frozen: Sequence[int] = ()
+) -> Callable[[list[Any]], Any]:
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     fallback = _fallback(gm, settings)
     try:
-        graph = serialize(gm, kind)
+        graph = serialize(gm, kind, frozen)
         compiled = _core.compile(
             graph.document, graph.callables, graph.constants, fallback, LIBTORCH
         )
@@ -86,6 +88,14 @@ def _is_plain(graph: GraphModule, num_inputs: int) -> bool:
     )
 
 
+def _static(graph: GraphModule, example_inputs: Sequence[Any]) -> list[int]:
+    """Positions of the parameters and buffers that Dynamo knows to be a module's own."""
+    placeholders = sum(node.op == "placeholder" for node in graph.graph.nodes)
+    if placeholders != len(example_inputs):
+        return []  # AOTAutograd has merged or split arguments
+    return [n for n, x in enumerate(example_inputs) if hasattr(x, "_dynamo_static_input_type")]
+
+
 def check_version(version: str) -> None:
     """Raises CompileError if this PyTorch is not a supported one."""
     release = tuple(int(n) for n in version.split("+")[0].split(".")[:2])
@@ -111,7 +121,10 @@ def ipex(
 
     def compiler(kind: str) -> Callable[..., Any]:
         def compile(graph: GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Any]:
-            compiled = compile_graph(graph, kind, settings)
+            frozen = (
+                _static(graph, example_inputs) if settings.freezing and kind == "inference" else []
+            )
+            compiled = compile_graph(graph, kind, settings, frozen)
             inference = kind == "inference" and isinstance(compiled, _core.Compiled)
             if inference and _is_plain(graph, len(example_inputs)):
                 plain.append(compiled)

@@ -160,9 +160,19 @@ class Serialized:
     """Attributes of the module, to be passed behind the arguments."""
 
 
-def serialize(gm: GraphModule, kind: str) -> Serialized:
-    """Writes a functionalised ATen graph. Raises Unsupported."""
-    return _Writer(gm).write(kind)
+def serialize(gm: GraphModule, kind: str, frozen: Sequence[int] = ()) -> Serialized:
+    """Writes a functionalised ATen graph; `frozen` are the arguments that never change. Raises
+    Unsupported."""
+    return _Writer(gm).write(kind, frozen)
+
+
+def _products() -> str:
+    """The arithmetic of f32 products that the person asked PyTorch for."""
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    precision = getattr(matmul, "fp32_precision", None)
+    if precision is None:
+        precision = {"medium": "bf16"}.get(torch.get_float32_matmul_precision())
+    return "medium" if precision == "bf16" else "full"
 
 
 class _Writer:
@@ -188,12 +198,13 @@ class _Writer:
             if node.op == "call_function" and node.target is operator.getitem:
                 self.parts.setdefault(node.args[0], {})[node.args[1]] = node.name
 
-    def write(self, kind: str) -> Serialized:
+    def write(self, kind: str, frozen: Sequence[int]) -> Serialized:
         for node in self.gm.graph.nodes:
             self._node(node)
         document = {
             "protocol": 2,
             "producer": {"torch": torch.__version__},
+            "options": {"products": _products(), "frozen": list(frozen)},
             "kind": kind,
             "graph_module": {"graph": self.graph},
             "schemas": self.schemas,

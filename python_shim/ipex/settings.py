@@ -13,6 +13,9 @@ class Settings:
 
     strict: bool = False
     """Raise an error instead of running a graph in eager that could not be compiled."""
+    freezing: bool = False
+    """Parameters and buffers never change: graphs without gradients pack them once. Edits after the
+    first call are not seen."""
 
 
 def parse(options: Mapping[str, Any] | None) -> Settings:

@@ -1,16 +1,17 @@
-//! Moves convolutions to their first readers, which may then run on planes that are still in cache.
+//! Moves convolutions and products to their first readers, which may then run on planes or rows that are
+//! still in cache.
 
 use super::cluster::Group;
 use crate::graph::{Graph, Op, ValueId};
 use ipex_runtime::plan::Route;
 
-/// Moves every convolution of ours to just before the first group that reads its result.
+/// Moves every convolution and product of ours to just before the first group that reads its result.
 pub fn sink(graph: &Graph, groups: &mut [Group]) {
     for k in (0..groups.len()).rev() {
         let &[result] = groups[k].roots.as_slice() else {
             continue;
         };
-        if !is_own_convolution(graph, result) {
+        if !is_own(graph, result) {
             continue;
         }
         let stops = |g: &Group| {
@@ -21,12 +22,12 @@ pub fn sink(graph: &Graph, groups: &mut [Group]) {
     }
 }
 
-fn is_own_convolution(graph: &Graph, result: ValueId) -> bool {
+fn is_own(graph: &Graph, result: ValueId) -> bool {
     let route = match &graph.producer(result).op {
         Op::External { route, .. } => route,
         _ => return false,
     };
-    matches!(route, Route::Convolution(..))
+    matches!(route, Route::Convolution(..) | Route::OutFunction { .. })
 }
 
 /// Whether a group reads a value, directly or through views.

@@ -6,9 +6,9 @@ use crate::fusion::cluster::{Clusters, Group};
 use crate::graph::strided::{Strided, strided};
 use crate::graph::{Graph, GraphOutput, Op, ValueId};
 use crate::lower::kernel::Lowered;
+use crate::protocol::document::Options;
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
-use ipex_runtime::gemm::Precision;
 use ipex_runtime::plan::{
     Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, IndexRule, KernelCode, Output, Plan,
     ProductStep, Route, Step, TensorRef, Then,
@@ -18,7 +18,12 @@ use ipex_runtime::plan::{
 const GRAIN_WORK: i64 = 40_000;
 
 /// Builds the plan. `code` holds the compiled kernels of every group, in order.
-pub fn build(graph: &Graph, clusters: &Clusters, code: &[Vec<KernelCode>]) -> Result<Plan, String> {
+pub fn build(
+    graph: &Graph,
+    clusters: &Clusters,
+    code: &[Vec<KernelCode>],
+    options: &Options,
+) -> Result<Plan, String> {
     let mut planner = Planner {
         graph,
         buffer_of: SecondaryMap::new(),
@@ -28,7 +33,7 @@ pub fn build(graph: &Graph, clusters: &Clusters, code: &[Vec<KernelCode>]) -> Re
         },
         lifetimes: Vec::new(),
         followers: followers(graph, &clusters.groups),
-        last_convolution: 0,
+        options,
         used: used(graph),
     };
     planner.buffers(clusters)?;
@@ -47,8 +52,7 @@ struct Planner<'a> {
     lifetimes: Vec<(u32, u32)>,
     /// By group.
     followers: Vec<Option<Follower>>,
-    /// The step of the last convolution.
-    last_convolution: usize,
+    options: &'a Options,
     used: EntitySet<ValueId>,
 }
 
@@ -218,7 +222,6 @@ impl Planner<'_> {
                         result: self.reference(node.results[0])?.buffer,
                         then: None,
                     };
-                    self.last_convolution = self.plan.steps.len();
                     self.plan
                         .steps
                         .push(Step::Convolution(Box::new(convolution)));
@@ -239,11 +242,15 @@ impl Planner<'_> {
                             .collect::<Result<_, _>>()?,
                         outputs: outputs.collect::<Result<_, _>>()?,
                     };
-                    let product = ProductStep::of(&call, Precision::Full);
-                    self.plan.steps.push(match product {
-                        Some(product) => Step::Product(Box::new(product)),
+                    let product = ProductStep::of(&call, self.options.products);
+                    let step = match product {
+                        Some(mut product) => {
+                            product.pack = self.pack(&product.b);
+                            Step::Product(Box::new(product))
+                        }
                         None => Step::External(Box::new(call)),
-                    });
+                    };
+                    self.plan.steps.push(step);
                 }
                 Op::IndexSelect { dim, .. } | Op::Gather { dim } => {
                     let rule = match node.op {
@@ -264,21 +271,7 @@ impl Planner<'_> {
         }
         for (lowered, code) in group.kernels.iter().zip(code) {
             let kernel_step = self.kernel(group, lowered, code)?;
-            match (kernel_step, self.followers[k]) {
-                (
-                    Step::Kernel {
-                        name, code, args, ..
-                    },
-                    Some(f),
-                ) => self.attach(Then {
-                    name,
-                    code,
-                    args,
-                    planes: f.walk.planes,
-                    iterations: f.walk.iterations,
-                })?,
-                (kernel_step, _) => self.plan.steps.push(kernel_step),
-            }
+            self.attach(kernel_step, self.followers[k]);
         }
         let time = self.time(k);
         for (b, buffer) in self.plan.buffers.iter().enumerate() {
@@ -289,12 +282,47 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn attach(&mut self, then: Then) -> Result<(), String> {
-        match self.plan.steps.get_mut(self.last_convolution) {
-            Some(Step::Convolution(c)) => c.then = Some(then),
-            _ => return Err(format!("{} follows no convolution", then.name)),
+    /// A kernel as a step of its own, or as what follows the step in front of it.
+    fn attach(&mut self, step: Step, follower: Option<Follower>) {
+        let last = match self.plan.steps.last_mut() {
+            Some(Step::Convolution(c)) => Some(&mut c.then),
+            Some(Step::Product(p)) => Some(&mut p.then),
+            _ => None,
+        };
+        match (step, last, follower) {
+            (
+                Step::Kernel {
+                    name,
+                    code,
+                    args,
+                    grain,
+                    ..
+                },
+                Some(then),
+                Some(f),
+            ) => {
+                *then = Some(Then {
+                    name,
+                    code,
+                    args,
+                    planes: f.walk.planes,
+                    iterations: f.walk.iterations,
+                    grain,
+                });
+            }
+            (step, ..) => self.plan.steps.push(step),
         }
-        Ok(())
+    }
+
+    /// Where the packed form of a matrix is kept, if it is part of a frozen argument.
+    fn pack(&mut self, matrix: &TensorRef) -> Option<u32> {
+        let Buffer::Input(n) = self.plan.buffers[matrix.buffer.0 as usize] else {
+            return None;
+        };
+        self.options.frozen.contains(&n).then(|| {
+            self.plan.packs += 1;
+            self.plan.packs - 1
+        })
     }
 
     fn is_result(&self, buffer: usize) -> bool {

@@ -1,5 +1,5 @@
-//! Kernels that read a convolution's result plane by plane: they run on the planes that a thread has
-//! just computed, while these are in its cache.
+//! Kernels that read a convolution's result plane by plane, or a product's row by row: they run on what
+//! a thread has just computed, while it is in its cache. A row counts as a plane here.
 
 use crate::fusion::cluster::Group;
 use crate::fusion::sink::{reads, through_views};
@@ -18,18 +18,18 @@ pub struct Planewise {
     pub in_place: Option<ParamId>,
 }
 
-/// A group that runs inside of the convolution in front of it.
+/// A group that runs inside of the convolution or product in front of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follower {
-    /// The convolution's result.
+    /// The convolution's or product's result.
     pub result: ValueId,
     /// How the group's kernel walks it.
     pub walk: Planewise,
-    /// The group's result that takes the memory of the convolution's.
+    /// The group's result that takes the memory of that result.
     pub in_place: Option<ValueId>,
 }
 
-/// The groups that run inside of the convolution in front of them.
+/// The groups that run inside of the convolution or product in front of them.
 pub fn followers(graph: &Graph, groups: &[Group]) -> Vec<Option<Follower>> {
     let mut all = vec![None; groups.len()];
     for (k, pair) in groups.windows(2).enumerate() {
@@ -42,13 +42,17 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
     let (&[node], &[result]) = (first.nodes.as_slice(), first.roots.as_slice()) else {
         return None;
     };
-    let Op::External {
-        route: Route::Convolution(_, shape),
-        ..
-    } = &graph.nodes[node].op
-    else {
+    let Op::External { route, .. } = &graph.nodes[node].op else {
         return None;
     };
+    let (planes, together) = match (route, graph.values[result].sizes.as_slice()) {
+        (Route::Convolution(_, shape), _) => ((shape.images * shape.outputs) as i64, i64::MAX),
+        (Route::OutFunction { .. }, [rows @ .., _]) => (rows.iter().product(), 1),
+        _ => return None,
+    };
+    if planes == 0 || graph.values[result].numel() == 0 {
+        return None;
+    }
     let checked = |n: &NodeId| {
         matches!(
             graph.nodes[*n].op,
@@ -62,9 +66,11 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
     if then.nodes.iter().any(checked) {
         return None;
     }
-    let planes = (shape.images * shape.outputs) as i64;
     let len = graph.values[result].numel() / planes;
     let walk = planewise(&lowered.kernel, ParamId::from_u32(at as u32), planes, len)?;
+    if walk.planes > together {
+        return None;
+    }
     let in_place = walk.in_place.map(|p| lowered.tensors[p.as_u32() as usize]);
     let in_place = in_place.filter(|&into| {
         let (from, into) = (&graph.values[result], &graph.values[into]);

@@ -2,6 +2,7 @@
 
 use super::expr::{Expr, Number as SymNumber};
 use crate::error::Error;
+use ipex_runtime::gemm::Precision;
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -19,6 +20,32 @@ pub struct Document {
     pub graph_module: GraphModule,
     #[serde(default)]
     pub schemas: HashMap<String, String>,
+    #[serde(default)]
+    pub options: Options,
+}
+
+/// What the person asked for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Arithmetic of f32 products: `full`, or `medium` for bf16.
+    #[serde(deserialize_with = "precision")]
+    pub products: Precision,
+    /// Arguments (by position) that never change.
+    pub frozen: Vec<u32>,
+}
+
+fn precision<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Name {
+        Full,
+        Medium,
+    }
+    Ok(match Name::deserialize(from)? {
+        Name::Full => Precision::Full,
+        Name::Medium => Precision::Medium,
+    })
 }
 
 /// What the graph is for.

@@ -106,6 +106,12 @@ impl Compiled {
         self.first.calls
     }
 
+    /// Bytes of frozen weights that were packed and are kept, beside the weights themselves.
+    #[getter]
+    fn packed_bytes(&self) -> usize {
+        self.first.executable.packed_bytes()
+    }
+
     /// Number of those that go through Python.
     #[getter]
     fn python_calls(&self) -> usize {

@@ -31,6 +31,8 @@ pub struct Call<'a> {
     pub packed: Option<&'a PackedB>,
     /// What follows.
     pub epilogue: Option<Epilogue<'a>>,
+    /// Whether parts, and so the epilogue's, are of all columns.
+    pub whole_rows: bool,
 }
 
 /// Computes a product. Errors are an unsupported combination of types, and those of the threads.
@@ -77,6 +79,12 @@ unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> 
         }
         tiles(p, call, None, done)
     }
+}
+
+/// Whether products like this one, of so few rows that reading B takes longest, are as fast on B as it is
+/// as on a packed one.
+pub fn reads_in_place(p: &Product, isa: Isa) -> bool {
+    matches!(dot_engine(p, isa), Ok(Some(_)))
 }
 
 /// The kernels for few rows and a B whose columns lie along K; none if they do not apply.
@@ -158,6 +166,10 @@ unsafe fn tiles(
     let mut split = grid([p.m, p.n, p.k], each, engine.kernels, packed.is_none());
     if items > 1 {
         split.k = 1;
+    }
+    if call.whole_rows {
+        let m = (split.m * split.n).min(p.m);
+        split = Grid { m, n: 1, k: 1 };
     }
     let panels = p.n.div_ceil(engine.kernels.cols);
     let cut = |n: usize| {

@@ -18,7 +18,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{Call, Epilogue, multiply};
+pub use dispatch::{Call, Epilogue, multiply, reads_in_place};
 pub use micro::Math;
 pub use pack::PackedB;
 pub use parallel::{Parallel, Rayon, Serial};

@@ -135,6 +135,7 @@ struct Case {
     alpha: f32,
     beta: f32,
     packed: bool,
+    whole_rows: bool,
     threads: usize,
     precision: Precision,
     seed: u64,
@@ -178,6 +179,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     let epilogue = |item: usize, rows: std::ops::Range<usize>, cols: std::ops::Range<usize>| {
         let mut covered = covered.lock().unwrap();
         assert_eq!(item, 0);
+        assert!(!case.whole_rows || cols == (0..n));
         rows.for_each(|i| cols.clone().for_each(|j| covered[i * n + j] += 1));
     };
     // SAFETY: the matrices are valid, and the processor has the instruction set.
@@ -198,6 +200,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
             threads: &threads,
             packed: packed.as_ref(),
             epilogue: Some(&epilogue),
+            whole_rows: case.whole_rows,
         };
         multiply(&product, &call).unwrap();
     }
@@ -321,6 +324,7 @@ fn case() -> impl Strategy<Value = Case> {
                     alpha: if integer { 1.0 } else { alpha },
                     beta: if integer { beta.abs().ceil() } else { beta },
                     packed,
+                    whole_rows: packed && seed % 2 == 0,
                     threads,
                     precision: if medium {
                         Precision::Medium
@@ -353,6 +357,7 @@ fn plain(isa: Isa, shape: [usize; 3], b: Layout, threads: usize) -> Case {
         alpha: 1.0,
         beta: 1.0,
         packed: false,
+        whole_rows: false,
         threads,
         precision: Precision::Full,
         seed: 1,
@@ -412,6 +417,7 @@ fn batches() {
                 threads: &Fake(threads),
                 packed: None,
                 epilogue: None,
+                whole_rows: false,
             };
             // SAFETY: valid matrices.
             unsafe { multiply(&product, &call).unwrap() };
@@ -457,6 +463,7 @@ fn nan_and_infinity_propagate() {
                             threads: &Serial,
                             packed: packed.then_some(&made),
                             epilogue: None,
+                            whole_rows: false,
                         };
                         multiply(&product, &call).unwrap();
                     }
@@ -483,6 +490,7 @@ fn unsupported_products_are_refused() {
         threads: &Serial,
         packed: None,
         epilogue: None,
+        whole_rows: false,
     };
     let mixed = Product::new([4, 4, 4], x.view, y.view, x.view);
     let columns = Product::new([4, 4, 4], x.view, x.view, x.view.transposed());

@@ -11,7 +11,8 @@ use crate::Error;
 use crate::aten::{Aten, Tensor};
 use crate::conv::{self, Pointers, Threads};
 use crate::cpu::Isa;
-use std::sync::Mutex;
+use crate::gemm::PackedB;
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 /// Who carries out calls that ATen's C ABI does not.
@@ -52,6 +53,7 @@ pub struct Executable {
     constants: Vec<Vec<Line>>,
     idle: Mutex<Vec<State>>,
     profile: Option<Profile>,
+    packs: Vec<OnceLock<PackedB>>,
 }
 
 impl Executable {
@@ -71,6 +73,7 @@ impl Executable {
         let constants = constants.collect();
         Executable {
             profile: Profile::from_environment(&plan),
+            packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
             plan,
             aten,
             constants,
@@ -192,12 +195,7 @@ impl Executable {
                 if *extent == 0 {
                     return Ok(());
                 }
-                state.args.clear();
-                let data = &state.data;
-                let pointers = args
-                    .iter()
-                    .map(|&(b, at)| data[b.0 as usize].wrapping_offset(at as isize));
-                state.args.extend(pointers);
+                self.bind(args, state);
                 let args = state.args.as_ptr() as usize;
                 let run = |begin, end| {
                     // SAFETY: the plan passes what the kernel addresses, for this range of it.
@@ -221,13 +219,32 @@ impl Executable {
                 // SAFETY: the plan keeps views inside their buffer, and gathers by i64 alone.
                 unsafe { check_index(data, index, (*dim, *size), *rule) }
             }
-            // SAFETY: the plan's tensors lie in their buffers.
-            Step::Product(step) => unsafe { step.run(&state.data, self.aten, None) },
+            Step::Product(step) => {
+                self.bind(step.then.as_ref().map_or(&[], |then| &then.args), state);
+                // SAFETY: the plan's tensors lie in their buffers.
+                unsafe { step.run(&state.data, &state.args, self.aten, &self.packs) }
+            }
             Step::Release(BufferId(b)) => {
                 state.tensors[*b as usize] = None;
                 Ok(())
             }
         }
+    }
+
+    /// Points the state's arguments at a kernel's parameters.
+    fn bind(&self, args: &[(BufferId, i64)], state: &mut State) {
+        let data = &state.data;
+        let pointers = args
+            .iter()
+            .map(|&(b, at)| data[b.0 as usize].wrapping_offset(at as isize));
+        state.args.clear();
+        state.args.extend(pointers);
+    }
+
+    /// Bytes of matrices that were packed and are kept.
+    pub fn packed_bytes(&self) -> usize {
+        let made = self.packs.iter().filter_map(OnceLock::get);
+        made.map(PackedB::bytes).sum()
     }
 
     /// A tensor of a buffer's memory.
@@ -279,11 +296,7 @@ impl Executable {
         let Some(then) = &c.then else {
             return convolve(None);
         };
-        state.args.clear();
-        let data = &state.data;
-        let args = then.args.iter();
-        let args = args.map(|&(b, at)| data[b.0 as usize].wrapping_offset(at as isize));
-        state.args.extend(args);
+        self.bind(&then.args, state);
         let args = state.args.as_ptr() as usize;
         let iteration = |plane: usize| plane as i64 / then.planes * then.iterations;
         let run = |begin: usize, end: usize| {

@@ -174,6 +174,8 @@ pub struct Then {
     pub planes: i64,
     /// ... so many iterations of the outermost loop, and by no others.
     pub iterations: i64,
+    /// Iterations under which a split over threads does not pay.
+    pub grain: i64,
 }
 
 /// What an index may be, and which error it is if it is not.
@@ -239,6 +241,8 @@ pub struct Plan {
     pub num_inputs: u32,
     pub buffers: Vec<Buffer>,
     pub arena_bytes: u64,
+    /// Matrices that are packed once, by [`ProductStep::pack`].
+    pub packs: u32,
     pub steps: Vec<Step>,
     pub outputs: Vec<Output>,
 }

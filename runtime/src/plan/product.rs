@@ -1,13 +1,20 @@
 //! Matrix products of a plan, on kernels of our own.
 
-use super::{CallArg, ExternalCall, Route, TensorRef};
+use super::{CallArg, ExternalCall, Route, TensorRef, Then};
 use crate::aten::Aten;
 use crate::cpu::Isa;
-use crate::gemm::{Batch, Call, Matrix, PackedB, Precision, Product, multiply};
+use crate::gemm::{Batch, Call, Matrix, PackedB, Precision, Product, multiply, reads_in_place};
 use crate::{DType, Error};
+use std::ops::Range;
+use std::sync::OnceLock;
 
-/// `out = alpha * a @ b + beta * input`, perhaps a batch of them.
-#[derive(Clone, Debug, PartialEq)]
+/// Rows for each thread from which a product of a packed matrix is split by rows alone, so that what
+/// follows finds whole rows in cache.
+const ROWS_PER_THREAD: usize = 24;
+
+/// `out = alpha * a @ b + beta * input`, perhaps a batch of them, and perhaps a kernel that runs on its rows
+/// while they are in cache.
+#[derive(Clone)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub struct ProductStep {
     /// For messages: `aten.mm.default`.
@@ -23,6 +30,10 @@ pub struct ProductStep {
     pub alpha: f32,
     pub beta: f32,
     pub precision: Precision,
+    /// `b` never changes: where its packed form is kept between calls ([`super::Plan::packs`]).
+    pub pack: Option<u32>,
+    /// Its planes are rows of the result.
+    pub then: Option<Then>,
 }
 
 impl ProductStep {
@@ -56,6 +67,8 @@ impl ProductStep {
             alpha: alpha as f32,
             beta: beta as f32,
             precision,
+            pack: None,
+            then: None,
         };
         let product = step.product(|_| std::ptr::null_mut())?;
         (product.is_supported() && is_fast(&product)).then_some(step)
@@ -118,26 +131,84 @@ impl ProductStep {
         })
     }
 
-    /// Computes it. `data` holds the first byte of each buffer.
+    /// Computes it. `data` holds the first byte of each buffer, `args` those of the parameters of
+    /// [`ProductStep::then`].
     ///
     /// # Safety
-    /// The buffers hold what the step's tensors address.
+    /// The buffers hold what the step's tensors and the kernel's parameters address.
     pub unsafe fn run(
         &self,
         data: &[*mut u8],
+        args: &[*mut u8],
         aten: &'static Aten,
-        packed: Option<&PackedB>,
+        packs: &[OnceLock<PackedB>],
     ) -> Result<(), Error> {
+        let isa = Isa::detect();
         let product = self.product(|t| data[t.buffer.0 as usize]);
         let product = product.ok_or_else(|| Error::Plan(format!("{} is no product", self.name)))?;
+        // SAFETY: by contract.
+        let packed = unsafe { self.packed(&product, isa, aten, packs) }?;
         let call = Call {
-            isa: Isa::detect(),
+            isa,
             threads: aten,
             packed,
             epilogue: None,
+            whole_rows: false,
+        };
+        let args = args.as_ptr() as usize;
+        let run = |then: &Then, rows: Range<usize>| {
+            let at = |row: usize| row as i64 * then.iterations;
+            // SAFETY: the kernel reads no other rows of the result in these iterations.
+            unsafe { (then.code.entry)(args as *const *mut u8, at(rows.start), at(rows.end)) }
         };
         // SAFETY: by contract.
-        unsafe { multiply(&product, &call) }
+        unsafe {
+            match &self.then {
+                Some(then) if packed.is_some() && product.m >= ROWS_PER_THREAD * aten.threads() => {
+                    let epilogue = |_, rows, _| run(then, rows);
+                    let call = Call {
+                        epilogue: Some(&epilogue),
+                        whole_rows: true,
+                        ..call
+                    };
+                    multiply(&product, &call)
+                }
+                Some(then) => {
+                    multiply(&product, &call)?;
+                    let rows = product.m * product.batch.count;
+                    let grain = (then.grain / then.iterations).max(1);
+                    let body = |begin: i64, end: i64| run(then, begin as usize..end as usize);
+                    if rows as i64 <= grain {
+                        body(0, rows as i64);
+                        return Ok(());
+                    }
+                    aten.parallel(rows as i64, grain, &body)
+                }
+                None => multiply(&product, &call),
+            }
+        }
+    }
+
+    /// The packed form of `b`, made by the first call that wants it.
+    unsafe fn packed<'a>(
+        &self,
+        p: &Product,
+        isa: Isa,
+        aten: &'static Aten,
+        packs: &'a [OnceLock<PackedB>],
+    ) -> Result<Option<&'a PackedB>, Error> {
+        let Some(slot) = self.pack.and_then(|n| packs.get(n as usize)) else {
+            return Ok(None);
+        };
+        if p.batch.count != 1 || p.n * p.k == 0 || reads_in_place(p, isa) {
+            return Ok(None);
+        }
+        if let Some(packed) = slot.get() {
+            return Ok(Some(packed));
+        }
+        // SAFETY: by contract.
+        let made = unsafe { PackedB::new(&p.b, [p.k, p.n], p.a.dtype, p.precision, isa, aten) }?;
+        Ok(Some(slot.get_or_init(|| made)))
     }
 }
 
