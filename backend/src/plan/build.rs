@@ -282,14 +282,22 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// A kernel as a step of its own, or as what follows the step in front of it.
+    /// A kernel as a step of its own, or as what follows the step in front of it: it may read what is
+    /// released after that step.
     fn attach(&mut self, step: Step, follower: Option<Follower>) {
-        let last = match self.plan.steps.last_mut() {
+        let Some(f) = follower else {
+            self.plan.steps.push(step);
+            return;
+        };
+        let is_release = |s: &Step| matches!(s, Step::Release(_));
+        let at = self.plan.steps.iter().rposition(|s| !is_release(s));
+        let at = at.map_or(0, |n| n + 1);
+        let last = match self.plan.steps[..at].last_mut() {
             Some(Step::Convolution(c)) => Some(&mut c.then),
             Some(Step::Product(p)) => Some(&mut p.then),
             _ => None,
         };
-        match (step, last, follower) {
+        match (step, last) {
             (
                 Step::Kernel {
                     name,
@@ -299,7 +307,6 @@ impl Planner<'_> {
                     ..
                 },
                 Some(then),
-                Some(f),
             ) => {
                 *then = Some(Then {
                     name,
@@ -310,7 +317,7 @@ impl Planner<'_> {
                     grain,
                 });
             }
-            (step, ..) => self.plan.steps.push(step),
+            (step, _) => self.plan.steps.insert(at, step),
         }
     }
 

@@ -12,7 +12,7 @@
 
 use super::defaults::Schemas;
 use super::document::{
-    self, Argument, Device, Document, Kind, Name, NamedArgument, Number, OptionalTensor,
+    self, Argument, Device, Document, Kind, Name, NamedArgument, Number, OptionalTensor, Options,
 };
 use crate::error::Error;
 use serde::Deserialize;
@@ -170,6 +170,7 @@ pub fn decode(json: &[u8]) -> Result<Exported, Error> {
     let graph = reader.graph(program.graph_module.graph)?;
     Ok(Exported {
         document: Document {
+            options: Options::default(),
             protocol: document::VERSION,
             producer: HashMap::from([("torch".into(), program.torch_version)]),
             kind: Kind::Inference,

@@ -72,7 +72,10 @@ fn describe(step: &Step) -> String {
                 c.operation, c.shape.kernel
             )
         }
-        Step::Product(p) => format!("{} {:?} {:?}", p.name, p.a.sizes, p.b.sizes),
+        Step::Product(p) => {
+            let then = p.then.as_ref().map_or("", |t| &t.name);
+            format!("{} {:?} {:?}, {then}", p.name, p.a.sizes, p.b.sizes)
+        }
         Step::CheckIndex { index, .. } => format!("check of indices {:?}", index.sizes),
         Step::Release(_) => "release".into(),
     }
