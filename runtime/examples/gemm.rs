@@ -7,7 +7,7 @@
 //! Self-contained: it can be carried to another machine. `IPEX_ISA` caps the instruction set. The peak is
 //! that of a loop of multiply-adds on registers, and the bandwidth that of reading a large array, both on
 //! as many threads and in the same run. Every product is checked before it is timed; each time is the
-//! median.
+//! best, as for the peak: what else runs on the machine only adds to it.
 
 use half::bf16;
 use ipex_runtime::DType;
@@ -194,8 +194,7 @@ impl Setup {
             run(times.len() % self.w.len());
             times.push(start.elapsed().as_secs_f64());
         }
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+        times.into_iter().fold(f64::INFINITY, f64::min)
     }
 
     fn check(&self) {
@@ -243,7 +242,7 @@ fn peak(isa: Isa, math: Math) -> Option<f64> {
             fn $name(rounds: u64) {
                 // SAFETY: arithmetic on registers alone.
                 unsafe {
-                    asm!("2:",
+                    asm!("vzeroall", "2:",
                         concat!($inst, " ", $register, "0, ", $register, "12, ", $register, "13"),
                         concat!($inst, " ", $register, "1, ", $register, "12, ", $register, "13"),
                         concat!($inst, " ", $register, "2, ", $register, "12, ", $register, "13"),
@@ -274,14 +273,14 @@ fn peak(isa: Isa, math: Math) -> Option<f64> {
         (_, Math::Bf16) => (avx512_bf16, 64.0),
         _ => (avx512, 32.0),
     };
-    const ROUNDS: u64 = 2_000_000;
+    const ROUNDS: u64 = 200_000;
     let threads = Rayon.threads();
     let pass = || {
         let start = Instant::now();
         Rayon.run(threads, &|_| run(ROUNDS)).expect("rayon runs");
         1e-9 * flops * 12.0 * (ROUNDS * threads as u64) as f64 / start.elapsed().as_secs_f64()
     };
-    Some((0..7).map(|_| pass()).fold(0.0, f64::max))
+    Some((0..60).map(|_| pass()).fold(0.0, f64::max))
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -3,7 +3,9 @@
 use super::{CallArg, ExternalCall, Route, TensorRef, Then};
 use crate::aten::Aten;
 use crate::cpu::Isa;
-use crate::gemm::{Batch, Call, Matrix, PackedB, Precision, Product, multiply, reads_in_place};
+use crate::gemm::{
+    Batch, Call, Matrix, PackedB, Parallel, Precision, Product, multiply, reads_in_place,
+};
 use crate::{DType, Error};
 use std::ops::Range;
 use std::sync::OnceLock;
