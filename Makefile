@@ -1,4 +1,4 @@
-.PHONY: test test-python test-oldest lint bench demo conformance models-conformance venv defaults
+.PHONY: test test-python test-oldest lint bench demo conformance models-conformance soak venv defaults
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -46,7 +46,11 @@ conformance: venv models-conformance
 
 ## The models alone: inference, a training step, three batch sizes with one compile
 models-conformance: venv
-	PYTHONPATH=tests $(BIN)/python -m conformance --mode inference training batches
+	PYTHONPATH=tests $(BIN)/python -m conformance --mode inference training batches --timeout 900
+
+## Memory over 100,000 calls and 1,000 compiles; the loss curve of 300 steps
+soak: venv
+	PYTHONPATH=tests $(BIN)/python tests/soak.py
 
 ## The table of default arguments that saved programs leave out, after a new rule in backend/src/ops/table.rs
 defaults: venv

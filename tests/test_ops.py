@@ -196,3 +196,18 @@ def test_large_results_are_pooled_and_survive():
             for _ in range(3):
                 torch.testing.assert_close(f(x * 2), x * 2 + 1)
         torch.testing.assert_close(kept, x + 1)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: ((x == x.amin(0)), (x == x.amin(0)).sum(1)),
+        lambda x: (x - x.sum(0)).sum(1),
+        lambda x: (x - x.sum(0)).amax(0),
+        lambda x: (x + 1).prod(1),
+    ],
+)
+def test_dimensions_of_no_elements(f):
+    x = torch.empty(5, 0, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(f, backend="ipex")(x), f(x))

@@ -48,7 +48,7 @@ pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters),
         if verifies() {
             verify_graph(&graph, "translation")?;
         }
-        let graph = passes::pipeline::run(&graph);
+        let graph = passes::pipeline::run(graph);
         if verifies() {
             verify_graph(&graph, "the passes")?;
         }

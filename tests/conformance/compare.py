@@ -44,9 +44,11 @@ def _same_number(g: Any, w: Any) -> bool:
     return bool(g == w) or (isinstance(w, float) and math.isnan(w) and math.isnan(g))
 
 
-def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """The largest difference of elements; infinite if only one is NaN or infinite somewhere."""
     a, b = a.detach().double(), b.detach().double()
+    if a.numel() == 0:
+        return 0.0
     apart = torch.where((a == b) | (a.isnan() & b.isnan()), 0.0, (a - b).abs())
     return apart.nan_to_num(nan=float("inf"), posinf=float("inf")).max().item()
 
@@ -78,7 +80,7 @@ def compare(
             if not values or w.is_meta:
                 continue
             if e is not None and w.is_floating_point() and w.layout is torch.strided:
-                if w.numel() == 0 or _distance(g, w) <= _distance(e, w):
+                if w.numel() == 0 or distance(g, w) <= distance(e, w):
                     continue
             _same_elements(g.detach(), w.detach(), tolerance.bounds(op, tested, w.dtype), where)
         elif type(g) is not type(w):

@@ -26,13 +26,14 @@ class Worker:
         theirs.close()
         self.job: Job | None = None
         self.sample = 0
+        self.arguments = ""
         self.so_far = Verdict()
         self.since = time.monotonic()
         self.ready = False
 
     def give(self, job: Job, first: int, so_far: Verdict) -> None:
         """Hands over a job, from a sample on; what was found before is kept."""
-        self.job, self.sample, self.so_far = job, first, so_far
+        self.job, self.sample, self.arguments, self.so_far = job, first, "", so_far
         self.since = time.monotonic()
         self.link.send((job, first))
 
@@ -105,7 +106,7 @@ class Pool:
             elif isinstance(message, Verdict):
                 yield worker.finished(message)
             else:
-                worker.sample = message[1]
+                worker.sample, worker.arguments = message
         for n, worker in enumerate(self.workers):
             allowed = self.timeout if worker.ready else _START
             idle = worker.ready and worker.job is None
@@ -120,7 +121,7 @@ class Pool:
         worker.stop()
         if worker.job is not None:
             text = f"exit status {status}" if kind == "crash" else f"over {self.timeout:.0f} s"
-            worker.so_far.failures.append(Failure(worker.sample, kind, "", text))
+            worker.so_far.failures.append(Failure(worker.sample, kind, worker.arguments, text))
             self.again.append((worker.job, worker.sample + 1, worker.so_far))
         elif not worker.ready:
             raise RuntimeError(f"a worker process did not start ({kind}, exit status {status})")

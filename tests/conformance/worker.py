@@ -63,7 +63,7 @@ def serve(link: Connection, backend: str, limit: int) -> None:
     link.send("ready")
     while (order := link.recv()) is not None:
         job, first = order
-        link.send(_run(job, first, backend, limit, lambda n: link.send(("sample", n))))
+        link.send(_run(job, first, backend, limit, lambda *at: link.send(at)))
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MEMORY:
             return
 
@@ -79,7 +79,9 @@ def _suite(mode: str) -> Any:
     return case
 
 
-def _run(job: Any, first: int, backend: str, limit: int, tell: Callable[[int], None]) -> Verdict:
+def _run(
+    job: Any, first: int, backend: str, limit: int, tell: Callable[[int, str], None]
+) -> Verdict:
     suite = _suite(job.mode)
     verdict = Verdict()
     start = time.monotonic()
@@ -87,7 +89,7 @@ def _run(job: Any, first: int, backend: str, limit: int, tell: Callable[[int], N
     for n, sample in suite.samples(job, limit):
         if n < first:
             continue
-        tell(n)
+        tell(n, suite.describe(sample))
         outcome = judge.judge(sample)
         verdict.fell_back = verdict.fell_back or outcome.fell_back
         if outcome.kind == "pass":

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from timm.models.maxxvit import MaxxVit, MaxxVitCfg
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -21,6 +22,11 @@ def _entry(build: Callable[[], nn.Module], size: int = 64) -> Builder:
 
 def _timm(name: str, size: int = 64, **more: Any) -> Builder:
     return _entry(lambda: timm.create_model(name, num_classes=10, **more), size)
+
+
+def _maxvit() -> nn.Module:
+    sizes = MaxxVitCfg(embed_dim=(32, 64), depths=(1, 1), block_type=("M", "M"), stem_width=16)
+    return MaxxVit(sizes, img_size=64, num_classes=10)
 
 
 BUILDERS: dict[str, Builder] = {
@@ -37,7 +43,6 @@ BUILDERS: dict[str, Builder] = {
     "squeezenet": _entry(lambda: torchvision.models.squeezenet1_1(num_classes=10)),
     "ghostnet": _timm("ghostnet_050"),
     "repvgg": _timm("repvgg_a0"),
-    "hrnet": _timm("hrnet_w18_small"),
     "vit-timm": _entry(
         lambda: VisionTransformer(
             img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=10
@@ -52,7 +57,7 @@ BUILDERS: dict[str, Builder] = {
         num_heads=(2, 4),
         size=56,
     ),
-    "maxvit": _timm("maxvit_rmlp_pico_rw_256", 64, img_size=64),
+    "maxvit": _entry(_maxvit),
     "mlp-mixer": _entry(
         lambda: MlpMixer(img_size=32, patch_size=8, num_blocks=2, embed_dim=32, num_classes=10), 32
     ),

@@ -2,6 +2,7 @@
 
 pub mod cse;
 pub mod dce;
+pub mod empty;
 pub mod force;
 pub mod pipeline;
 

@@ -3,8 +3,9 @@
 use crate::graph::Graph;
 
 /// Runs all graph passes.
-pub fn run(graph: &Graph) -> Graph {
-    let mut graph = super::dce::dce(&super::cse::cse(graph));
+pub fn run(mut graph: Graph) -> Graph {
+    super::empty::empty(&mut graph);
+    let mut graph = super::dce::dce(&super::cse::cse(&graph));
     super::force::force(&mut graph);
     graph
 }
@@ -42,7 +43,7 @@ mod tests {
         push(&mut g, Op::Unary(UnaryOp::Sin), &[x]);
         let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[a2, b2]);
         g.outputs.push(GraphOutput::Value(sum));
-        let new = run(&g);
+        let new = run(g);
         let ops: Vec<&Op> = new.nodes.values().map(|n| &n.op).collect();
         assert_eq!(
             ops,
