@@ -8,6 +8,7 @@ use crate::graph::{Meta, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
 use ipex_runtime::conv::{Operation, Shape};
+use ipex_runtime::cpu::Isa;
 use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
 
 /// `aten.convolution`; what is refused here goes to ATen.
@@ -20,6 +21,7 @@ pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusa
 
 /// The shape of a convolution that [`ipex_runtime::conv`] computes.
 fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
+    vectors(c)?;
     let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
     let (sizes, kernel) = (b.sizes(image), b.sizes(weight));
     let rank = sizes.len();
@@ -74,6 +76,7 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
 
 /// `aten.max_pool2d_with_indices` whose indices nobody reads.
 pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    vectors(c)?;
     let image = c.tensor(0)?;
     let (sizes, out) = (b.sizes(image), c.output(0)?);
     let indices = c.used.get(1).copied().unwrap_or(true);
@@ -121,6 +124,14 @@ pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     };
     let meta = out.clone();
     Ok(vec![b.push(op, &[image], meta)])
+}
+
+/// Refuses where our kernels are plain Rust: oneDNN is faster then.
+fn vectors(c: &NodeCall) -> Result<(), Refusal> {
+    if Isa::detect() < Isa::Avx2 {
+        return c.refuse("no vector instructions");
+    }
+    Ok(())
 }
 
 /// All operands as they are.
