@@ -242,12 +242,9 @@ impl Planner<'_> {
                             .collect::<Result<_, _>>()?,
                         outputs: outputs.collect::<Result<_, _>>()?,
                     };
-                    let product = ProductStep::of(&call, self.options.products);
-                    let step = match product {
-                        Some(mut product) => {
-                            product.pack = self.pack(&product.b);
-                            Step::Product(Box::new(product))
-                        }
+                    let precision = self.options.products;
+                    let step = match ProductStep::of(&call, precision, |b| self.pack(b)) {
+                        Some(product) => Step::Product(Box::new(product)),
                         None => Step::External(Box::new(call)),
                     };
                     self.plan.steps.push(step);
