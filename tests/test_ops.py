@@ -74,6 +74,11 @@ CASES = {
         torch.randn(2, 6, 9),
         torch.randn(6, 4, 3),
     ),
+    # Cancellation shows whether the steps are rounded: eager rounds the result alone.
+    "addcdiv": (
+        lambda x, y, z: torch.addcdiv(x, y, z, value=3.14),
+        *torch.randn(3, 100, 100).bfloat16(),
+    ),
     "bf16": (lambda x, y: F.gelu(x + y), X.bfloat16(), Y.bfloat16()),
     "f16": (lambda x, y: x * y + 1, X.half(), Y.half()),
     "f64": (lambda x: torch.tanh(x) + x.exp(), X.double()),

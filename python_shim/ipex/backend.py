@@ -13,6 +13,7 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.fx import GraphModule
 
 from ipex import _core, decompositions
+from ipex.dynamo import restore_addcdiv
 from ipex.errors import CompileError, FallbackWarning
 from ipex.serialize import Unsupported, serialize
 from ipex.settings import Settings, parse
@@ -117,6 +118,7 @@ def ipex(
     if mode not in _MODES:
         raise ValueError(f"backend 'ipex' has no mode {mode!r}; valid modes: 'default'")
 
+    restore_addcdiv(gm)
     plain: list[Callable[..., Any]] = []
 
     def compiler(kind: str) -> Callable[..., Any]:

@@ -1,0 +1,40 @@
+"""What Dynamo rewrites before any backend sees it, and eager does not."""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import GraphModule, Node
+
+
+def _one_instruction(*nodes: Node) -> bool:
+    """Whether one bytecode instruction of the user's made all of these nodes.
+
+    Its place is underlined in the trace, by Python 3.11 and later; without that it is not known.
+    """
+    traces = {node.meta.get("stack_trace") for node in nodes}
+    trace = traces.pop()
+    return not traces and trace is not None and "^" in trace
+
+
+def restore_addcdiv(gm: GraphModule) -> None:
+    """Makes `addcdiv` again of Dynamo's `div`, `mul` and `add` for a call with `value=`.
+
+    The three round narrow floats after each step, `addcdiv` rounds once.
+    """
+    graph = gm.graph
+    for add in graph.find_nodes(op="call_function", target=torch.add):
+        match add.args:
+            case (x, Node(target=torch.mul, args=(Node(target=torch.div) as div, int() | float()))):
+                mul = add.args[1]
+            case _:
+                continue
+        value = mul.args[1]
+        plain = not (add.kwargs or mul.kwargs or div.kwargs)
+        if plain and len(mul.users) == len(div.users) == 1 and _one_instruction(div, mul, add):
+            with graph.inserting_before(add):
+                whole = graph.call_function(torch.addcdiv, (x, *div.args), {"value": value})
+            whole.meta = add.meta
+            add.replace_all_uses_with(whole)
+            for node in (add, mul, div):
+                graph.erase_node(node)
+            gm.recompile()
