@@ -213,12 +213,14 @@ impl Planner<'_> {
                         let v = node.operands.get(n);
                         v.map(|&v| self.reference(v)).transpose()
                     };
+                    let (weight, bias) = (tensor(1)?, tensor(2)?);
                     let convolution = ConvolutionStep {
                         operation: *operation,
                         shape: *shape,
                         image: self.reference(node.operands[0])?,
-                        weight: tensor(1)?,
-                        bias: tensor(2)?,
+                        pack: weight.as_ref().and_then(|w| self.pack(w)),
+                        weight,
+                        bias,
                         result: self.reference(node.results[0])?.buffer,
                         then: None,
                     };
@@ -318,9 +320,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Where the packed form of a matrix is kept, if it is part of a frozen argument.
-    fn pack(&mut self, matrix: &TensorRef) -> Option<u32> {
-        let Buffer::Input(n) = self.plan.buffers[matrix.buffer.0 as usize] else {
+    /// Where the packed form of a weight is kept, if it is part of a frozen argument.
+    fn pack(&mut self, weight: &TensorRef) -> Option<u32> {
+        let Buffer::Input(n) = self.plan.buffers[weight.buffer.0 as usize] else {
             return None;
         };
         self.options.frozen.contains(&n).then(|| {

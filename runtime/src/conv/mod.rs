@@ -7,8 +7,11 @@ mod product;
 mod scratch;
 mod shape;
 mod window;
+#[cfg_attr(not(target_arch = "x86_64"), path = "winograd/absent.rs")]
+mod winograd;
 
 pub use shape::Shape;
+pub use winograd::Weights;
 
 use crate::Error;
 use crate::cpu::Isa;
@@ -59,14 +62,29 @@ pub struct Pointers {
     pub result: *mut f32,
 }
 
+impl Pointers {
+    /// Those of the images from the n-th on.
+    fn of_image(&self, shape: &Shape, n: usize) -> Pointers {
+        let pixels = |[h, w]: [usize; 2]| h * w;
+        let result = pixels(shape.result().unwrap_or([0; 2]));
+        Pointers {
+            image: self
+                .image
+                .wrapping_add(n * shape.inputs * pixels(shape.image)),
+            result: self.result.wrapping_add(n * shape.outputs * result),
+            ..*self
+        }
+    }
+}
+
 /// Pointers for several threads.
-struct Shared(Pointers);
+struct Shared<P>(P);
 
-// SAFETY: threads write different planes of the result.
-unsafe impl Sync for Shared {}
+// SAFETY: threads write different parts of what these point at.
+unsafe impl<P> Sync for Shared<P> {}
 
-impl Shared {
-    fn get(&self) -> &Pointers {
+impl<P> Shared<P> {
+    fn get(&self) -> &P {
         &self.0
     }
 }
@@ -84,7 +102,26 @@ pub struct Then<'a> {
     pub run: &'a (dyn Fn(usize, usize) + Sync),
 }
 
-/// Computes a convolution: `images * outputs` planes.
+/// Transforms weights that never change, if [`run`] is faster with such ones.
+///
+/// # Safety
+/// The pointer holds the shape's weights.
+pub unsafe fn transform(
+    shape: &Shape,
+    operation: Operation,
+    isa: Isa,
+    weight: *const f32,
+    threads: &dyn Threads,
+) -> Result<Option<Weights>, Error> {
+    if operation != Operation::Sum || !winograd::pays(shape, isa, threads.count(), true) {
+        return Ok(None);
+    }
+    // SAFETY: by contract.
+    unsafe { Weights::new(shape, weight, threads) }.map(Some)
+}
+
+/// Computes a convolution: `images * outputs` planes. `weights` are the pointers' weights as
+/// [`transform`] made them, if it did.
 ///
 /// # Safety
 /// The pointers hold what the shape says; the result overlaps nothing else.
@@ -93,6 +130,7 @@ pub unsafe fn run(
     operation: Operation,
     isa: Isa,
     pointers: Pointers,
+    weights: Option<&Weights>,
     threads: &dyn Threads,
     then: Option<Then>,
 ) -> Result<(), Error> {
@@ -112,6 +150,30 @@ pub unsafe fn run(
             unsafe { window::planes(shape, operation, micro::of(isa), shared.get(), range, then) };
         });
     }
+    // SAFETY: by contract.
+    unsafe {
+        match weights {
+            Some(weights) => winograd::run(shape, isa, pointers, weights, threads, then),
+            None if winograd::pays(shape, isa, threads.count(), false) => {
+                let weights = Weights::new(shape, pointers.weight, threads)?;
+                winograd::run(shape, isa, pointers, &weights, threads, then)
+            }
+            None => direct(shape, isa, pointers, threads, then),
+        }
+    }
+}
+
+/// Computes a convolution as a matrix product.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn direct(
+    shape: &Shape,
+    isa: Isa,
+    pointers: Pointers,
+    threads: &dyn Threads,
+    then: Option<Then>,
+) -> Result<(), Error> {
     if Planes::is_image(shape) {
         // SAFETY: by contract.
         return unsafe { multiply(shape, isa, pointers, pointers.image, threads, then) };
@@ -184,11 +246,7 @@ unsafe fn multiply(
             // SAFETY: by contract; parts are disjoint.
             unsafe { product.part(0..rows, begin..end) };
         })?;
-        let Some(then) = then else { return Ok(()) };
-        let grain = GRAIN.div_ceil((product.pixels() * unit).max(1));
-        return threads.split(rows / unit, grain, &|begin, end| {
-            (then.run)(begin * unit, end * unit);
-        });
+        return finish(shape, threads, then);
     }
     threads.split(rows / unit, grain(shape, unit), &|begin, end| {
         let (begin, end) = (begin * unit, end * unit);
@@ -198,6 +256,17 @@ unsafe fn multiply(
             (then.run)(begin, end);
         }
     })
+}
+
+/// Runs what follows on all planes.
+fn finish(shape: &Shape, threads: &dyn Threads, then: Option<Then>) -> Result<(), Error> {
+    let Some(Then { unit, run }) = then else {
+        return Ok(());
+    };
+    let pixels: usize = shape.result().unwrap_or([0; 2]).iter().product();
+    let grain = GRAIN.div_ceil((pixels * unit).max(1));
+    let units = shape.images * shape.outputs / unit;
+    threads.split(units, grain, &|begin, end| run(begin * unit, end * unit))
 }
 
 #[cfg(test)]

@@ -60,8 +60,8 @@ impl Planes {
 
     /// Writes one channel's planes.
     pub fn fill(&self, shape: &Shape, image: &[f32], planes: &mut [f32]) {
-        // Without padding, taps read pixels only.
-        if shape.padding != [0, 0] {
+        let full = [0, 1].map(|d| self.size[d] * shape.stride[d] == shape.image[d]);
+        if full != [true; 2] {
             planes.fill(0.0);
         }
         self.copy(shape, image, planes);

@@ -104,7 +104,18 @@ fn check(shape: &Shape, isa: Isa, with_bias: bool, seed: u32) {
     };
     let then = Then { unit, run: &count };
     // SAFETY: the vectors have the shape's sizes.
-    unsafe { run(shape, Operation::Sum, isa, pointers, &Parts, Some(then)) }.unwrap();
+    unsafe {
+        run(
+            shape,
+            Operation::Sum,
+            isa,
+            pointers,
+            None,
+            &Parts,
+            Some(then),
+        )
+    }
+    .unwrap();
     assert!(
         seen.into_inner().unwrap().iter().all(|&n| n == 1),
         "{shape:?}"
@@ -213,7 +224,7 @@ fn check_maxima(shape: &Shape, isa: Isa, seed: u32) {
         result: result.as_mut_ptr(),
     };
     // SAFETY: the vectors have the shape's sizes.
-    unsafe { run(&shape, Operation::Max, isa, pointers, &Parts, None) }.unwrap();
+    unsafe { run(&shape, Operation::Max, isa, pointers, None, &Parts, None) }.unwrap();
     for (n, got) in result.iter().enumerate() {
         let (plane, y, x) = (n / (oh * ow), n / ow % oh, n % ow);
         let mut want = f32::NEG_INFINITY;
@@ -252,5 +263,89 @@ fn depthwise() {
         shape.groups = 9;
         check(&shape, isa, true, 1);
         check(&shape, isa, true, 2);
+    }
+}
+
+/// Transformed tiles against sums in f64. Pixels and weights are at most 1, so that a transformed tile's
+/// elements are at most 4, a filter's 9/4, and 9 products make a pixel.
+#[cfg(target_arch = "x86_64")]
+fn check_winograd(shape: &Shape, with_bias: bool, strange: bool, seed: u32) {
+    let (Some([oh, ow]), Some(isa)) = (shape.result(), Isa::available().last()) else {
+        return;
+    };
+    if isa < Isa::Avx512 {
+        println!("SKIPPED: no AVX-512");
+        return;
+    }
+    let mut image = numbers(
+        shape.images * shape.inputs * shape.image[0] * shape.image[1],
+        seed,
+    );
+    if strange {
+        let at = seed as usize % image.len();
+        image[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][seed as usize % 3];
+    }
+    let weight = numbers(shape.outputs * shape.inputs * 9, seed + 2);
+    let bias = with_bias.then(|| numbers(shape.outputs, seed + 4));
+    let rows = shape.images * shape.outputs;
+    let mut result = vec![f32::NAN; rows * oh * ow];
+    let seen = std::sync::Mutex::new(vec![0; rows]);
+    let pointers = Pointers {
+        image: image.as_ptr(),
+        weight: weight.as_ptr(),
+        bias: bias.as_ref().map(|b| b.as_ptr()),
+        result: result.as_mut_ptr(),
+    };
+    let count = |begin: usize, end: usize| {
+        let mut seen = seen.lock().unwrap();
+        seen[begin..end].iter_mut().for_each(|n| *n += 1);
+    };
+    let unit = [1, shape.outputs][seed as usize / 2 % 2];
+    // SAFETY: the vectors have the shape's sizes.
+    unsafe {
+        let weights = Weights::new(shape, pointers.weight, &Parts).unwrap();
+        let then = Some(Then { unit, run: &count });
+        winograd::run(shape, isa, pointers, &weights, &Parts, then).unwrap();
+    }
+    assert!(
+        seen.into_inner().unwrap().iter().all(|&n| n == 1),
+        "{shape:?}"
+    );
+    let bound = (81 * shape.inputs) as f64 * f64::from(f32::EPSILON);
+    let want = reference(shape, &image, &weight, bias.as_deref());
+    for (n, (&got, (sum, _))) in result.iter().zip(want).enumerate() {
+        let got = f64::from(got);
+        let same = got == sum || got.is_nan() && sum.is_nan();
+        assert!(
+            same || (got - sum).abs() <= bound,
+            "{shape:?} at {n}: {got} for {sum}"
+        );
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn transformed(
+        images in 1usize..=7, inputs in 1usize..=40, outputs in 1usize..=40,
+        (h, w) in (1usize..=21, 1usize..=40), padding in [0usize..=2, 0usize..=2],
+        with_bias: bool, strange: bool, seed in 0u32..1000,
+    ) {
+        let mut shape = plain(inputs, outputs, 1, 3, 1);
+        (shape.images, shape.image, shape.padding) = (images, [h, w], padding);
+        check_winograd(&shape, with_bias, strange, seed);
+    }
+}
+
+/// Several blocks of panels for each thread.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn transformed_blocks() {
+    for seed in 0..3 {
+        check_winograd(&plain(70, 60, 58, 3, 1), true, false, seed);
+        let mut shape = plain(300, 30, 15, 3, 1);
+        shape.images = 4;
+        check_winograd(&shape, true, seed == 1, seed);
     }
 }

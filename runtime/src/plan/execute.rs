@@ -2,16 +2,13 @@
 
 use super::arena::{Arena, Line};
 use super::check::check_index;
+use super::packed::Packed;
 use super::profile::Profile;
 use super::{
-    Buffer, BufferId, CallArg, Callable, ConvolutionStep, ExternalCall, Output, Plan, Route, Step,
-    TensorRef,
+    Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step, TensorRef,
 };
 use crate::Error;
 use crate::aten::{Aten, Tensor};
-use crate::conv::{self, Pointers, Threads};
-use crate::cpu::Isa;
-use crate::gemm::PackedB;
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
@@ -53,7 +50,7 @@ pub struct Executable {
     constants: Vec<Vec<Line>>,
     idle: Mutex<Vec<State>>,
     profile: Option<Profile>,
-    packs: Vec<OnceLock<PackedB>>,
+    packs: Vec<OnceLock<Packed>>,
 }
 
 impl Executable {
@@ -208,7 +205,11 @@ impl Executable {
                 self.aten.parallel(*extent, *grain, &run)
             }
             Step::External(call) => self.external(call, state, host),
-            Step::Convolution(c) => self.convolution(c, state),
+            Step::Convolution(step) => {
+                self.bind(step.then.as_ref().map_or(&[], |then| &then.args), state);
+                // SAFETY: the plan's tensors lie in their buffers.
+                unsafe { step.run(&state.data, &state.args, self.aten, &self.packs) }
+            }
             Step::CheckIndex {
                 index,
                 dim,
@@ -241,10 +242,10 @@ impl Executable {
         state.args.extend(pointers);
     }
 
-    /// Bytes of matrices that were packed and are kept.
+    /// Bytes of weights that were packed and are kept.
     pub fn packed_bytes(&self) -> usize {
         let made = self.packs.iter().filter_map(OnceLock::get);
-        made.map(PackedB::bytes).sum()
+        made.map(Packed::bytes).sum()
     }
 
     /// A tensor of a buffer's memory.
@@ -262,57 +263,6 @@ impl Executable {
             // SAFETY: the plan keeps views inside their buffer, and calls do not outlive the state.
             None => unsafe { Tensor::over(self.aten, state.data[k], t) },
         }
-    }
-
-    fn convolution(&self, c: &ConvolutionStep, state: &mut State) -> Result<(), Error> {
-        // What is not row-major is copied, and the copies live until the convolution is done.
-        let mut copies: Vec<Tensor> = Vec::new();
-        let mut rows = |t: &TensorRef| -> Result<*const f32, Error> {
-            if t.is_row_major() {
-                let data: *mut f32 = state.data[t.buffer.0 as usize].cast();
-                return Ok(data.wrapping_offset(t.offset as isize));
-            }
-            let copy = Tensor::empty(self.aten, &t.sizes, &t.row_major(), t.scalar_type)?;
-            copy.copy_from(&self.tensor(t, state)?)?;
-            let data = copy.data()?;
-            copies.push(copy);
-            Ok(data.cast())
-        };
-        let pointers = Pointers {
-            image: rows(&c.image)?,
-            weight: match &c.weight {
-                Some(weight) => rows(weight)?,
-                None => std::ptr::null(),
-            },
-            bias: c.bias.as_ref().map(&mut rows).transpose()?,
-            result: state.data[c.result.0 as usize].cast(),
-        };
-        let planes = c.shape.images * c.shape.outputs;
-        let convolve = |then: Option<conv::Then>| {
-            let isa = Isa::detect();
-            // SAFETY: the plan's tensors have the shape's sizes.
-            unsafe { conv::run(&c.shape, c.operation, isa, pointers, self.aten, then) }
-        };
-        let Some(then) = &c.then else {
-            return convolve(None);
-        };
-        self.bind(&then.args, state);
-        let args = state.args.as_ptr() as usize;
-        let iteration = |plane: usize| plane as i64 / then.planes * then.iterations;
-        let run = |begin: usize, end: usize| {
-            // SAFETY: the plan passes what the kernel addresses, for this range of it.
-            unsafe {
-                (then.code.entry)(args as *const *mut u8, iteration(begin), iteration(end));
-            }
-        };
-        let unit = then.planes as usize;
-        if planes / unit >= self.aten.count() {
-            return convolve(Some(conv::Then { unit, run: &run }));
-        }
-        // Too few pieces for all threads.
-        convolve(None)?;
-        run(0, planes);
-        Ok(())
     }
 
     fn external(

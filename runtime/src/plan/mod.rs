@@ -2,10 +2,13 @@
 
 mod arena;
 mod check;
+mod convolution;
 mod execute;
+mod packed;
 mod product;
 mod profile;
 
+pub use convolution::ConvolutionStep;
 pub use execute::{Executable, Host, Value};
 pub use product::ProductStep;
 
@@ -147,20 +150,6 @@ pub struct ExternalCall {
     pub outputs: Vec<Option<TensorRef>>,
 }
 
-/// A convolution, and perhaps a kernel that runs on its planes while they are in cache.
-#[derive(Clone)]
-#[expect(missing_docs, reason = "the fields are named by their role")]
-pub struct ConvolutionStep {
-    pub operation: Operation,
-    pub shape: Shape,
-    pub image: TensorRef,
-    pub weight: Option<TensorRef>,
-    pub bias: Option<TensorRef>,
-    /// All of this buffer.
-    pub result: BufferId,
-    pub then: Option<Then>,
-}
-
 /// A kernel that reads a result plane by plane.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
@@ -241,7 +230,7 @@ pub struct Plan {
     pub num_inputs: u32,
     pub buffers: Vec<Buffer>,
     pub arena_bytes: u64,
-    /// Matrices that are packed once, by [`ProductStep::pack`].
+    /// Weights that are packed once, by [`ProductStep::pack`] and [`ConvolutionStep::pack`].
     pub packs: u32,
     pub steps: Vec<Step>,
     pub outputs: Vec<Output>,

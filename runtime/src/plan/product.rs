@@ -1,5 +1,6 @@
 //! Matrix products of a plan, on kernels of our own.
 
+use super::packed::Packed;
 use super::{CallArg, ExternalCall, Route, TensorRef, Then};
 use crate::aten::Aten;
 use crate::cpu::Isa;
@@ -151,7 +152,7 @@ impl ProductStep {
         data: &[*mut u8],
         args: &[*mut u8],
         aten: &'static Aten,
-        packs: &[OnceLock<PackedB>],
+        packs: &[OnceLock<Packed>],
     ) -> Result<(), Error> {
         let isa = Isa::detect();
         let product = self.product(|t| data[t.buffer.0 as usize]);
@@ -205,7 +206,7 @@ impl ProductStep {
         p: &Product,
         isa: Isa,
         aten: &'static Aten,
-        packs: &'a [OnceLock<PackedB>],
+        packs: &'a [OnceLock<Packed>],
     ) -> Result<Option<&'a PackedB>, Error> {
         let Some(slot) = self.pack.and_then(|n| packs.get(n as usize)) else {
             return Ok(None);
@@ -213,12 +214,16 @@ impl ProductStep {
         if p.batch.count != 1 || p.n * p.k == 0 || reads_in_place(p, isa) {
             return Ok(None);
         }
-        if let Some(packed) = slot.get() {
-            return Ok(Some(packed));
+        if slot.get().is_none() {
+            let (shape, precision) = ([p.k, p.n], p.precision);
+            // SAFETY: by contract.
+            let made = unsafe { PackedB::new(&p.b, shape, p.a.dtype, precision, isa, aten) }?;
+            slot.get_or_init(|| Packed::Product(made));
         }
-        // SAFETY: by contract.
-        let made = unsafe { PackedB::new(&p.b, [p.k, p.n], p.a.dtype, p.precision, isa, aten) }?;
-        Ok(Some(slot.get_or_init(|| made)))
+        Ok(match slot.get() {
+            Some(Packed::Product(packed)) => Some(packed),
+            _ => None,
+        })
     }
 }
 

@@ -1,0 +1,113 @@
+//! Convolutions of a plan, on kernels of our own.
+
+use super::packed::Packed;
+use super::{BufferId, TensorRef, Then};
+use crate::Error;
+use crate::aten::{Aten, Tensor};
+use crate::conv::{self, Operation, Pointers, Shape, Threads, Weights};
+use crate::cpu::Isa;
+use std::sync::OnceLock;
+
+/// A convolution, and perhaps a kernel that runs on its planes while they are in cache.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct ConvolutionStep {
+    pub operation: Operation,
+    pub shape: Shape,
+    pub image: TensorRef,
+    pub weight: Option<TensorRef>,
+    pub bias: Option<TensorRef>,
+    /// All of this buffer.
+    pub result: BufferId,
+    /// The weight never changes: where its transformed form is kept between calls
+    /// ([`super::Plan::packs`]).
+    pub pack: Option<u32>,
+    pub then: Option<Then>,
+}
+
+impl ConvolutionStep {
+    /// Computes it. `data` holds the first byte of each buffer, `args` those of the parameters of
+    /// [`ConvolutionStep::then`].
+    ///
+    /// # Safety
+    /// The buffers hold what the step's tensors and the kernel's parameters address.
+    pub unsafe fn run(
+        &self,
+        data: &[*mut u8],
+        args: &[*mut u8],
+        aten: &'static Aten,
+        packs: &[OnceLock<Packed>],
+    ) -> Result<(), Error> {
+        // What is not row-major is copied, and the copies live until the convolution is done.
+        let mut copies: Vec<Tensor> = Vec::new();
+        let mut rows = |t: &TensorRef| -> Result<*const f32, Error> {
+            let buffer = data[t.buffer.0 as usize];
+            if t.is_row_major() {
+                return Ok(buffer.cast::<f32>().wrapping_offset(t.offset as isize));
+            }
+            let copy = Tensor::empty(aten, &t.sizes, &t.row_major(), t.scalar_type)?;
+            // SAFETY: by contract; the tensor does not outlive this call.
+            copy.copy_from(&unsafe { Tensor::over(aten, buffer, t) }?)?;
+            let data = copy.data()?;
+            copies.push(copy);
+            Ok(data.cast())
+        };
+        let pointers = Pointers {
+            image: rows(&self.image)?,
+            weight: match &self.weight {
+                Some(weight) => rows(weight)?,
+                None => std::ptr::null(),
+            },
+            bias: self.bias.as_ref().map(&mut rows).transpose()?,
+            result: data[self.result.0 as usize].cast(),
+        };
+        // SAFETY: by contract.
+        let weights = unsafe { self.transformed(&pointers, aten, packs) }?;
+        let convolve = |then: Option<conv::Then>| {
+            let (isa, operation) = (Isa::detect(), self.operation);
+            // SAFETY: the plan's tensors have the shape's sizes.
+            unsafe { conv::run(&self.shape, operation, isa, pointers, weights, aten, then) }
+        };
+        let Some(then) = &self.then else {
+            return convolve(None);
+        };
+        let args = args.as_ptr() as usize;
+        let iteration = |plane: usize| plane as i64 / then.planes * then.iterations;
+        let run = |begin: usize, end: usize| {
+            // SAFETY: the plan passes what the kernel addresses, for this range of it.
+            unsafe {
+                (then.code.entry)(args as *const *mut u8, iteration(begin), iteration(end));
+            }
+        };
+        let (planes, unit) = (self.shape.images * self.shape.outputs, then.planes as usize);
+        if planes / unit >= aten.count() {
+            return convolve(Some(conv::Then { unit, run: &run }));
+        }
+        // Too few pieces for all threads.
+        convolve(None)?;
+        run(0, planes);
+        Ok(())
+    }
+
+    /// The transformed weights, made by the first call that wants them.
+    unsafe fn transformed<'a>(
+        &self,
+        pointers: &Pointers,
+        aten: &'static Aten,
+        packs: &'a [OnceLock<Packed>],
+    ) -> Result<Option<&'a Weights>, Error> {
+        let Some(slot) = self.pack.and_then(|n| packs.get(n as usize)) else {
+            return Ok(None);
+        };
+        if slot.get().is_none() {
+            let (isa, weight) = (Isa::detect(), pointers.weight);
+            // SAFETY: by contract.
+            let made = unsafe { conv::transform(&self.shape, self.operation, isa, weight, aten) }?;
+            slot.get_or_init(|| Packed::Convolution(made));
+        }
+        Ok(match slot.get() {
+            Some(Packed::Convolution(weights)) => weights.as_ref(),
+            _ => None,
+        })
+    }
+}
