@@ -64,8 +64,81 @@ def test_automatic_dynamic():
     assert counters["stats"]["unique_graphs"] == 2
 
 
-def test_unbacked_sizes_run():
-    f = torch.compile(lambda x: x[x > 0] * 2, backend="ipex")
+@pytest.fixture
+def captured():
+    """Data decide sizes and numbers inside a graph, instead of ending it."""
+    names = ("capture_dynamic_output_shape_ops", "capture_scalar_outputs")
+    with torch._dynamo.config.patch(dict.fromkeys(names, True)):
+        yield
+
+
+def histogram(x):
+    top = x.max().item()
+    torch._check(top < 100)
+    return torch.zeros(top + 1, dtype=torch.int64).scatter_add(0, x, torch.ones_like(x)), top
+
+
+UNBACKED = {
+    "nonzero": (lambda x: x.nonzero() + 1, lambda n: torch.randn(n, 3).relu()),
+    "mask": (lambda x: (x[x > 0] * 2).exp(), lambda n: torch.randn(n, 3)),
+    "mask_twice": (lambda x: x[x > 0].sum() + x[x < 0] * 3, lambda n: torch.randn(n)),
+    "nothing_found": (lambda x: x[x > 9].cumsum(0) + 1, lambda n: torch.randn(n)),
+    "repeated": (lambda x: torch.repeat_interleave(x, x) * 2, lambda n: torch.randint(0, 4, (n,))),
+    "unique": (lambda x: torch.unique(x) + x.sum(), lambda n: torch.randint(0, 9, (n,))),
+    "integer": (histogram, lambda n: torch.randint(0, 9, (n,))),
+    "float": (lambda x: x * x.sum().item(), lambda n: torch.randn(n)),
+    "truth": (lambda x: (x + 1, (x.sum() > 0).item()), lambda n: torch.randn(n)),
+    "argument_returned": (lambda x: (x, x[x > 0] + 1), lambda n: torch.randn(n)),
+    "half": (lambda x: x * x[0].item(), lambda n: torch.randn(n).half()),
+}
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", UNBACKED)
+def test_data_decide_sizes(captured, name, dynamic):
+    f, make = UNBACKED[name]
+    g = torch.compile(f, dynamic=dynamic, **STRICT)
+    with torch.no_grad():
+        for n in (12, 12, 30, 7) if dynamic else (12, 12, 12):
+            x = make(n)
+            torch.testing.assert_close(g(x), f(x), check_stride=True)
+
+
+def test_mutation_behind_a_mask(captured):
+    def f(x):
+        y = x[x > 0] * 2
+        x.add_(y.sum())
+        return y
+
+    x = torch.randn(9)
+    twin = x.clone()
+    got, want = torch.compile(f, **STRICT)(x), f(twin)
+    torch.testing.assert_close((got, x), (want, twin))
+
+
+def test_gradients_through_a_mask(captured):
+    lin = nn.Linear(5, 3)
+
+    def f(x):
+        y = lin(x).tanh()
+        return (y[y > 0] * 3).exp()
+
+    g = torch.compile(f, dynamic=True, **STRICT)
+    for n in (4, 9, 7):
+        x = torch.randn(n, 5, requires_grad=True)
+        got, want = (torch.autograd.grad(h(x).sum(), [x, lin.weight]) for h in (g, f))
+        torch.testing.assert_close(got, want)
+
+
+def test_a_condition_on_data_is_checked(captured):
+    f = torch.compile(histogram, **STRICT)
+    f(torch.tensor([3, 5]))
+    with pytest.raises(RuntimeError, match="Runtime assertion failed"):
+        f(torch.tensor([3, 500]))
+
+
+def test_without_capture_a_mask_breaks_the_graph():
+    f = torch.compile(lambda x: x[x > 0] * 2, backend="ipex", options={"strict": True})
     x = torch.randn(20)
     with torch.no_grad():
         torch.testing.assert_close(f(x), x[x > 0] * 2)

@@ -39,6 +39,24 @@ def test_result_aliases_argument():
     assert same_storage(got[0], x) and same_storage(got[1], x)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_results_have_memory_of_their_own(grad):
+    """Equal results are not one tensor: the caller may write into one of them."""
+
+    def f(x):
+        return x * 2, x * 2, torch.zeros(3), torch.zeros(3), (x * 2).view(3), x.detach()
+
+    x = torch.randn(3, requires_grad=grad)
+    got = torch.compile(f, **STRICT)(x)
+    with torch.no_grad():
+        want = [t.clone() for t in got]
+        for n in range(5):
+            for k, t in enumerate(got):
+                torch.testing.assert_close(t.detach(), want[k].detach())
+            got[n].fill_(n + 5)
+            want[n].fill_(n + 5)
+
+
 def test_mutated_through_a_view():
     def f(x, y):
         x[1:, ::2].mul_(2).add_(y)
@@ -149,6 +167,27 @@ def test_special_values():
         assert torch.equal(torch.signbit(g[~g.isnan()]), torch.signbit(w[~w.isnan()]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_denormals(dtype):
+    tiny = torch.finfo(dtype).smallest_normal
+    x = torch.tensor([tiny, tiny / 2, -tiny / 4, tiny / 8, 0.0], dtype=dtype)
+    got, _ = both(
+        lambda x: (x * 0.5, x + x, x - tiny, x / 2, x.abs(), x.sum()), lambda: [x.clone()]
+    )
+    assert got[0][0] != 0 and got[4][2] != 0
+
+
+def test_results_that_require_gradients():
+    def f(x, y):
+        return x * 2, y * 2, (x * 2).detach(), x > 0
+
+    x, y = torch.randn(3, requires_grad=True), torch.randn(3)
+    got, want = torch.compile(f, **STRICT)(x, y), f(x, y)
+    flags = [[t.requires_grad for t in results] for results in (got, want)]
+    assert flags[0] == flags[1] == [True, False, False, False]
+    assert [t.is_leaf for t in got] == [t.is_leaf for t in want]
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
 def test_integers_wrap(dtype):
     top = torch.iinfo(dtype).max
@@ -238,6 +277,29 @@ def test_while_loop():
         return while_loop(lambda n, x: n < 3, lambda n, x: (n + 1, x * 2), (n, x))[1] + 1
 
     both(f, lambda: [torch.randn(3)])
+
+
+def test_scan():
+    from torch._higher_order_ops.scan import scan
+
+    def step(total, x):
+        total = total * 0.5 + x
+        return total, total.clone()
+
+    def f(start, x):
+        return scan(step, start + 1, x * 2, dim=0)
+
+    with torch.no_grad():
+        both(f, lambda: [torch.randn(3), torch.randn(5, 3)])
+
+
+def test_ordered_effects():
+    """Checks of a factorisation carry a token through the graph."""
+    x = torch.randn(4, 4)
+    f = torch.compile(lambda x: torch.linalg.inv(x) * 2, fullgraph=True, **STRICT)
+    torch.testing.assert_close(f(x), torch.linalg.inv(x) * 2)
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        f(torch.zeros(4, 4))
 
 
 def test_flex_attention():

@@ -142,3 +142,46 @@ def test_checkpoint():
     want = torch.autograd.grad(f(x).sum(), [x, lin.weight])
     got = torch.autograd.grad(torch.compile(f, **STRICT)(x).sum(), [x, lin.weight])
     torch.testing.assert_close(got, want)
+
+
+def test_checkpoint_draws_again_what_it_drew():
+    def block(x):
+        return F.dropout(x.sin(), 0.5).relu() + F.dropout(torch.rand_like(x) * x, 0.3)
+
+    def f(x):
+        return torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+
+    g = torch.compile(f, fullgraph=True, **STRICT)
+    for seed in range(3):
+        found = []
+        x = torch.randn(40, requires_grad=True)
+        for h in (f, g):
+            torch.manual_seed(seed)
+            out = h(x)
+            found.append((out, *torch.autograd.grad(out.sum(), x), torch.get_rng_state()))
+        torch.testing.assert_close(found[1], found[0])
+
+
+def test_grad_scaler():
+    """Steps are skipped where gradients overflow, and the scale goes down, as with eager."""
+    ends = []
+    for backend in (None, "ipex"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 2))
+        f = model if backend is None else torch.compile(model, **STRICT)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
+        scales = []
+        for n in range(6):
+            x = torch.randn(4, 8) * (300 if n == 2 else 1)
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.float16):
+                loss = f(x).float().square().mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            scales.append(scaler.get_scale())
+        ends.append((scales, [p.detach() for p in model.parameters()]))
+    assert ends[0][0] == ends[1][0]
+    assert ends[0][0][-1] < 2.0**22
+    torch.testing.assert_close(ends[1][1], ends[0][1], rtol=2e-2, atol=1e-3)

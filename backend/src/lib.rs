@@ -14,3 +14,4 @@ pub mod protocol;
 #[cfg(feature = "python")]
 mod py;
 pub mod specialise;
+pub mod staged;

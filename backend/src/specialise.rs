@@ -8,10 +8,10 @@ use crate::compile;
 use crate::error::Error;
 use crate::protocol::Document;
 use crate::protocol::expr::{Number, Symbols};
-use crate::protocol::symbols::{Binding, bindings};
 use ipex_runtime::aten::Aten;
 use ipex_runtime::plan::{Executable, Route, Step};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 /// Plans that are kept; the one that has not run for longest is dropped.
@@ -34,7 +34,7 @@ pub struct Ready {
 /// A document and its plans.
 pub struct Specialisations {
     document: Document,
-    bindings: Vec<Binding>,
+    symbols: Vec<String>,
     aten: &'static Aten,
     plans: Mutex<Plans>,
 }
@@ -76,42 +76,32 @@ impl Ready {
 }
 
 impl Specialisations {
-    /// Compiles a document for the sizes that it was traced with, so that what cannot be compiled
-    /// is known now.
-    pub fn new(document: Document, aten: &'static Aten) -> Result<(Self, Arc<Ready>), Error> {
-        let bindings = bindings(&document);
-        let symbols = bindings
-            .iter()
-            .filter_map(|b| Some((b.symbol.clone(), b.hint?)))
-            .collect();
-        let ready = Ready::new(&document, &symbols, aten)?;
-        let own = Specialisations {
+    /// Of a document with these symbols.
+    pub fn new(document: Document, symbols: Vec<String>, aten: &'static Aten) -> Self {
+        Specialisations {
             document,
-            bindings,
+            symbols,
             aten,
             plans: Mutex::default(),
-        };
-        let hints: Option<Vec<Number>> = own.bindings.iter().map(|b| b.hint).collect();
-        if let Some(values) = hints {
-            own.keep(key(&values), &ready);
         }
-        Ok((own, ready))
     }
 
     /// The symbols, in the order of [`Specialisations::plan`]'s values.
-    pub fn bindings(&self) -> &[Binding] {
-        &self.bindings
+    pub fn symbols(&self) -> &[String] {
+        &self.symbols
     }
 
-    /// The plan for these values of the symbols.
+    /// The plan for these values of the symbols. A panic becomes an error.
     pub fn plan(&self, values: &[Number]) -> Result<Arc<Ready>, Error> {
         let key = key(values);
         if let Some(ready) = self.find(&key) {
             return Ok(ready);
         }
-        let symbols = self.bindings.iter().zip(values);
-        let symbols = symbols.map(|(b, &v)| (b.symbol.clone(), v)).collect();
-        let ready = Ready::new(&self.document, &symbols, self.aten)?;
+        let symbols = self.symbols.iter().cloned().zip(values.iter().copied());
+        let symbols = symbols.collect();
+        let compile = || Ready::new(&self.document, &symbols, self.aten);
+        let ready = catch_unwind(AssertUnwindSafe(compile))
+            .map_err(|_| Error::Internal("the compiler panicked".into()))??;
         self.keep(key, &ready);
         Ok(ready)
     }

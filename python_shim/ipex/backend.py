@@ -13,9 +13,10 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.fx import GraphModule
 
 from ipex import _core, decompositions
+from ipex.arguments import Unsupported
 from ipex.dynamo import restore_addcdiv
 from ipex.errors import CompileError, FallbackWarning
-from ipex.serialize import Unsupported, serialize
+from ipex.serialize import serialize
 from ipex.settings import Settings, parse
 
 OLDEST, NEWEST = (2, 11), (2, 15)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,18 @@ from torch.fx import Node
 SYMBOLIC = (SymInt, SymFloat, SymBool)
 
 
-def complete(node: Node) -> list[tuple[str, Any]]:
+@dataclass
+class Call:
+    """What a node of a graph calls, where it is not the node's own target."""
+
+    target: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    name: str
+    stack_trace: str | None
+
+
+def complete(node: Node | Call) -> list[tuple[str, Any]]:
     """The arguments of a call: all that an operator's schema has, in its order, else the given."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
@@ -42,7 +54,14 @@ def nodes(arg: Any) -> Iterator[Node]:
             yield from nodes(a)
 
 
-def function(node: Node, objects: dict[Node, Any]) -> Callable[..., Any]:
+def unknown(arg: Any) -> list[Node]:
+    """The nodes within an argument of which tracing has not noted what they give."""
+    found: list[Node] = []
+    torch.fx.node.map_arg(arg, lambda n: found.append(n) if n.meta.get("val") is None else None)
+    return found
+
+
+def function(node: Node | Call, objects: dict[Node, Any]) -> Callable[..., Any]:
     """Runs a node on its tensors and the values of its symbolic numbers, in the schema's order."""
     target, full = node.target, complete(node)
     if isinstance(target, torch._ops.OpOverload):

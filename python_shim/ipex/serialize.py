@@ -2,127 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
-import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import SymBool, SymFloat, SymInt
-from torch._export.serde.schema import ScalarType
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from ipex import calls
+from ipex.arguments import KINDS, Unsupported, argument, meta, symbolic
 
-_DTYPES = {
-    torch.uint8: ScalarType.BYTE,
-    torch.int8: ScalarType.CHAR,
-    torch.int16: ScalarType.SHORT,
-    torch.int32: ScalarType.INT,
-    torch.int64: ScalarType.LONG,
-    torch.float16: ScalarType.HALF,
-    torch.float32: ScalarType.FLOAT,
-    torch.float64: ScalarType.DOUBLE,
-    torch.complex64: ScalarType.COMPLEXFLOAT,
-    torch.complex128: ScalarType.COMPLEXDOUBLE,
-    torch.bool: ScalarType.BOOL,
-    torch.bfloat16: ScalarType.BFLOAT16,
-}
-_LAYOUTS = {torch.sparse_coo: 1, torch.sparse_csr: 2, torch.strided: 7}
-_MEMORY_FORMATS = {
-    torch.contiguous_format: 1,
-    torch.channels_last: 2,
-    torch.channels_last_3d: 3,
-    torch.preserve_format: 4,
-}
+ITEM = torch.ops.aten._local_scalar_dense.default
 
 
-class Unsupported(Exception):
-    """A graph that the protocol cannot carry; the text says what and where."""
-
-
-_SYMBOLIC: dict[type, str] = {SymInt: "int", SymFloat: "float", SymBool: "bool"}
-
-
-def _symbolic(value: Any) -> dict[str, Any]:
-    """A symbolic number as its expression, with the value that it was traced with."""
-    expr: dict[str, Any] = {"expr_str": str(value.node.expr)}
-    if value.node.has_hint():
-        expr["hint"] = {f"as_{_SYMBOLIC[type(value)]}": value.node.hint}
-    return {"as_expr": expr}
-
-
-def _size(n: int | SymInt) -> dict[str, Any]:
-    return {"as_int": n} if type(n) is int else _symbolic(n)
-
-
-def _meta(value: torch.Tensor, name: str) -> dict[str, Any]:
-    if type(value) is not torch.Tensor and not isinstance(
-        value, (torch._subclasses.FakeTensor, torch.nn.Parameter)
-    ):
-        raise Unsupported(f"{name} is a {type(value).__name__}")
-    if value.layout is not torch.strided or value.dtype not in _DTYPES:
-        raise Unsupported(f"{name} is {value.layout} of {value.dtype}")
-    return {
-        "dtype": int(_DTYPES[value.dtype]),
-        "sizes": [_size(n) for n in value.shape],
-        "strides": [_size(n) for n in value.stride()],
-        "device": {"type": value.device.type, "index": value.device.index},
-    }
-
-
-def _argument(arg: Any, where: str) -> dict[str, Any]:
-    if arg is None:
-        return {"as_none": True}
-    if isinstance(arg, Node):
-        value = arg.meta.get("val")
-        if isinstance(value, torch.Tensor):
-            return {"as_tensor": {"name": arg.name}}
-        if isinstance(value, calls.SYMBOLIC):
-            return {f"as_sym_{_SYMBOLIC[type(value)]}": {"as_name": arg.name}}
-        if type(value) in (int, float, bool):
-            return _argument(value, where)
-        raise Unsupported(f"{where}: argument {arg.name} is {type(value).__name__}")
-    for kind, name in ((bool, "as_bool"), (int, "as_int"), (str, "as_string")):
-        if type(arg) is kind:
-            return {name: arg}
-    if type(arg) is float:
-        finite = math.isfinite(arg)
-        return {"as_float": arg if finite else str(arg)}
-    if isinstance(arg, torch.dtype) and arg in _DTYPES:
-        return {"as_scalar_type": int(_DTYPES[arg])}
-    if isinstance(arg, torch.layout) and arg in _LAYOUTS:
-        return {"as_layout": _LAYOUTS[arg]}
-    if isinstance(arg, torch.memory_format):
-        return {"as_memory_format": _MEMORY_FORMATS[arg]}
-    if isinstance(arg, torch.device):
-        return {"as_device": {"type": arg.type, "index": arg.index}}
-    if isinstance(arg, (list, tuple)):
-        return _list(arg, where)
-    raise Unsupported(f"{where}: argument of type {type(arg).__name__}")
-
-
-def _list(args: Sequence[Any], where: str) -> dict[str, Any]:
-    items = [_argument(a, where) for a in args]
-    kinds = {kind for item in items for kind in item}
-    if kinds <= {"as_int"}:
-        return {"as_ints": [item["as_int"] for item in items]}
-    if kinds <= {"as_int", "as_sym_int"}:
-        return {"as_sym_ints": [item.get("as_sym_int", item) for item in items]}
-    if kinds == {"as_tensor"}:
-        return {"as_tensors": [item["as_tensor"] for item in items]}
-    if kinds == {"as_tensor", "as_none"}:
-        return {"as_optional_tensors": items}
-    if kinds == {"as_bool"}:
-        return {"as_bools": [item["as_bool"] for item in items]}
-    if kinds == {"as_float"}:
-        return {"as_floats": [item["as_float"] for item in items]}
-    raise Unsupported(f"{where}: a list of {', '.join(sorted(kinds))}")
-
-
-def _call(node: Node) -> tuple[str, list[dict[str, Any]]]:
+def _call(node: Node | calls.Call) -> tuple[str, list[dict[str, Any]]]:
     """A call's target and arguments.
 
     An argument that the protocol cannot carry is opaque; only the node's callable knows it. If
@@ -132,21 +30,51 @@ def _call(node: Node) -> tuple[str, list[dict[str, Any]]]:
     inputs = []
     for name, arg in full:
         try:
-            carried = _argument(arg, node.name)
+            carried = argument(arg, node.name)
         except Unsupported as reason:
+            if any(part.op != "get_attr" for part in calls.unknown(arg)):
+                raise
             if any(True for _ in calls.nodes(arg)):
                 parts = [(n, part) for n, a in full for part in calls.nodes(a)]
-                inputs = [{"name": n, "arg": _argument(part, node.name)} for n, part in parts]
+                inputs = [{"name": n, "arg": argument(part, node.name)} for n, part in parts]
                 return f"{node.target} (opaque)", inputs
             carried = {"as_opaque": str(reason)}
         inputs.append({"name": name, "arg": carried})
     return f"torch.ops.{node.target}", inputs
 
 
-def _source(node: Node) -> str:
+def _source(node: Node | calls.Call) -> str:
     lines = [line.strip() for line in (node.stack_trace or "").splitlines()]
     files = [line for line in lines if line.startswith("File ")]
     return files[-1] if files else ""
+
+
+def _leaves(node: Node, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Node]]:
+    """The parts of a node's nested result that are read, and where in it they are."""
+    for user in node.users:
+        if user.target is operator.getitem:
+            here = (*path, user.args[1])
+            if isinstance(user.meta.get("val"), (list, tuple)):
+                yield from _leaves(user, here)
+            else:
+                yield here, user
+
+
+def _again(node: Node) -> Any:
+    """The result of a random operator that draws a second time, which tracing does not note."""
+    target: Any = node.args[1]
+    args, kwargs = torch.fx.node.map_arg((node.args[2:], node.kwargs), lambda n: n.meta.get("val"))
+    mode = torch._guards.detect_fake_mode(args) or contextlib.nullcontext()
+    with mode:
+        node.meta["val"] = target(*args, **kwargs)
+    return node.meta["val"]
+
+
+def _tokens(node: Node) -> Iterator[Node]:
+    """The tokens that a node takes and gives."""
+    if node.target is torch.ops.higher_order.with_effects:
+        yield node.args[0]  # type: ignore[misc]
+        yield from (user for user in node.users if user.args[1] == 0)
 
 
 @dataclass
@@ -194,9 +122,12 @@ class _Writer:
         }
         self.parts: dict[Node, dict[int, str]] = {}
         """Names that `getitem` gives to the results of a node, by position."""
+        self.tokens: set[Node] = set()
+        """What orders effects. Tokens are tensors when traced and None when run."""
         for node in gm.graph.nodes:
             if node.op == "call_function" and node.target is operator.getitem:
                 self.parts.setdefault(node.args[0], {})[node.args[1]] = node.name
+            self.tokens.update(_tokens(node))
 
     def write(self, kind: str, frozen: Sequence[int]) -> Serialized:
         for node in self.gm.graph.nodes:
@@ -214,18 +145,26 @@ class _Writer:
     def _node(self, node: Node) -> None:
         value: Any = node.meta.get("val")
         if isinstance(value, calls.SYMBOLIC):
-            self.graph[f"sym_{_SYMBOLIC[type(value)]}_values"][node.name] = _symbolic(value)
-        if node.op == "placeholder":
+            self.graph[f"sym_{KINDS[type(value)]}_values"][node.name] = symbolic(value)
+        if node in self.tokens:
+            if node.op == "placeholder":
+                self.graph["inputs"].append({"as_none": True})
+        elif node.op == "placeholder":
             if isinstance(value, torch.Tensor):
-                self.graph["tensor_values"][node.name] = _meta(value, node.name)
-            self.graph["inputs"].append(_argument(node, node.name))
+                self.graph["tensor_values"][node.name] = meta(value, node.name)
+            self.graph["inputs"].append(argument(node, node.name))
         elif node.op == "get_attr":
             self._attribute(node)
         elif node.op == "output":
-            self.graph["outputs"] = [_argument(a, "output") for a in node.args[0]]  # type: ignore[union-attr]
+            self.graph["outputs"] = [
+                {"as_none": True} if a in self.tokens else argument(a, "output")
+                for a in node.args[0]  # type: ignore[union-attr]
+            ]
         elif node.op == "call_function":
-            # The values of symbolic numbers are stated by their expressions.
-            if node.target is not operator.getitem and not isinstance(value, calls.SYMBOLIC):
+            if node.target is ITEM and free_unbacked_symbols(value):
+                self._item(node, value)
+            # The values of other symbolic numbers are stated by their expressions.
+            elif node.target is not operator.getitem and not isinstance(value, calls.SYMBOLIC):
                 self._call(node)
         else:
             raise Unsupported(f"{node.name}: node of kind {node.op}")
@@ -236,20 +175,52 @@ class _Writer:
             self.objects[node] = constant
             return
         node.meta.setdefault("val", constant)
-        self.graph["tensor_values"][node.name] = _meta(constant, node.name)
+        self.graph["tensor_values"][node.name] = meta(constant, node.name)
         self.graph["inputs"].append({"as_tensor": {"name": node.name}})
         self.constants.append(constant)
+
+    def _item(self, node: Node, value: Any) -> None:
+        self._add(node, [{f"as_sym_{KINDS[type(value)]}": {"as_name": node.name}}])
+
+    def _effect(self, node: Node) -> None:
+        """The operator alone: calls of the compiler's keep their order anyway."""
+        source = node.stack_trace
+        call = calls.Call(node.args[1], node.args[2:], node.kwargs, node.name, source)
+        self._add(call, self._results(node, node.meta["val"])[1:])
+
+    def _nested(self, node: Node) -> None:
+        """A node that says nothing of its results: the `getitem` nodes behind it do."""
+        leaves = list(_leaves(node))
+        results = []
+        for _, leaf in leaves:
+            value = leaf.meta.get("val")
+            if not isinstance(value, torch.Tensor):
+                raise Unsupported(f"{node.name}: {node.target} has results of unknown types")
+            # The states of generators have a size that is symbolic without need.
+            self.graph["tensor_values"][leaf.name] = meta(value, leaf.name, traced=True)
+            results.append({"as_tensor": {"name": leaf.name}})
+        run, paths = calls.function(node, self.objects), [path for path, _ in leaves]
+
+        def parts(tensors: tuple[torch.Tensor, ...], numbers: tuple[Any, ...]) -> Any:
+            whole = run(tensors, numbers)
+            return tuple(functools.reduce(operator.getitem, path, whole) for path in paths)
+
+        self._add(node, results, parts)
 
     def _call(self, node: Node) -> None:
         value = node.meta.get("val")
         if node.target is torch.ops.higher_order.with_effects:
-            # Tokens are tensors when traced and None when run.
-            raise Unsupported(f"{node.name}: {node.args[1]} has an effect that is ordered")
-        if value is None and node in self.parts:
-            raise Unsupported(f"{node.name}: {node.target} has results of unknown types")
-        values = value if isinstance(value, (list, tuple)) else [value]
+            self._effect(node)
+        elif value is None and node in self.parts:
+            self._nested(node)
+        elif node.target is torch.ops.higher_order.run_with_rng_state:
+            self._add(node, self._results(node, _again(node)))
+        else:
+            self._add(node, self._results(node, value))
+
+    def _results(self, node: Node, value: Any) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = []
-        for n, v in enumerate(values):
+        for n, v in enumerate(value if isinstance(value, (list, tuple)) else [value]):
             if v is None:
                 results.append({"as_none": True})
                 continue
@@ -257,8 +228,16 @@ class _Writer:
                 raise Unsupported(f"{node.name}: result of type {type(v).__name__}")
             unused = f"{node.name}_{n}_unused"
             name = node.name if v is value else self.parts.get(node, {}).get(n, unused)
-            self.graph["tensor_values"][name] = _meta(v, name)
+            self.graph["tensor_values"][name] = meta(v, name)
             results.append({"as_tensor": {"name": name}})
+        return results
+
+    def _add(
+        self,
+        node: Node | calls.Call,
+        outputs: list[dict[str, Any]],
+        run: Callable[..., Any] | None = None,
+    ) -> None:
         target, inputs = _call(node)
         schema = getattr(node.target, "_schema", None)
         # Other operators may have kernels in Python, which the dispatcher would only wrap.
@@ -268,8 +247,8 @@ class _Writer:
             {
                 "target": target,
                 "inputs": inputs,
-                "outputs": results,
+                "outputs": outputs,
                 "metadata": {"stack_trace": _source(node)},
             }
         )
-        self.callables.append(calls.function(node, self.objects))
+        self.callables.append(run or calls.function(node, self.objects))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import wait
 
@@ -43,6 +44,7 @@ class Worker:
         job, self.job = self.job, None
         verdict.passed += self.so_far.passed
         verdict.skipped += self.so_far.skipped
+        verdict.rules = dict(Counter(self.so_far.rules) + Counter(verdict.rules))
         verdict.failures = self.so_far.failures + verdict.failures
         return job, verdict
 

@@ -20,6 +20,14 @@ def kind(verdict: Verdict) -> str:
     return next((k for k in KINDS if k in met), "pass")
 
 
+def _by(verdicts: dict[Job, Verdict]) -> str:
+    """The rules by which samples pass that are not within bounds of eager's."""
+    rules: Counter[str] = Counter()
+    for verdict in verdicts.values():
+        rules.update(verdict.rules)
+    return f" ({', '.join(f'{n} {rule}' for rule, n in sorted(rules.items()))})" if rules else ""
+
+
 @dataclass
 class Report:
     """All verdicts of a run."""
@@ -55,7 +63,8 @@ class Report:
                 f"{self.backend} {mode}: {len(mine)} operators x dtypes: "
                 + ", ".join(f"{count[k]} {k}" for k in ("pass", *reversed(KINDS)))
                 + f"; {alone} fail where aot_eager passes; {len(every - bad)} of {len(every)} "
-                f"operators pass all; samples: {sum(v.passed for v in mine.values())} passed, "
+                f"operators pass all; samples: {sum(v.passed for v in mine.values())} passed"
+                f"{_by(mine)}, "
                 f"{sum(len(v.failures) for v in mine.values())} failed, "
                 f"{sum(v.skipped for v in mine.values())} raise in eager; "
                 f"{sum(bool(v.fell_back) for v in mine.values())} operators x dtypes fell back"

@@ -40,6 +40,8 @@ class Verdict:
     failures: list[Failure] = field(default_factory=list)
     fell_back: str = ""
     seconds: float = 0.0
+    rules: dict[str, int] = field(default_factory=dict)
+    """So many samples pass by a rule other than being within bounds of eager's."""
 
 
 def _prepare() -> None:
@@ -94,6 +96,8 @@ def _run(
         verdict.fell_back = verdict.fell_back or outcome.fell_back
         if outcome.kind == "pass":
             verdict.passed += 1
+            if outcome.rule != "eager":
+                verdict.rules[outcome.rule] = verdict.rules.get(outcome.rule, 0) + 1
         elif outcome.kind == "skip":
             verdict.skipped += 1
         else:

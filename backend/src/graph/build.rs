@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::ops::{NodeCall, OpArg, external, translate};
 use crate::protocol::Document;
 use crate::protocol::document::{
-    Argument, OptionalTensor, SymArgument, SymInt, TensorMeta, scalar_type,
+    Argument, Node as DocumentNode, OptionalTensor, SymArgument, SymInt, scalar_type,
 };
 use crate::protocol::expr::{Number, Symbols};
 use crate::protocol::schema::Schema;
@@ -23,7 +23,6 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
             ..Graph::default()
         },
         values: HashMap::new(),
-        metas: &source.tensor_values,
         schemas: &document.schemas,
         used: used(source),
         resolver: Resolver::new(document, symbols),
@@ -38,7 +37,7 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
         }
     }
     for (n, node) in source.nodes.iter().enumerate() {
-        b.node(n as u32, node)?;
+        b.node(source.first_node + n as u32, node)?;
     }
     for output in &source.outputs {
         let output = match output {
@@ -60,10 +59,12 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
     Ok(b.graph)
 }
 
+/// Raises if a symbolic condition does not hold.
+const ASSERT: &str = "aten._assert_scalar.default";
+
 struct Build<'a> {
     graph: Graph,
     values: HashMap<&'a str, ValueId>,
-    metas: &'a HashMap<String, TensorMeta>,
     schemas: &'a HashMap<String, String>,
     /// Tensors that somebody reads.
     used: HashSet<&'a str>,
@@ -79,6 +80,58 @@ fn used(source: &crate::protocol::document::Graph) -> HashSet<&str> {
         .collect()
 }
 
+/// The metadata that a document states of a tensor.
+pub fn meta(resolver: &Resolver, name: &str) -> Result<Meta, Error> {
+    let meta = resolver.tensor(name);
+    let meta = meta.ok_or_else(|| Error::Invalid(format!("tensor_values lacks {name}")))?;
+    let unsupported = |reason: &str| Error::Unsupported {
+        node: name.into(),
+        reason: reason.into(),
+    };
+    if meta.device.r#type != "cpu" {
+        return Err(unsupported("not on the CPU"));
+    }
+    let ints = |list: &[SymInt]| -> Result<Vec<i64>, Error> {
+        list.iter().map(|s| resolver.int(s)).collect()
+    };
+    Ok(Meta {
+        scalar_type: scalar_type(meta.dtype).ok_or_else(|| unsupported("unknown dtype"))?,
+        sizes: ints(&meta.sizes)?,
+        strides: ints(&meta.strides)?,
+    })
+}
+
+fn int(resolver: &Resolver, s: &SymArgument) -> Result<i64, Error> {
+    let n = resolver.number(s)?;
+    n.as_int()
+        .ok_or_else(|| Error::Invalid(format!("{s:?} is {n}, no integer")))
+}
+
+/// The values of a call's symbolic numbers, in order.
+pub fn numbers(resolver: &Resolver, node: &DocumentNode) -> Result<Vec<Scalar>, Error> {
+    let mut found = Vec::new();
+    for input in &node.inputs {
+        let list = match &input.arg {
+            Argument::AsSymInt(s) | Argument::AsSymFloat(s) | Argument::AsSymBool(s) => {
+                std::slice::from_ref(s)
+            }
+            Argument::AsSymInts(list) => list,
+            _ => continue,
+        };
+        for s in list.iter().filter(|s| matches!(s, SymArgument::AsName(_))) {
+            let value = resolver.number(s)?;
+            found.push(match (&input.arg, value) {
+                (Argument::AsSymBool(_), v) => Scalar::Bool(v.as_float() != 0.0),
+                (Argument::AsSymFloat(_), v) | (_, v @ Number::Float(_)) => {
+                    Scalar::Float(v.as_float())
+                }
+                _ => Scalar::Int(int(resolver, s)?),
+            });
+        }
+    }
+    Ok(found)
+}
+
 impl<'a> Build<'a> {
     fn value(&self, name: &str) -> Result<ValueId, Error> {
         let found = self.values.get(name).copied();
@@ -86,30 +139,12 @@ impl<'a> Build<'a> {
     }
 
     fn meta(&self, name: &str) -> Result<Meta, Error> {
-        let meta = self.metas.get(name);
-        let meta = meta.ok_or_else(|| Error::Invalid(format!("tensor_values lacks {name}")))?;
-        let unsupported = |reason: &str| Error::Unsupported {
-            node: name.into(),
-            reason: reason.into(),
-        };
-        if meta.device.r#type != "cpu" {
-            return Err(unsupported("not on the CPU"));
-        }
-        let ints = |list: &[SymInt]| -> Result<Vec<i64>, Error> {
-            list.iter().map(|s| self.resolver.int(s)).collect()
-        };
-        Ok(Meta {
-            scalar_type: scalar_type(meta.dtype).ok_or_else(|| unsupported("unknown dtype"))?,
-            sizes: ints(&meta.sizes)?,
-            strides: ints(&meta.strides)?,
-        })
+        meta(&self.resolver, name)
     }
 
     /// A symbolic integer's value.
     fn int(&self, s: &SymArgument) -> Result<i64, Error> {
-        let n = self.resolver.number(s)?;
-        n.as_int()
-            .ok_or_else(|| Error::Invalid(format!("{s:?} is {n}, no integer")))
+        int(&self.resolver, s)
     }
 
     fn push(
@@ -183,7 +218,7 @@ impl<'a> Build<'a> {
         })
     }
 
-    fn node(&mut self, n: u32, node: &'a crate::protocol::document::Node) -> Result<(), Error> {
+    fn node(&mut self, n: u32, node: &'a DocumentNode) -> Result<(), Error> {
         let args: Vec<OpArg> = node
             .inputs
             .iter()
@@ -198,11 +233,14 @@ impl<'a> Build<'a> {
                 other => return Err(Error::Invalid(format!("{}: output {other:?}", node.target))),
             }
         }
+        let target = node.target.trim_start_matches("torch.ops.");
+        if target == ASSERT && matches!(args.first(), Some(OpArg::Bool(true) | OpArg::Float(1.0))) {
+            return Ok(());
+        }
         let metas: Vec<Meta> = names
             .iter()
             .map(|t| self.meta(t))
             .collect::<Result<_, _>>()?;
-        let target = node.target.trim_start_matches("torch.ops.");
         let origin = self.graph.origins.len() as u32;
         let used = names.iter().filter(|name| !name.contains("_unused"));
         let used: Vec<&str> = used.copied().collect();
@@ -228,38 +266,13 @@ impl<'a> Build<'a> {
                 let schema = schema.map(|text| Schema::parse(text)).transpose()?;
                 let callable = Callable {
                     index: n,
-                    numbers: self.numbers(node)?,
+                    numbers: numbers(&self.resolver, node)?,
                 };
                 self.external(callable, target, &args, schema.as_ref(), metas, origin)
             }
         };
         self.values.extend(names.into_iter().zip(results));
         Ok(())
-    }
-
-    /// The values of a call's symbolic numbers, in order.
-    fn numbers(&self, node: &crate::protocol::document::Node) -> Result<Vec<Scalar>, Error> {
-        let mut found = Vec::new();
-        for input in &node.inputs {
-            let list = match &input.arg {
-                Argument::AsSymInt(s) | Argument::AsSymFloat(s) | Argument::AsSymBool(s) => {
-                    std::slice::from_ref(s)
-                }
-                Argument::AsSymInts(list) => list,
-                _ => continue,
-            };
-            for s in list.iter().filter(|s| matches!(s, SymArgument::AsName(_))) {
-                let value = self.resolver.number(s)?;
-                found.push(match (&input.arg, value) {
-                    (Argument::AsSymBool(_), v) => Scalar::Bool(v.as_float() != 0.0),
-                    (Argument::AsSymFloat(_), v) | (_, v @ Number::Float(_)) => {
-                        Scalar::Float(v.as_float())
-                    }
-                    _ => Scalar::Int(self.int(s)?),
-                });
-            }
-        }
-        Ok(found)
     }
 
     fn external(

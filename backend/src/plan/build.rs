@@ -396,7 +396,9 @@ impl Planner<'_> {
             }
             self.plan.outputs.push(output);
         }
-        for output in &mut self.plan.outputs {
+        for (output, of) in self.plan.outputs.iter_mut().zip(&self.graph.outputs) {
+            let is_view =
+                |v| matches!(self.graph.producer(v).op, Op::View(_)) && self.buffer_of[v].is_none();
             if let Output::Tensor(t) = output
                 && let Buffer::Output { sizes, strides, .. } =
                     &self.plan.buffers[t.buffer.0 as usize]
@@ -404,6 +406,10 @@ impl Planner<'_> {
                 && shown[t.buffer.0 as usize] == 1
             {
                 *output = Output::Whole(t.buffer);
+            } else if let (Output::Tensor(t), GraphOutput::Value(v)) = (&*output, of)
+                && is_view(*v)
+            {
+                *output = Output::View(t.clone());
             }
         }
         Ok(())

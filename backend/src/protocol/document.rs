@@ -66,7 +66,7 @@ pub struct GraphModule {
 }
 
 /// torch.export's `Graph`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub struct Graph {
     pub inputs: Vec<Argument>,
@@ -79,10 +79,13 @@ pub struct Graph {
     pub sym_float_values: HashMap<String, SymFloat>,
     #[serde(default)]
     pub sym_bool_values: HashMap<String, SymBool>,
+    /// In the whole document, the place of `nodes[0]`.
+    #[serde(skip)]
+    pub first_node: u32,
 }
 
 /// torch.export's `Node`. `inputs` are all of the operator's arguments, in the schema's order.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub struct Node {
     pub target: String,
@@ -93,7 +96,7 @@ pub struct Node {
 }
 
 /// torch.export's `NamedArgument`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub struct NamedArgument {
     pub name: String,
@@ -101,7 +104,7 @@ pub struct NamedArgument {
 }
 
 /// torch.export's `Argument`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub enum Argument {
@@ -165,14 +168,14 @@ impl Number {
 }
 
 /// A tensor's name.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub struct Name {
     pub name: String,
 }
 
 /// An element of `Tensor?[]`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub enum OptionalTensor {
@@ -181,7 +184,7 @@ pub enum OptionalTensor {
 }
 
 /// torch.export's `TensorMeta`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub struct TensorMeta {
     pub dtype: i32,
@@ -197,6 +200,19 @@ pub struct TensorMeta {
 pub enum SymInt {
     AsInt(i64),
     AsExpr(SymExpr),
+}
+
+impl SymInt {
+    /// The symbol that it is, if it is one.
+    pub fn symbol(&self) -> Option<&str> {
+        match self {
+            SymInt::AsExpr(SymExpr {
+                expr: Expr::Symbol(s),
+                ..
+            }) => Some(s),
+            _ => None,
+        }
+    }
 }
 
 /// torch.export's `SymFloat`.
@@ -219,7 +235,7 @@ pub enum SymBool {
 
 /// torch.export's `SymIntArgument` and its like: the name of an entry of `sym_int_values`
 /// (`sym_float_values`, `sym_bool_values`), or a number.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub enum SymArgument {
@@ -271,7 +287,7 @@ impl TryFrom<ExprText> for SymExpr {
 }
 
 /// torch.export's `Device`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "named as in torch.export's schema")]
 pub struct Device {
     pub r#type: String,

@@ -249,6 +249,7 @@ impl Reader {
         let nodes = graph.nodes.into_iter().filter(|n| !n.is_about_sizes());
         let nodes = nodes.map(|n| self.node(n));
         Ok(document::Graph {
+            first_node: 0,
             nodes: nodes.collect::<Result<_, _>>()?,
             inputs: self.arguments("inputs", graph.inputs)?,
             outputs: self.arguments("outputs", graph.outputs)?,

@@ -1,8 +1,11 @@
 //! Symbolic sizes: the text form that sympy gives to PyTorch's expressions, read and evaluated.
 
+pub use super::number::Number;
+use super::number::{
+    add, ceil, dense, equal, floor, inverse, less, modulo, mul, pow, round_decimal, truth, whole,
+};
 use super::parse::parse;
 use std::collections::HashMap;
-use std::fmt;
 
 /// An expression over symbols (`s0`, `s77`, ...).
 #[derive(Clone, Debug, PartialEq)]
@@ -31,19 +34,29 @@ pub enum Function {
     ModularIndexing,
     Max,
     Min,
+    /// `Where(c, a, b)`, and sympy's `ITE`
     Where,
+    /// value, condition, value, condition, ...: the value of the first condition that holds
+    Piecewise,
     Abs,
+    Sign,
     FloorToInt,
     CeilToInt,
     TruncToInt,
     RoundToInt,
+    RoundDecimal,
     TruncToFloat,
     ToFloat,
     TrueDiv,
-    Sqrt,
+    Elementary(Elementary),
     Identity,
     LShift,
     RShift,
+    BitAnd,
+    BitOr,
+    BitXor,
+    /// sizes, then strides: whether they fill their memory
+    IsNonOverlappingAndDense,
     Lt,
     Le,
     Gt,
@@ -52,67 +65,76 @@ pub enum Function {
     Ne,
     And,
     Or,
+    Xor,
     Not,
 }
 
-/// A value: an exact fraction (sizes are whole ones) or a float.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
-    /// numerator, denominator > 0, reduced
-    Exact(i128, i128),
-    /// a Python float
-    Float(f64),
+/// Functions of Python's `math`: PyTorch's `OpaqueUnaryFn_sin` and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "Python's names")]
+pub enum Elementary {
+    Sqrt,
+    Exp,
+    Log,
+    Log2,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Tanh,
+    Asinh,
+}
+
+impl Elementary {
+    /// The function of that name.
+    pub fn named(name: &str) -> Option<Elementary> {
+        use Elementary as E;
+        Some(match name {
+            "sqrt" => E::Sqrt,
+            "exp" => E::Exp,
+            "log" => E::Log,
+            "log2" => E::Log2,
+            "sin" => E::Sin,
+            "cos" => E::Cos,
+            "tan" => E::Tan,
+            "asin" => E::Asin,
+            "acos" => E::Acos,
+            "atan" => E::Atan,
+            "sinh" => E::Sinh,
+            "cosh" => E::Cosh,
+            "tanh" => E::Tanh,
+            "asinh" => E::Asinh,
+            _ => return None,
+        })
+    }
+
+    fn of(self, x: f64) -> f64 {
+        use Elementary as E;
+        match self {
+            E::Sqrt => x.sqrt(),
+            E::Exp => x.exp(),
+            E::Log => x.ln(),
+            E::Log2 => x.log2(),
+            E::Sin => x.sin(),
+            E::Cos => x.cos(),
+            E::Tan => x.tan(),
+            E::Asin => x.asin(),
+            E::Acos => x.acos(),
+            E::Atan => x.atan(),
+            E::Sinh => x.sinh(),
+            E::Cosh => x.cosh(),
+            E::Tanh => x.tanh(),
+            E::Asinh => x.asinh(),
+        }
+    }
 }
 
 /// Values of symbols.
 pub type Symbols = HashMap<String, Number>;
-
-impl Number {
-    /// A whole number.
-    pub fn int(i: i64) -> Number {
-        Number::Exact(i.into(), 1)
-    }
-
-    /// As a whole number, if it is one.
-    pub fn as_int(self) -> Option<i64> {
-        match self {
-            Number::Exact(n, 1) => i64::try_from(n).ok(),
-            _ => None,
-        }
-    }
-
-    /// As a float.
-    pub fn as_float(self) -> f64 {
-        match self {
-            Number::Exact(n, d) => n as f64 / d as f64,
-            Number::Float(x) => x,
-        }
-    }
-
-    fn ratio(n: i128, d: i128) -> Option<Number> {
-        let (mut a, mut b) = (n.unsigned_abs(), d.unsigned_abs());
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        let gcd = i128::try_from(a).ok().filter(|&g| g != 0)?;
-        let sign = if d < 0 { -1 } else { 1 };
-        (d != 0).then(|| Number::Exact(sign * n / gcd, sign * d / gcd))
-    }
-
-    fn truth(self) -> bool {
-        self.as_float() != 0.0
-    }
-}
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Number::Exact(n, 1) => write!(f, "{n}"),
-            Number::Exact(n, d) => write!(f, "{n}/{d}"),
-            Number::Float(x) => write!(f, "{x:?}"),
-        }
-    }
-}
 
 impl Expr {
     /// Reads sympy's text. An error says what was expected and where.
@@ -128,6 +150,23 @@ impl Expr {
             Expr::Symbol(s) => {
                 let value = symbols.get(s).copied();
                 value.ok_or_else(|| format!("the size {s} is known at run time only"))
+            }
+            // What is not chosen may be undefined.
+            Expr::Call(Function::Where, args) if args.len() == 3 => {
+                let chosen = if args[0].value(symbols)?.truth() {
+                    1
+                } else {
+                    2
+                };
+                args[chosen].value(symbols)
+            }
+            Expr::Call(Function::Piecewise, args) => {
+                for pair in args.chunks_exact(2) {
+                    if pair[1].value(symbols)?.truth() {
+                        return pair[0].value(symbols);
+                    }
+                }
+                Err("no condition of a Piecewise holds".into())
             }
             Expr::Call(f, args) => {
                 let values: Vec<Number> = args
@@ -162,6 +201,7 @@ fn apply(f: Function, args: &[Number]) -> Option<Number> {
         (F::Min, _) => fold(|a, b| Some(if less(b, a)? { b } else { a })),
         (F::And, _) => Some(truth(args.iter().all(|a| a.truth()))),
         (F::Or, _) => Some(truth(args.iter().any(|a| a.truth()))),
+        (F::Xor, _) => Some(truth(args.iter().filter(|a| a.truth()).count() % 2 == 1)),
         (F::Not, &[a]) => Some(truth(!a.truth())),
         (F::Neg, &[a]) => mul(a, Number::int(-1)),
         (F::Abs, &[a]) => Some(match a {
@@ -174,19 +214,26 @@ fn apply(f: Function, args: &[Number]) -> Option<Number> {
         (F::CeilDiv, &[a, b]) => ceil(mul(a, inverse(b)?)?),
         (F::Mod, &[a, b]) => modulo(a, b),
         (F::ModularIndexing, &[a, b, c]) => modulo(floor(mul(a, inverse(b)?)?)?, c),
-        (F::Where, &[c, a, b]) => Some(if c.truth() { a } else { b }),
         (F::FloorToInt, &[a]) => floor(a),
         (F::CeilToInt, &[a]) => ceil(a),
         (F::TruncToInt, &[a]) if a.as_float() < 0.0 => ceil(a),
         (F::TruncToInt, &[a]) => floor(a),
         (F::RoundToInt, &[a]) => whole(a.as_float().round_ties_even()),
+        (F::RoundDecimal, &[a, b]) => round_decimal(a.as_float(), b.as_int()?),
+        (F::Sign, &[a]) => Some(Number::int(
+            i64::from(less(Number::int(0), a)?) - i64::from(less(a, Number::int(0))?),
+        )),
         (F::TruncToFloat, &[a]) => Some(Number::Float(a.as_float().trunc())),
         (F::ToFloat, &[a]) => Some(Number::Float(a.as_float())),
         (F::TrueDiv, &[a, b]) => Some(Number::Float(a.as_float() / b.as_float())),
-        (F::Sqrt, &[a]) => Some(Number::Float(a.as_float().sqrt())),
+        (F::Elementary(e), &[a]) => Some(Number::Float(e.of(a.as_float()))),
         (F::Identity, &[a]) => Some(a),
         (F::LShift, &[a, b]) => mul(a, pow(Number::int(2), b)?),
         (F::RShift, &[a, b]) => floor(mul(a, inverse(pow(Number::int(2), b)?)?)?),
+        (F::BitAnd, &[a, b]) => Some(Number::int(a.as_int()? & b.as_int()?)),
+        (F::BitOr, &[a, b]) => Some(Number::int(a.as_int()? | b.as_int()?)),
+        (F::BitXor, &[a, b]) => Some(Number::int(a.as_int()? ^ b.as_int()?)),
+        (F::IsNonOverlappingAndDense, _) => dense(args).map(truth),
         (F::Lt, &[a, b]) => less(a, b).map(truth),
         (F::Gt, &[a, b]) => less(b, a).map(truth),
         (F::Le, &[a, b]) => less(b, a).map(|l| truth(!l)),
@@ -197,85 +244,12 @@ fn apply(f: Function, args: &[Number]) -> Option<Number> {
     }
 }
 
-fn truth(b: bool) -> Number {
-    Number::int(b.into())
-}
-
-fn add(a: Number, b: Number) -> Option<Number> {
-    match (a, b) {
-        (Number::Exact(n, d), Number::Exact(m, e)) => Number::ratio(
-            n.checked_mul(e)?.checked_add(m.checked_mul(d)?)?,
-            d.checked_mul(e)?,
-        ),
-        _ => Some(Number::Float(a.as_float() + b.as_float())),
-    }
-}
-
-fn mul(a: Number, b: Number) -> Option<Number> {
-    match (a, b) {
-        (Number::Exact(n, d), Number::Exact(m, e)) => {
-            Number::ratio(n.checked_mul(m)?, d.checked_mul(e)?)
-        }
-        _ => Some(Number::Float(a.as_float() * b.as_float())),
-    }
-}
-
-fn inverse(a: Number) -> Option<Number> {
-    match a {
-        Number::Exact(n, d) => Number::ratio(d, n),
-        Number::Float(x) => Some(Number::Float(1.0 / x)),
-    }
-}
-
-fn pow(a: Number, b: Number) -> Option<Number> {
-    match (a, b) {
-        (Number::Exact(n, d), Number::Exact(m, 1)) => {
-            let power = u32::try_from(m.checked_abs()?).ok()?;
-            let p = Number::ratio(n.checked_pow(power)?, d.checked_pow(power)?)?;
-            if m < 0 { inverse(p) } else { Some(p) }
-        }
-        _ => Some(Number::Float(a.as_float().powf(b.as_float()))),
-    }
-}
-
-fn whole(x: f64) -> Option<Number> {
-    (x.abs() < i64::MAX as f64).then(|| Number::int(x as i64))
-}
-
-fn floor(a: Number) -> Option<Number> {
-    match a {
-        Number::Exact(n, d) => Some(Number::Exact(n.div_euclid(d), 1)),
-        Number::Float(x) => whole(x.floor()),
-    }
-}
-
-fn ceil(a: Number) -> Option<Number> {
-    mul(floor(mul(a, Number::int(-1))?)?, Number::int(-1))
-}
-
-/// `a - b * floor(a / b)`, as Python's.
-fn modulo(a: Number, b: Number) -> Option<Number> {
-    let q = floor(mul(a, inverse(b)?)?)?;
-    add(a, mul(mul(b, q)?, Number::int(-1))?)
-}
-
-fn less(a: Number, b: Number) -> Option<bool> {
-    match (a, b) {
-        (Number::Exact(n, d), Number::Exact(m, e)) => Some(n.checked_mul(e)? < m.checked_mul(d)?),
-        _ => Some(a.as_float() < b.as_float()),
-    }
-}
-
-fn equal(a: Number, b: Number) -> Option<bool> {
-    Some(!less(a, b)? && !less(b, a)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn value(text: &str) -> Number {
-        let symbols = [("s0", 7), ("s77", 12), ("u1", 3)];
+        let symbols = [("s0", 7), ("s77", 12), ("u1", 3), ("s1", 1)];
         let symbols = symbols.map(|(s, i)| (s.to_string(), Number::int(i)));
         Expr::parse(text).unwrap().value(&symbols.into()).unwrap()
     }
@@ -303,6 +277,31 @@ mod tests {
             ("-s0 + 10", 3),
             ("-s0**2", -49),
             ("2*s0//4", 3),
+            (
+                "Piecewise((1, s0 > 7), (2, (s77 < 4) | Eq(u1, 3)), (3, True))",
+                2,
+            ),
+            ("Piecewise((s0//0, s0 < 7), (s77, True))", 12),
+            ("Where(s0 > 7, s77 % 0, 5)", 5),
+            ("ITE(s0 < 8, s0 > 7, s0 > 6)", 0),
+            (
+                "BitwiseFn_bitwise_and(s77, s0) + BitwiseFn_bitwise_or(s77, u1)",
+                19,
+            ),
+            ("BitwiseFn_bitwise_xor(s77, s0)", 11),
+            ("(s0 > 2) ^ (s77 > 3) ^ ~(u1 < 3)", 1),
+            ("IsNonOverlappingAndDenseIndicator(s0, 1, u1, u1, 99, 1)", 1),
+            ("IsNonOverlappingAndDenseIndicator(s0, 1, u1, 4, 99, 1)", 0),
+            ("sign(u1 - 5) + sign(s0)", 0),
+            (
+                "CeilDiv(s0, 2) + (s1*0 + s0) + LShift(1, u1) + RShift(s77, 2)",
+                22,
+            ),
+            ("Abs(u1 - s0)", 4),
+            ("(PowByNatural(2, s0)) + ((s0)) + 1", 136),
+            ("Min(oo, s0)", 7),
+            ("TruncToInt(TruncToFloat(ToFloat(s0)/2))", 3),
+            ("12345678901234567890123*s0 - 12345678901234567890122*s0", 7),
         ];
         for (text, want) in cases {
             assert_eq!(value(text), Number::int(want), "{text}");
@@ -312,6 +311,15 @@ mod tests {
             1.0 / 12.0
         );
         assert_eq!(value("OpaqueUnaryFn_sqrt(s77)").as_float(), 12f64.sqrt());
+        assert_eq!(
+            value("OpaqueUnaryFn_log2(ToFloat(s77)*1.5)").as_float(),
+            18f64.log2()
+        );
+        assert_eq!(value("RoundDecimal(ToFloat(s0)/3, 2)").as_float(), 2.33);
+        assert_eq!(value("RoundDecimal(2.675, 2)").as_float(), 2.67);
+        assert_eq!(value("RoundDecimal(1250.0, -2)").as_float(), 1200.0);
+        assert_eq!(value("-oo").as_float(), f64::NEG_INFINITY);
+        assert!(value("nan").as_float().is_nan());
         assert_eq!(value("s77**0.5").as_float(), 12f64.powf(0.5));
     }
 

@@ -6,8 +6,10 @@ pub mod defaults;
 pub mod document;
 pub mod export;
 pub mod expr;
+mod number;
 mod parse;
 pub mod schema;
+pub mod stages;
 pub mod symbols;
 
 pub use document::{Document, decode};

@@ -1,6 +1,6 @@
 //! Recursive-descent parser of sympy's text form, with Python's precedences.
 
-use super::expr::{Expr, Function, Number};
+use super::expr::{Elementary, Expr, Function, Number};
 
 /// A byte offset and what was expected there.
 type Failure = (usize, String);
@@ -71,13 +71,22 @@ impl Parser<'_> {
 
     fn either(&mut self) -> Result<Expr, Failure> {
         self.nested(|p| {
-            let mut left = p.both()?;
+            let mut left = p.one_of_two()?;
             while p.token(&["|"]).is_some() {
-                let right = p.both()?;
+                let right = p.one_of_two()?;
                 left = p.call(Function::Or, left, right)?;
             }
             Ok(left)
         })
+    }
+
+    fn one_of_two(&mut self) -> Result<Expr, Failure> {
+        let mut left = self.both()?;
+        while self.token(&["^"]).is_some() {
+            let right = self.both()?;
+            left = self.call(Function::Xor, left, right)?;
+        }
+        Ok(left)
     }
 
     fn both(&mut self) -> Result<Expr, Failure> {
@@ -190,16 +199,35 @@ impl Parser<'_> {
             return Ok(match name {
                 "True" => Expr::Number(Number::int(1)),
                 "False" => Expr::Number(Number::int(0)),
+                "oo" | "int_oo" => Expr::Number(Number::Float(f64::INFINITY)),
+                "nan" => Expr::Number(Number::Float(f64::NAN)),
+                "pi" => Expr::Number(Number::Float(std::f64::consts::PI)),
                 _ => Expr::Symbol(name.into()),
             });
         }
         let function = function(name).ok_or((start, format!("unknown function {name}")))?;
-        let mut args = vec![self.either()?];
-        while self.token(&[","]).is_some() {
-            args.push(self.either()?);
+        let mut args = Vec::new();
+        loop {
+            if function == Function::Piecewise {
+                self.pair(&mut args)?;
+            } else {
+                args.push(self.either()?);
+            }
+            if self.token(&[","]).is_none() {
+                break;
+            }
         }
         self.expect(")")?;
         Ok(Expr::Call(function, args))
+    }
+
+    /// `(value, condition)`
+    fn pair(&mut self, args: &mut Vec<Expr>) -> Result<(), Failure> {
+        self.expect("(")?;
+        args.push(self.either()?);
+        self.expect(",")?;
+        args.push(self.either()?);
+        self.expect(")")
     }
 
     fn call(&mut self, function: Function, left: Expr, right: Expr) -> Result<Expr, Failure> {
@@ -211,8 +239,8 @@ impl Parser<'_> {
     }
 
     fn number(&self, start: usize, text: &str) -> Result<Expr, Failure> {
-        if let Ok(i) = text.parse::<i64>() {
-            return Ok(Expr::Number(Number::int(i)));
+        if let Ok(i) = text.parse::<i128>() {
+            return Ok(Expr::Number(Number::Exact(i, 1)));
         }
         match text.parse::<f64>() {
             Ok(x) => Ok(Expr::Number(Number::Float(x))),
@@ -230,17 +258,23 @@ fn function(name: &str) -> Option<Function> {
         "ModularIndexing" => F::ModularIndexing,
         "Max" => F::Max,
         "Min" => F::Min,
-        "Where" => F::Where,
+        "Where" | "ITE" => F::Where,
+        "Piecewise" => F::Piecewise,
         "Abs" => F::Abs,
+        "sign" => F::Sign,
         "FloorToInt" | "floor" => F::FloorToInt,
         "CeilToInt" | "ceiling" => F::CeilToInt,
         "TruncToInt" => F::TruncToInt,
         "RoundToInt" => F::RoundToInt,
+        "RoundDecimal" => F::RoundDecimal,
         "TruncToFloat" => F::TruncToFloat,
         "ToFloat" => F::ToFloat,
         "FloatTrueDiv" | "IntTrueDiv" => F::TrueDiv,
         "PowByNatural" | "FloatPow" => F::Pow,
-        "OpaqueUnaryFn_sqrt" | "sqrt" => F::Sqrt,
+        "BitwiseFn_bitwise_and" => F::BitAnd,
+        "BitwiseFn_bitwise_or" => F::BitOr,
+        "BitwiseFn_bitwise_xor" => F::BitXor,
+        "IsNonOverlappingAndDenseIndicator" => F::IsNonOverlappingAndDense,
         "Identity" => F::Identity,
         "LShift" => F::LShift,
         "RShift" => F::RShift,
@@ -248,7 +282,11 @@ fn function(name: &str) -> Option<Function> {
         "Ne" => F::Ne,
         "And" => F::And,
         "Or" => F::Or,
+        "Xor" => F::Xor,
         "Not" => F::Not,
-        _ => return None,
+        _ => {
+            let bare = name.strip_prefix("OpaqueUnaryFn_").unwrap_or(name);
+            F::Elementary(Elementary::named(bare)?)
+        }
     })
 }

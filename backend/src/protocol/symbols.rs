@@ -1,7 +1,9 @@
 //! The symbols of a document: where a call's arguments give their values, and what its sizes and
 //! numbers are for given values.
 
-use super::document::{Argument, Document, Graph, SymArgument, SymBool, SymExpr, SymFloat, SymInt};
+use super::document::{
+    Argument, Document, Graph, SymArgument, SymBool, SymExpr, SymFloat, SymInt, TensorMeta,
+};
 use super::expr::{Expr, Number, Symbols};
 use crate::error::Error;
 
@@ -109,6 +111,11 @@ impl<'a> Resolver<'a> {
             graph: &document.graph_module.graph,
             symbols,
         }
+    }
+
+    /// What the document states of a tensor.
+    pub fn tensor(&self, name: &str) -> Option<&'a TensorMeta> {
+        self.graph.tensor_values.get(name)
     }
 
     /// A size or stride.

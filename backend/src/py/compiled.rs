@@ -2,10 +2,13 @@
 
 use super::bridge::{runtime_error, tensor, to_python};
 use super::host::PythonHost;
+use crate::error::Error as CompilerError;
 use crate::protocol;
 use crate::protocol::expr::Number;
-use crate::protocol::symbols::Source;
+use crate::protocol::stages::{Split, split};
+use crate::protocol::symbols::{Binding, Source, bindings};
 use crate::specialise::{Ready, Specialisations};
+use crate::staged::{Failure, Staged};
 use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
 use ipex_runtime::plan::Value;
@@ -26,10 +29,10 @@ pyo3::create_exception!(
 /// A compiled graph: called with the list of its arguments, returns the list of its results.
 #[pyclass(frozen, module = "ipex._core")]
 pub struct Compiled {
-    /// The plan for the sizes that the graph was traced with.
-    first: Arc<Ready>,
-    /// Plans for other sizes, if the graph has symbols.
-    symbolic: Option<Specialisations>,
+    /// The plan for the sizes that the graph was traced with, if these are known: of all of it, or of
+    /// what comes before the first size that data decide.
+    first: Option<Arc<Ready>>,
+    body: Body,
     aten: &'static Aten,
     /// Attributes of the module, passed behind the arguments.
     constants: Vec<Tensor>,
@@ -38,8 +41,46 @@ pub struct Compiled {
     fallback: Py<PyAny>,
 }
 
+/// How calls are carried out.
+enum Body {
+    /// By the first plan.
+    Fixed,
+    /// By a plan for the sizes that the arguments have.
+    Sized(Vec<Binding>, Box<Specialisations>),
+    /// Part by part: data decide sizes.
+    Staged(Vec<Binding>, Staged),
+}
+
+impl Body {
+    /// Compiles what can be compiled before the first call.
+    fn new(
+        document: &[u8],
+        aten: &'static Aten,
+    ) -> Result<(Body, Option<Arc<Ready>>), CompilerError> {
+        let document = protocol::decode(document)?;
+        let bound = bindings(&document);
+        let hints: Option<Vec<Number>> = bound.iter().map(|b| b.hint).collect();
+        let names = bound.iter().map(|b| b.symbol.clone());
+        let document = match split(document)? {
+            Split::Whole(document) => *document,
+            Split::Parts(parts) => {
+                let staged = Staged::new(parts, aten);
+                let symbols = hints.map(|h| names.zip(h).collect());
+                let first = symbols.map(|s| staged.first(&s)).transpose()?.flatten();
+                return Ok((Body::Staged(bound, staged), first));
+            }
+        };
+        let plans = Specialisations::new(document, names.collect(), aten);
+        let first = hints.map(|h| plans.plan(&h)).transpose()?;
+        Ok(match bound.is_empty() {
+            true => (Body::Fixed, first),
+            false => (Body::Sized(bound, Box::new(plans)), first),
+        })
+    }
+}
+
 /// Runs a compilation; a panic becomes an error.
-fn guarded<T>(f: impl FnOnce() -> Result<T, crate::error::Error>) -> Result<T, String> {
+fn guarded<T>(f: impl FnOnce() -> Result<T, CompilerError>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f))
         .map_err(|_| "internal error: the compiler panicked".to_string())?
         .map_err(|e| e.to_string())
@@ -56,15 +97,15 @@ pub fn compile(
     libtorch: PathBuf,
 ) -> PyResult<Compiled> {
     let aten = Aten::load(&libtorch).map_err(|e| CompileError::new_err(e.to_string()))?;
-    let build = || guarded(|| Specialisations::new(protocol::decode(document)?, aten));
-    let (plans, first) = py.detach(build).map_err(CompileError::new_err)?;
+    let build = || guarded(|| Body::new(document, aten));
+    let (body, first) = py.detach(build).map_err(CompileError::new_err)?;
     let constants = constants
         .iter()
         .map(|c| tensor(aten, c)?.ok_or_else(|| CompileError::new_err("a constant is no tensor")))
         .collect::<PyResult<_>>()?;
     Ok(Compiled {
         first,
-        symbolic: (!plans.bindings().is_empty()).then_some(plans),
+        body,
         aten,
         constants,
         callables,
@@ -97,25 +138,26 @@ impl Compiled {
     /// Number of fused groups.
     #[getter]
     fn groups(&self) -> usize {
-        self.first.groups
+        self.first.as_ref().map_or(0, |f| f.groups)
     }
 
     /// Number of calls into PyTorch.
     #[getter]
     fn calls(&self) -> usize {
-        self.first.calls
+        self.first.as_ref().map_or(0, |f| f.calls)
     }
 
     /// Bytes of frozen weights that were packed and are kept, beside the weights themselves.
     #[getter]
     fn packed_bytes(&self) -> usize {
-        self.first.executable.packed_bytes()
+        let first = self.first.as_ref();
+        first.map_or(0, |f| f.executable.packed_bytes())
     }
 
     /// Number of those that go through Python.
     #[getter]
     fn python_calls(&self) -> usize {
-        self.first.python_calls
+        self.first.as_ref().map_or(0, |f| f.python_calls)
     }
 }
 
@@ -132,14 +174,39 @@ impl Compiled {
         for constant in &self.constants {
             inputs.push(Some(constant.share().map_err(runtime_error)?));
         }
-        let Some(plans) = &self.symbolic else {
-            return self.run(&self.first, py, args, inputs);
+        let run = |ready: &Ready, inputs| self.run(ready, py, args, inputs);
+        let ready = match (&self.body, &self.first) {
+            (Body::Fixed, Some(first)) => return run(first, inputs),
+            (Body::Fixed, None) => return Err(PyRuntimeError::new_err("a graph without a plan")),
+            (Body::Sized(bound, plans), _) => {
+                let values = symbol_values(bound, args, &inputs)?;
+                py.detach(|| plans.plan(&values))
+            }
+            (Body::Staged(bound, staged), _) => {
+                let values = symbol_values(bound, args, &inputs)?;
+                let symbols = bound.iter().map(|b| b.symbol.clone()).zip(values).collect();
+                let mut host = PythonHost::new(self.aten, &self.callables);
+                match py.detach(|| staged.call(inputs, symbols, &mut host)) {
+                    Ok(results) => return self.results(py, args, results),
+                    Err(Failure::Run(e)) => return Err(raised(e, &mut host)),
+                    Err(Failure::Compile(e)) => return self.fall_back(py, args, &e),
+                }
+            }
         };
-        let values = symbol_values(plans, args, &inputs)?;
-        match py.detach(|| guarded(|| plans.plan(&values))) {
-            Ok(ready) => self.run(&ready, py, args, inputs),
-            Err(reason) => self.fallback.bind(py).call1((args.to_list(), reason)),
+        match ready {
+            Ok(ready) => run(&ready, inputs),
+            Err(reason) => self.fall_back(py, args, &reason),
         }
+    }
+
+    fn fall_back<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        reason: &CompilerError,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let fallback = self.fallback.bind(py);
+        fallback.call1((args.to_list(), reason.to_string()))
     }
 
     fn run<'py>(
@@ -155,11 +222,15 @@ impl Compiled {
         } else {
             ready.executable.call(inputs, &mut host)
         };
-        let results = results.map_err(|e| match (e, host.take_error()) {
-            (Error::Index(text), _) => PyIndexError::new_err(text),
-            (_, Some(raised)) => raised,
-            (e, None) => runtime_error(e),
-        })?;
+        self.results(py, args, results.map_err(|e| raised(e, &mut host))?)
+    }
+
+    fn results<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        results: Vec<Value>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let list = PyList::empty(py);
         for value in results {
             match value {
@@ -180,9 +251,18 @@ impl Compiled {
     }
 }
 
+/// The exception for an error of a call.
+fn raised(error: Error, host: &mut PythonHost<'_>) -> PyErr {
+    match (error, host.take_error()) {
+        (Error::Index(text), _) => PyIndexError::new_err(text),
+        (_, Some(raised)) => raised,
+        (e, None) => runtime_error(e),
+    }
+}
+
 /// The symbols' values in this call.
 fn symbol_values(
-    plans: &Specialisations,
+    bound: &[Binding],
     args: &Bound<'_, PyTuple>,
     inputs: &[Option<Tensor>],
 ) -> PyResult<Vec<Number>> {
@@ -198,8 +278,7 @@ fn symbol_values(
             .map(|&i| Number::int(i))
             .ok_or_else(|| PyRuntimeError::new_err(format!("an argument has no dimension {d}")))
     };
-    plans
-        .bindings()
+    bound
         .iter()
         .map(|b| match b.source {
             Source::Size(n, d) => entry(layout(n)?.0, d),

@@ -170,6 +170,18 @@ impl Aten {
         }
     }
 
+    /// Runs `f` with ATen recording no gradients in this thread.
+    pub fn without_grad<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: these only read and set a flag of this thread.
+        let recording = unsafe { (self.aoti_torch_grad_mode_is_enabled)() };
+        // SAFETY: as above.
+        unsafe { (self.aoti_torch_grad_mode_set_enabled)(false) };
+        let result = f();
+        // SAFETY: as above.
+        unsafe { (self.aoti_torch_grad_mode_set_enabled)(recording) };
+        result
+    }
+
     /// Runs `body` over `begin..end` on ATen's threads, in pieces of at least `grain`.
     pub fn parallel(
         &self,

@@ -1,9 +1,8 @@
 //! Owned tensor handles.
 
 use super::{Aten, Handle};
-use crate::Error;
 use crate::plan::TensorRef;
-use crate::pool;
+use crate::{DType, Error, pool};
 use std::ffi::c_void;
 
 const CPU: i32 = 0;
@@ -264,6 +263,29 @@ impl Tensor {
         // SAFETY: both handles are valid.
         let status = unsafe { (self.aten.aoti_torch_copy_)(self.handle, other.handle, 0) };
         self.aten.check("copy_", status)
+    }
+
+    /// The only element, as an integer: of a truth value 0 or 1.
+    pub fn int(&self) -> Result<i64, Error> {
+        // SAFETY: an i64 of our own.
+        Ok(unsafe { self.scalar(DType::I64)?.data()?.cast::<i64>().read() })
+    }
+
+    /// The only element, as a float.
+    pub fn float(&self) -> Result<f64, Error> {
+        // SAFETY: an f64 of our own.
+        Ok(unsafe { self.scalar(DType::F64)?.data()?.cast::<f64>().read() })
+    }
+
+    /// The only element in another type, without dimensions.
+    fn scalar(&self, dtype: DType) -> Result<Tensor, Error> {
+        let (sizes, _) = self.layout()?;
+        if sizes.iter().any(|&n| n != 1) {
+            return Err(Error::Plan(format!("one element expected, not {sizes:?}")));
+        }
+        let copy = Self::empty(self.aten, &[], &[], dtype.torch_code())?;
+        copy.copy_from(&self.view(&[], &[], 0)?)?;
+        Ok(copy)
     }
 
     /// The handle, given away.

@@ -92,13 +92,10 @@ impl Executable {
         }
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         let mut state = idle.unwrap_or_else(|| self.new_state());
-        // SAFETY: these only read and set a flag of this thread.
-        let grad = unsafe { (self.aten.aoti_torch_grad_mode_is_enabled)() };
-        // SAFETY: as above. `mm_out` and its like refuse to record gradients.
-        unsafe { (self.aten.aoti_torch_grad_mode_set_enabled)(false) };
-        let result = self.run(&mut state, inputs, host);
-        // SAFETY: as above.
-        unsafe { (self.aten.aoti_torch_grad_mode_set_enabled)(grad) };
+        // `mm_out` and its like refuse to record gradients.
+        let result = self
+            .aten
+            .without_grad(|| self.run(&mut state, inputs, host));
         state.tensors.fill_with(|| None);
         state.arena.release();
         if let Ok(mut idle) = self.idle.lock() {
@@ -405,6 +402,10 @@ impl Executable {
                 None => return Err(Error::Plan(format!("result {b} is gone"))),
             },
             Output::Tensor(t) => Value::Tensor(self.tensor(t, state)?),
+            Output::View(t) => Value::Tensor(match &state.tensors[t.buffer.0 as usize] {
+                Some(owner) => owner.view(&t.sizes, &t.strides, t.offset)?,
+                None => self.tensor(t, state)?,
+            }),
             Output::Input(n) => Value::Input(*n),
             Output::None => Value::None,
             Output::Int(i) => Value::Int(*i),

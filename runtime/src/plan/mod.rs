@@ -212,6 +212,8 @@ pub enum Step {
 #[expect(missing_docs, reason = "the names are the kinds of results")]
 pub enum Output {
     Tensor(TensorRef),
+    /// A tensor of its own over memory that other results or arguments may show.
+    View(TensorRef),
     /// All of an output buffer that no other result shows.
     Whole(BufferId),
     /// The n-th argument, returned as it is.
