@@ -57,6 +57,33 @@ def test_variants(f):
     check(f, torch.randn(2, 8, 12, 12), weights(8, 8, 3, 3))
 
 
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (4, 3)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_channels_last_patches(kernel, with_bias):
+    x = torch.randn(2, 5, 8, 12).to(memory_format=torch.channels_last)
+    w, b = weights(7, 5, *kernel), torch.randn(7) if with_bias else None
+    check(lambda x: F.gelu(F.conv2d(x, w, b, kernel)), x)
+
+
+def test_wide_3x3_convolutions():
+    """Those that transform tiles and weights, also where something is not finite."""
+    x, w, b = torch.randn(3, 32, 29, 30), weights(40, 32, 3, 3), torch.randn(40)
+    x[1, 3, 14, 15] = float("inf")
+    check(lambda x, w: F.relu(F.conv2d(x, w, b, padding=1)) + 1, x, w)
+
+
+def test_frozen_wide_3x3_convolutions():
+    model = nn.Sequential(
+        nn.Conv2d(32, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU(), nn.Conv2d(48, 32, 3)
+    ).eval()
+    x = torch.randn(2, 32, 28, 28)
+    with torch.no_grad():
+        want = model(x)
+        compiled = torch.compile(model, backend="ipex", options={"strict": True, "freezing": True})
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x), want)
+
+
 class Block(nn.Module):
     """A residual block with squeeze and excitation."""
 

@@ -167,7 +167,17 @@ fn main() {
             result: result.as_mut_ptr(),
         };
         // SAFETY: the vectors have the shape's sizes.
-        let call = || unsafe { run(&shape, Operation::Sum, Isa::detect(), pointers, &Pool, None) };
+        let call = || unsafe {
+            run(
+                &shape,
+                Operation::Sum,
+                Isa::detect(),
+                pointers,
+                None,
+                &Pool,
+                None,
+            )
+        };
         call().expect("a valid shape");
         let middle = result[h / 2 * w + w / 2];
         let taps = (inputs / groups * kernel * kernel) as f32;

@@ -111,6 +111,17 @@ impl Builder<'_> {
         self.push(Op::View(View::Reshape), &[v], meta)
     }
 
+    /// `out.dim[k] = v.dim[perm[k]]`
+    pub fn permute(&mut self, v: ValueId, perm: &[usize]) -> ValueId {
+        let of = &self.graph.values[v];
+        let meta = Meta {
+            scalar_type: of.scalar_type,
+            sizes: perm.iter().map(|&p| of.sizes[p]).collect(),
+            strides: perm.iter().map(|&p| of.strides[p]).collect(),
+        };
+        self.push(Op::View(View::Permute(perm.to_vec())), &[v], meta)
+    }
+
     /// A one-operand operation in the operand's dtype, rounded to it.
     pub fn unary(&mut self, op: UnaryOp, v: ValueId) -> Result<ValueId, Refusal> {
         let dtype = self.dtype(v)?;

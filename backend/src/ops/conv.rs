@@ -15,7 +15,7 @@ use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
 pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     match shape(b, c) {
         Ok(shape) => own(b, c, shape),
-        Err(_) => pointwise(b, c),
+        Err(_) => pointwise(b, c).or_else(|_| patches(b, c)),
     }
 }
 
@@ -181,6 +181,59 @@ fn pointwise(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         result = super::pointwise::round(b, result)?;
     }
     Ok(vec![result])
+}
+
+/// `aten.convolution` of f32 in channels-last order whose windows lie side by side (1x1, the first layer of a vision
+/// transformer, a step to half the size): `pixels[n, in * taps] @ weight[in * taps, out]`. Only the pixels are
+/// copied, and for 1x1 nothing is.
+fn patches(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
+    let (sizes, kernel) = (b.sizes(image), b.sizes(weight));
+    let all = |n: usize, value: i64| -> Result<bool, Refusal> {
+        Ok(c.ints(n)?.iter().all(|&v| v == value))
+    };
+    let plain = all(4, 0)? && all(5, 1)? && !c.flag(6) && c.int(8)? == 1;
+    let (&[n, inputs, h, w], &[outputs, _, kh, kw]) = (sizes.as_slice(), kernel.as_slice()) else {
+        return c.refuse("not two dimensions");
+    };
+    let f32s = [image, weight]
+        .iter()
+        .all(|&v| b.dtype(v) == Ok(DType::F32));
+    let out = c.output(0)?;
+    let tiled = c.ints(3)? == [kh, kw] && h % kh == 0 && w % kw == 0 && out.numel() > 0;
+    let last = [&b.graph.values[image], out]
+        .iter()
+        .all(|meta| channels_last(meta));
+    if !(plain && f32s && tiled && last && is_row_major(b, weight)) {
+        return c.refuse("not a product of patches");
+    }
+    let (oh, ow) = (h / kh, w / kw);
+    let image = b.permute(image, &[0, 2, 3, 1]);
+    let image = b.reshape(image, &[n, oh, kh, ow, kw, inputs]);
+    let image = b.permute(image, &[0, 1, 3, 5, 2, 4]);
+    let image = b.reshape(image, &[n * oh * ow, inputs * kh * kw]);
+    let weight = b.reshape(weight, &[outputs, inputs * kh * kw]);
+    let weight = b.permute(weight, &[1, 0]);
+    let mut result = mm(b, image, weight)?;
+    if let Some(bias) = c.optional_tensor(2)? {
+        let bias = b.expand(bias, &[n * oh * ow, outputs]);
+        result = b.binary(BinaryOp::Add, result, bias)?;
+    }
+    let result = b.reshape(result, &[n, oh, ow, outputs]);
+    Ok(vec![b.permute(result, &[0, 3, 1, 2])])
+}
+
+/// Whether a tensor `[n, c, h, w]` lies as `[n, h, w, c]`.
+fn channels_last(meta: &Meta) -> bool {
+    let (&[n, c, h, w], &[sn, sc, sh, sw]) = (meta.sizes.as_slice(), meta.strides.as_slice())
+    else {
+        return false;
+    };
+    row_major(&Meta {
+        scalar_type: meta.scalar_type,
+        sizes: vec![n, h, w, c],
+        strides: vec![sn, sh, sw, sc],
+    })
 }
 
 fn is_row_major(b: &Builder, v: ValueId) -> bool {

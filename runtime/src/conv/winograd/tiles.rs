@@ -49,7 +49,7 @@ pub fn vectors(shape: &Shape, planes: &Planes, images: usize) -> Vec<Tiles> {
             let plane = image * shape.outputs * height * width;
             tiles.stores.push(Store {
                 offset: (plane + 2 * y * width + 2 * x) as isize - 2 * lane as isize,
-                mask: ((1u64 << pixels) - 1 << (2 * lane)) as u32,
+                mask: (((1u64 << pixels) - 1) << (2 * lane)) as u32,
                 lower: 2 * y + 1 < height,
             });
             lane += len;
