@@ -91,11 +91,21 @@ def _is_plain(graph: GraphModule, num_inputs: int) -> bool:
 
 
 def _static(graph: GraphModule, example_inputs: Sequence[Any]) -> list[int]:
-    """Positions of the parameters and buffers that Dynamo knows to be a module's own."""
+    """Positions of the parameters and buffers that Dynamo knows to be a module's own.
+
+    Those that the graph itself changes are not among them.
+    """
     placeholders = sum(node.op == "placeholder" for node in graph.graph.nodes)
-    if placeholders != len(example_inputs):
+    context = torch._guards.TracingContext.try_get()
+    info = getattr(getattr(context, "fw_metadata", None), "input_info", [])
+    if not placeholders == len(example_inputs) == len(info):
         return []  # AOTAutograd has merged or split arguments
-    return [n for n, x in enumerate(example_inputs) if hasattr(x, "_dynamo_static_input_type")]
+    return [
+        n
+        for n, (x, about) in enumerate(zip(example_inputs, info, strict=True))
+        if hasattr(x, "_dynamo_static_input_type")
+        and not (about.mutates_data or about.mutates_metadata)
+    ]
 
 
 def check_version(version: str) -> None:

@@ -1,5 +1,6 @@
 //! Groups to a runtime plan: buffers, lifetimes, steps.
 
+use super::constant::constant;
 use super::offsets::{Interval, assign};
 use super::planewise::{Follower, followers};
 use crate::fusion::cluster::{Clusters, Group};
@@ -33,6 +34,7 @@ pub fn build(
         },
         lifetimes: Vec::new(),
         followers: followers(graph, &clusters.groups),
+        constant: constant(graph, &clusters.groups, &options.frozen),
         options,
         used: used(graph),
     };
@@ -52,6 +54,8 @@ struct Planner<'a> {
     lifetimes: Vec<(u32, u32)>,
     /// By group.
     followers: Vec<Option<Follower>>,
+    /// By group.
+    constant: Vec<bool>,
     options: &'a Options,
     used: EntitySet<ValueId>,
 }
@@ -120,9 +124,11 @@ impl Planner<'_> {
                         let dtype = meta
                             .dtype()
                             .ok_or("a kernel's result has no element type")?;
-                        Buffer::Arena {
-                            offset: 0,
-                            bytes: (meta.numel() * dtype.size() as i64) as u64,
+                        let bytes = (meta.numel() * dtype.size() as i64) as u64;
+                        if self.constant[k] {
+                            Buffer::Kept { bytes }
+                        } else {
+                            Buffer::Arena { offset: 0, bytes }
                         }
                     }
                 };
@@ -270,7 +276,11 @@ impl Planner<'_> {
         }
         for (lowered, code) in group.kernels.iter().zip(code) {
             let kernel_step = self.kernel(group, lowered, code)?;
-            self.attach(kernel_step, self.followers[k]);
+            if self.constant[k] {
+                self.plan.once.push(kernel_step);
+            } else {
+                self.attach(kernel_step, self.followers[k]);
+            }
         }
         let time = self.time(k);
         for (b, buffer) in self.plan.buffers.iter().enumerate() {
@@ -320,12 +330,14 @@ impl Planner<'_> {
         }
     }
 
-    /// Where the packed form of a weight is kept, if it is part of a frozen argument.
+    /// Where the packed form of a weight is kept, if it never changes.
     fn pack(&mut self, weight: &TensorRef) -> Option<u32> {
-        let Buffer::Input(n) = self.plan.buffers[weight.buffer.0 as usize] else {
-            return None;
+        let fixed = match self.plan.buffers[weight.buffer.0 as usize] {
+            Buffer::Input(n) => self.options.frozen.contains(&n),
+            Buffer::Kept { .. } => true,
+            _ => false,
         };
-        self.options.frozen.contains(&n).then(|| {
+        fixed.then(|| {
             self.plan.packs += 1;
             self.plan.packs - 1
         })

@@ -1,5 +1,6 @@
 //! From groups to a runtime plan.
 
 pub mod build;
+mod constant;
 pub mod offsets;
 pub mod planewise;

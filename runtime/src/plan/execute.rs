@@ -2,6 +2,7 @@
 
 use super::arena::{Arena, Line};
 use super::check::check_index;
+use super::kept::Kept;
 use super::packed::Packed;
 use super::profile::Profile;
 use super::{
@@ -51,6 +52,7 @@ pub struct Executable {
     idle: Mutex<Vec<State>>,
     profile: Option<Profile>,
     packs: Vec<OnceLock<Packed>>,
+    kept: Kept,
 }
 
 impl Executable {
@@ -71,6 +73,7 @@ impl Executable {
         Executable {
             profile: Profile::from_environment(&plan),
             packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
+            kept: Kept::new(&plan),
             plan,
             aten,
             constants,
@@ -141,6 +144,7 @@ impl Executable {
             state.data[k] = match (buffer, &tensor) {
                 (Buffer::Arena { offset, .. }, _) => base.wrapping_add(*offset as usize),
                 (Buffer::Constant(_), _) => self.constants[k].as_ptr().cast_mut().cast(),
+                (Buffer::Kept { .. }, _) => self.kept.data(k),
                 (_, Some(tensor)) => tensor.data()?,
                 (Buffer::Input(n), None) => {
                     return Err(Error::Plan(format!("argument {n} is no tensor")));
@@ -149,16 +153,18 @@ impl Executable {
             };
             state.tensors[k] = tensor;
         }
+        self.kept
+            .fill(|| self.steps(&self.plan.once, state, host))?;
         match &self.profile {
-            None => {
-                for step in &self.plan.steps {
-                    self.step(step, state, host)?;
-                }
-            }
+            None => self.steps(&self.plan.steps, state, host)?,
             Some(profile) => self.profiled(profile, state, host)?,
         }
         let outputs = self.plan.outputs.iter();
         outputs.map(|o| self.output(o, state)).collect()
+    }
+
+    fn steps(&self, steps: &[Step], state: &mut State, host: &mut dyn Host) -> Result<(), Error> {
+        steps.iter().try_for_each(|s| self.step(s, state, host))
     }
 
     fn profiled(
@@ -239,10 +245,10 @@ impl Executable {
         state.args.extend(pointers);
     }
 
-    /// Bytes of weights that were packed and are kept.
+    /// Bytes of weights that were packed, and of what else is kept from call to call.
     pub fn packed_bytes(&self) -> usize {
         let made = self.packs.iter().filter_map(OnceLock::get);
-        made.map(Packed::bytes).sum()
+        made.map(Packed::bytes).sum::<usize>() + self.kept.bytes()
     }
 
     /// A tensor of a buffer's memory.
@@ -383,7 +389,9 @@ impl Executable {
             .any(|(&n, (a, b))| n > 1 && a != b);
         let data = result.data()?.cast_const();
         let mut constants = self.constants.iter().map(|c| c.as_ptr_range());
-        let lent = state.arena.contains(data) || constants.any(|c| c.contains(&data.cast()));
+        let lent = state.arena.contains(data)
+            || self.kept.range().contains(&data)
+            || constants.any(|c| c.contains(&data.cast()));
         let tensor = if differs || lent || result.scalar_type()? != out.scalar_type {
             result.copied(&out.strides, out.scalar_type)?
         } else {

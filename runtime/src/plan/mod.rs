@@ -4,6 +4,7 @@ mod arena;
 mod check;
 mod convolution;
 mod execute;
+mod kept;
 mod packed;
 mod product;
 mod profile;
@@ -39,6 +40,8 @@ pub enum Buffer {
     External,
     /// Bytes fixed at compile time, 64-byte aligned at run time.
     Constant(Arc<[u8]>),
+    /// Bytes that [`Plan::once`] writes, and later calls find; 64-byte aligned.
+    Kept { bytes: u64 },
 }
 
 /// A strided view of a buffer. Sizes and strides in elements; `offset` in elements.
@@ -234,6 +237,8 @@ pub struct Plan {
     pub arena_bytes: u64,
     /// Weights that are packed once, by [`ProductStep::pack`] and [`ConvolutionStep::pack`].
     pub packs: u32,
+    /// Steps that the first call runs, before the others: what follows from frozen arguments alone.
+    pub once: Vec<Step>,
     pub steps: Vec<Step>,
     pub outputs: Vec<Output>,
 }
