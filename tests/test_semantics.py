@@ -115,6 +115,19 @@ def test_many_slices_written():
     both(f, lambda: [torch.randn(4, 5)])
 
 
+def test_columns_written_in_a_loop():
+    """A copy into a slice has the slice's strides, but not the memory between its elements."""
+
+    def f(x):
+        out, state = torch.zeros_like(x), x[:, 0] * 0
+        for n in range(x.shape[1]):
+            state = (state * 0.5 + x[:, n]).exp().sin()
+            out[:, n] = state / 2
+        return out, state, out[:, 1] * 3
+
+    both(f, lambda: [torch.randn(7, 4, 32)])
+
+
 # Layouts
 
 

@@ -78,6 +78,7 @@ fn damaged_graphs_are_refused() {
     let sizes = message(|g| {
         let v = find(g, is_sub).1;
         g.values[v].sizes[1] = 8;
+        g.values[v].strides[0] = 8;
     });
     assert!(sizes.ends_with("sizes [4, 8] instead of [4, 9]"), "{sizes}");
 
@@ -101,6 +102,12 @@ fn damaged_graphs_are_refused() {
         g.values[v].strides.pop();
     });
     assert!(strides.contains("is no tensor"), "{strides}");
+
+    let gaps = message(|g| {
+        let v = find(g, is_sub).1;
+        g.values[v].strides[0] = 96;
+    });
+    assert!(gaps.contains("does not fill its memory"), "{gaps}");
 
     let forced = message(|g| {
         let id = find(g, is_sub).0;

@@ -15,8 +15,12 @@ pub struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// A node with one result.
-    pub fn push(&mut self, op: Op, operands: &[ValueId], meta: Meta) -> ValueId {
+    /// A node with one result. What has memory of its own fills it: strides with gaps (a copy with the
+    /// strides of a slice) become contiguous ones.
+    pub fn push(&mut self, op: Op, operands: &[ValueId], mut meta: Meta) -> ValueId {
+        if op.owns_memory() && !meta.is_dense() {
+            meta.strides = contiguous(&meta.sizes);
+        }
         let id = self.graph.nodes.next_key();
         self.graph.producers.push(id);
         let v = self.graph.values.push(meta);

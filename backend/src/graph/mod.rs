@@ -227,6 +227,11 @@ impl Op {
         matches!(self, Op::View(_) | Op::Full(_) | Op::Iota { .. })
     }
 
+    /// Whether its result, if it is put in memory, is alone there.
+    pub fn owns_memory(&self) -> bool {
+        !matches!(self, Op::View(_) | Op::Input(_) | Op::External { .. })
+    }
+
     /// Whether its second operand is an index, which is checked in memory before it is used.
     pub fn gathers(&self) -> bool {
         matches!(self, Op::IndexSelect { .. } | Op::Gather { .. })

@@ -2,7 +2,7 @@
 //!
 //! - every value has one node that defines it, as [`Graph::producers`] says, and uses come after it;
 //! - every node has the operands that its operation takes, and one result (calls: any number);
-//! - sizes are not negative, and there is a stride for each;
+//! - sizes are not negative, and there is a stride for each; what generated code writes fills its memory;
 //! - elementwise operations have operands of the result's sizes, and of the compute types that they take and give;
 //! - views keep the element type and select what is there; reductions drop their dims; gathers, concatenations and
 //!   paddings have the sizes that follow from their operands;
@@ -51,6 +51,9 @@ pub enum Fault {
     /// A value whose metadata is no tensor's.
     #[error("{0} is no tensor: {1}")]
     Meta(ValueId, String),
+    /// A value of generated code that does not fill its memory.
+    #[error("{0} does not fill its memory: {1}")]
+    Gaps(ValueId, String),
     /// Sizes that the operation does not give.
     #[error("the result has sizes {found:?} instead of {expected:?}")]
     Sizes {
@@ -122,6 +125,8 @@ fn check_node(graph: &Graph, id: NodeId) -> Checked {
         let meta = &graph.values[v];
         let right = meta.sizes.len() == meta.strides.len() && meta.sizes.iter().all(|&n| n >= 0);
         ensure(right, || Fault::Meta(v, meta.to_string()))?;
+        let filled = !node.op.owns_memory() || meta.is_dense() || meta.numel() == 0;
+        ensure(filled, || Fault::Gaps(v, meta.to_string()))?;
     }
     ensure(!graph.forced.contains(id) || node.op.is_free(), || {
         Fault::Forced
