@@ -1,6 +1,7 @@
 //! Runs plans: memory, threads, fused kernels, and ATen through libtorch's C ABI.
 
 pub mod aten;
+pub mod attention;
 pub mod conv;
 pub mod cpu;
 pub mod dtype;

@@ -94,7 +94,7 @@ impl Display for Op {
             Op::External { name, route, .. } => {
                 let by = match route {
                     Route::OutFunction { symbol } => symbol,
-                    Route::Convolution(..) => "ipex",
+                    Route::Convolution(..) | Route::Attention(_) => "ipex",
                     Route::Dispatcher { .. } => "the dispatcher",
                     Route::Python { .. } => "Python",
                 };

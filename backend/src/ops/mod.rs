@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod args;
+pub mod attention;
 pub mod call;
 pub mod compare;
 pub mod composite;

@@ -1,8 +1,8 @@
 //! One row for each ATen overload.
 
 use super::{
-    NodeCall, activation, compare, composite, conv, create, index, integer, loss, pointwise,
-    reduce, view,
+    NodeCall, activation, attention, compare, composite, conv, create, index, integer, loss,
+    pointwise, reduce, view,
 };
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -179,6 +179,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.t.default", view::t), ("aten.transpose.int", view::transpose),
     ("aten.select.int", view::select), ("aten.slice.Tensor", view::slice),
     ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
+    ("aten._scaled_dot_product_flash_attention_for_cpu.default", attention::flash),
     ("aten.convolution.default", conv::convolution), ("aten.max_pool2d_with_indices.default", conv::max_pool),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
     ("aten.index_select.default", index::index_select), ("aten.gather.default", index::gather),

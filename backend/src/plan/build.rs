@@ -11,8 +11,8 @@ use crate::protocol::document::Options;
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, IndexRule, KernelCode, Output, Plan,
-    ProductStep, Route, Step, TensorRef, Then,
+    AttentionStep, Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, IndexRule, KernelCode,
+    Output, Plan, ProductStep, Route, Step, TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -251,9 +251,14 @@ impl Planner<'_> {
                         outputs: outputs.collect::<Result<_, _>>()?,
                     };
                     let precision = self.options.products;
-                    let step = match ProductStep::of(&call, precision, |b| self.pack(b)) {
-                        Some(product) => Step::Product(Box::new(product)),
-                        None => Step::External(Box::new(call)),
+                    let step = if let Some(attention) = AttentionStep::of(&call) {
+                        Step::Attention(Box::new(attention))
+                    } else if let Some(product) =
+                        ProductStep::of(&call, precision, |b| self.pack(b))
+                    {
+                        Step::Product(Box::new(product))
+                    } else {
+                        Step::External(Box::new(call))
                     };
                     self.plan.steps.push(step);
                 }

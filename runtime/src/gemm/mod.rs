@@ -13,13 +13,16 @@ mod finish;
 pub mod micro;
 mod pack;
 mod parallel;
-mod scratch;
+pub(crate) mod scratch;
 mod shape;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use blocking::{part, parts};
+pub(crate) use convert::{Row, convert, element, round_to_bf16};
 pub use dispatch::{Call, Epilogue, multiply, reads_in_place};
 pub use micro::Math;
+pub(crate) use pack::Engine;
 pub use pack::PackedB;
 pub use parallel::{Parallel, Rayon, Serial};
 pub use shape::{Batch, Matrix, Precision, Product};

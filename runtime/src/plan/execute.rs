@@ -228,6 +228,10 @@ impl Executable {
                 // SAFETY: the plan's tensors lie in their buffers.
                 unsafe { step.run(&state.data, &state.args, self.aten, &self.packs) }
             }
+            Step::Attention(step) => {
+                // SAFETY: the plan's tensors lie in their buffers.
+                unsafe { step.run(&state.data, self.aten) }
+            }
             Step::Release(BufferId(b)) => {
                 state.tensors[*b as usize] = None;
                 Ok(())
@@ -282,7 +286,9 @@ impl Executable {
                     Err(_) => host.call(callable, self.tensors(call, state)?)?,
                 }
             }
-            Route::Convolution(..) => return Err(Error::Plan("a convolution as a call".into())),
+            Route::Convolution(..) | Route::Attention(_) => {
+                return Err(Error::Plan(format!("{} as a call", call.name)));
+            }
             Route::OutFunction { symbol } => {
                 let Some(Some(out)) = call.outputs.first() else {
                     return Err(Error::Plan(format!("{} has no result", call.name)));

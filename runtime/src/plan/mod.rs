@@ -1,6 +1,7 @@
 //! The immutable plan of one compiled graph, as `backend` builds it and `execute` runs it.
 
 mod arena;
+mod attention;
 mod check;
 mod convolution;
 mod execute;
@@ -9,11 +10,13 @@ mod packed;
 mod product;
 mod profile;
 
+pub use attention::AttentionStep;
 pub use convolution::ConvolutionStep;
 pub use execute::{Executable, Host, Value};
 pub use product::ProductStep;
 
 use crate::aten::dispatch::Operator;
+use crate::attention::Rule;
 use crate::conv::{Operation, Shape};
 use std::sync::Arc;
 
@@ -122,6 +125,9 @@ pub enum Route {
     /// A convolution by the kernels of [`crate::conv`]; the tensors are images, weight and perhaps
     /// bias (maxima have images only), and the result is row-major memory of the plan.
     Convolution(Operation, Shape),
+    /// Attention by the kernels of [`crate::attention`]; the tensors are queries, keys, values and perhaps
+    /// a mask, all of four dimensions, and the results are memory of the plan.
+    Attention(Rule),
     /// PyTorch's dispatcher. If it fails, the callable is called: it raises what eager raises.
     Dispatcher {
         operator: Arc<Operator>,
@@ -134,7 +140,10 @@ pub enum Route {
 impl Route {
     /// Whether the call returns tensors of its own, rather than to write into given ones.
     pub fn allocates(&self) -> bool {
-        !matches!(self, Route::OutFunction { .. } | Route::Convolution(..))
+        !matches!(
+            self,
+            Route::OutFunction { .. } | Route::Convolution(..) | Route::Attention(_)
+        )
     }
 }
 
@@ -199,6 +208,7 @@ pub enum Step {
     External(Box<ExternalCall>),
     Convolution(Box<ConvolutionStep>),
     Product(Box<ProductStep>),
+    Attention(Box<AttentionStep>),
     /// Every element of an i64 tensor must lie in `0..size`, the size of the indexed dimension.
     CheckIndex {
         index: TensorRef,

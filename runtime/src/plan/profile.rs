@@ -76,6 +76,7 @@ fn describe(step: &Step) -> String {
             let then = p.then.as_ref().map_or("", |t| &t.name);
             format!("{} {:?} {:?}, {then}", p.name, p.a.sizes, p.b.sizes)
         }
+        Step::Attention(a) => format!("attention {:?} {:?}", a.q.sizes, a.k.sizes),
         Step::CheckIndex { index, .. } => format!("check of indices {:?}", index.sizes),
         Step::Release(_) => "release".into(),
     }

@@ -1,0 +1,176 @@
+//! Attention by our kernels, or else by ATen.
+
+use super::NodeCall;
+use crate::fusion::refusal::Refusal;
+use crate::graph::builder::Builder;
+use crate::graph::{Meta, Node, Op, ValueId};
+use ipex_runtime::DType;
+use ipex_runtime::attention::{MaskKind, MaskedRows, Rule};
+use ipex_runtime::cpu::Isa;
+use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
+
+/// `aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, dropout_p, is_causal, *, attn_mask, scale)`:
+/// what AOTAutograd makes of `scaled_dot_product_attention` on a CPU. What is refused here goes to ATen.
+pub fn flash(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let [q, k, v] = [c.tensor(0)?, c.tensor(1)?, c.tensor(2)?];
+    if c.number(3)? != 0.0 {
+        return c.refuse("dropout");
+    }
+    let depth = b.sizes(q).last().copied().unwrap_or(0);
+    let scale = match c.arg(6) {
+        super::OpArg::None => 1.0 / (depth as f64).sqrt(),
+        _ => c.number(6)?,
+    };
+    let mask = c.optional_tensor(5)?;
+    let rule = Rule {
+        scale: scale as f32,
+        causal: c.flag(4),
+        mask: mask.map(|_| MaskKind::Add),
+        masked_rows: MaskedRows::Zero,
+    };
+    let lse = if c.used.get(1).copied().unwrap_or(true) {
+        Some(c.output(1)?.clone())
+    } else {
+        None
+    };
+    let parts = Parts {
+        q,
+        k,
+        v,
+        mask,
+        out: c.output(0)?.clone(),
+        lse,
+    };
+    attention(b, c.target, rule, parts).map_err(|why| why.of(c.target))
+}
+
+/// Tensors of an attention: queries, keys and values of four dimensions, a mask that is broadcast to
+/// `[batch, heads, queries, keys]`, and what the results are like.
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct Parts {
+    pub q: ValueId,
+    pub k: ValueId,
+    pub v: ValueId,
+    pub mask: Option<ValueId>,
+    pub out: Meta,
+    pub lse: Option<Meta>,
+}
+
+/// Why an attention is not one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoKernel {
+    /// Of these element types, on this processor.
+    #[error("no kernel for these element types on this processor")]
+    Dtype,
+    /// Not four dimensions that fit each other.
+    #[error("sizes that do not fit each other")]
+    Sizes,
+    /// A tensor without elements.
+    #[error("an empty tensor")]
+    Empty,
+    /// The result's strides.
+    #[error("a result of another layout")]
+    Layout,
+    /// Both are given.
+    #[error("a mask beside is_causal")]
+    CausalMask,
+}
+
+impl NoKernel {
+    fn of(self, target: &str) -> Refusal {
+        Refusal::Op(format!("{target}: {self}"))
+    }
+}
+
+/// Appends an attention; its results.
+pub fn attention(
+    b: &mut Builder,
+    name: &str,
+    rule: Rule,
+    parts: Parts,
+) -> Result<Vec<ValueId>, NoKernel> {
+    let sizes = check(b, &rule, &parts)?;
+    let mut operands = vec![parts.q, parts.k, parts.v];
+    operands.extend(parts.mask.map(|m| b.expand(m, &sizes)));
+    let args = operands.iter().enumerate().map(|(n, &v)| {
+        let meta = &b.graph.values[v];
+        CallArg::Tensor(TensorRef {
+            buffer: BufferId(n as u32),
+            scalar_type: meta.scalar_type,
+            sizes: meta.sizes.clone(),
+            strides: meta.strides.clone(),
+            offset: 0,
+        })
+    });
+    let op = Op::External {
+        name: name.into(),
+        route: Route::Attention(rule),
+        args: args.collect(),
+    };
+    let id = b.graph.nodes.next_key();
+    let mut results = Vec::new();
+    for meta in std::iter::once(parts.out).chain(parts.lse) {
+        b.graph.producers.push(id);
+        results.push(b.graph.values.push(meta));
+    }
+    b.graph.nodes.push(Node {
+        op,
+        operands,
+        results: results.clone(),
+        origin: b.origin,
+    });
+    Ok(results)
+}
+
+/// The sizes of the scores.
+fn check(b: &Builder, rule: &Rule, p: &Parts) -> Result<[i64; 4], NoKernel> {
+    let dtype = b.dtype(p.q).map_err(|_| NoKernel::Dtype)?;
+    let fast = match dtype {
+        DType::F32 => Isa::detect() >= Isa::Avx2,
+        DType::BF16 => Isa::detect() >= Isa::Avx512Bf16,
+        _ => false,
+    };
+    if !fast || [p.k, p.v].iter().any(|&t| b.dtype(t) != Ok(dtype)) {
+        return Err(NoKernel::Dtype);
+    }
+    let [q, k, v] = [p.q, p.k, p.v].map(|t| b.sizes(t));
+    let (&[batch, heads, queries, depth], &[kb, kv_heads, keys, kd], &[vb, vh, vk, width]) =
+        (q.as_slice(), k.as_slice(), v.as_slice())
+    else {
+        return Err(NoKernel::Sizes);
+    };
+    if [batch, heads, queries, depth, keys, width, kv_heads].contains(&0) {
+        return Err(NoKernel::Empty);
+    }
+    let fits = [kb, vb] == [batch; 2]
+        && (kd, vh, vk) == (depth, kv_heads, keys)
+        && heads % kv_heads == 0
+        && p.out.sizes == [batch, heads, queries, width];
+    if !fits {
+        return Err(NoKernel::Sizes);
+    }
+    let scores = [batch, heads, queries, keys];
+    if let Some(mask) = p.mask {
+        let (from, dtype) = (b.sizes(mask), b.dtype(mask));
+        let aligned = from.iter().rev().zip(scores.iter().rev());
+        if from.len() > 4 || aligned.into_iter().any(|(&n, &to)| n != 1 && n != to) {
+            return Err(NoKernel::Sizes);
+        }
+        let bools = matches!(rule.mask, Some(MaskKind::Keep(_)));
+        let known = match dtype {
+            Ok(DType::Bool) => true,
+            Ok(DType::F32 | DType::BF16 | DType::F16) => !bools,
+            _ => false,
+        };
+        if !known {
+            return Err(NoKernel::Dtype);
+        }
+        if rule.causal {
+            return Err(NoKernel::CausalMask);
+        }
+    }
+    if !p.out.is_dense() || (p.out.strides[3] != 1 && width > 1) {
+        return Err(NoKernel::Layout);
+    }
+    Ok(scores)
+}

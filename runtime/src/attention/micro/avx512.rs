@@ -1,0 +1,249 @@
+//! 16 scores at a time.
+
+use super::{EXPM1, Kernels, LEAST, LN2, ROWS, RowMask, Scores, Sums, Weigh};
+use crate::gemm::round_to_bf16;
+use std::arch::x86_64::*;
+
+const LANES: usize = 16;
+
+pub static KERNELS: Kernels = Kernels {
+    softmax,
+    scale,
+    weigh_f32,
+    weigh_bf16,
+};
+
+/// With bf16 weights.
+pub static KERNELS_BF16: Kernels = Kernels {
+    softmax: softmax_bf16,
+    ..KERNELS
+};
+
+/// The first `n` lanes.
+fn first(n: usize) -> __mmask16 {
+    if n >= LANES { !0 } else { (1 << n) - 1 }
+}
+
+/// e^x; 0 where it is below the least normal number.
+#[target_feature(enable = "avx512f")]
+fn exp(x: __m512) -> __m512 {
+    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    // NaN is not less.
+    let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(LEAST));
+    let k = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E));
+    let k = _mm512_roundscale_ps::<NEAREST>(k);
+    let r = _mm512_fnmadd_ps(k, _mm512_set1_ps(LN2[0]), x);
+    let r = _mm512_fnmadd_ps(k, _mm512_set1_ps(LN2[1]), r);
+    let mut p = _mm512_set1_ps(EXPM1[5]);
+    for c in EXPM1[..5].iter().rev() {
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(*c));
+    }
+    let m = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
+    let e = _mm512_add_ps(m, _mm512_set1_ps(1.0));
+    _mm512_maskz_scalef_ps(normal, e, k)
+}
+
+/// 16 bools of which those within `lanes` are true.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn bools(mask: *const u8, lanes: __mmask16) -> __mmask16 {
+    // SAFETY: masked lanes touch no memory.
+    let bytes = unsafe { _mm_maskz_loadu_epi8(lanes, mask.cast()) };
+    _mm_test_epi8_mask(bytes, bytes)
+}
+
+/// Scales and masks the scores in place; the greatest.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn masked(s: &Scores) -> f32 {
+    let least = _mm512_set1_ps(f32::NEG_INFINITY);
+    let scale = _mm512_set1_ps(s.scale);
+    let mut max = least;
+    for j in (0..s.len).step_by(LANES) {
+        let lanes = first(s.len - j);
+        // SAFETY: masked lanes touch no memory.
+        unsafe {
+            let x = _mm512_maskz_loadu_ps(lanes, s.data.add(j));
+            let x = match s.mask {
+                RowMask::None => _mm512_mul_ps(x, scale),
+                RowMask::Add(mask) => {
+                    let mask = _mm512_maskz_loadu_ps(lanes, mask.add(j));
+                    _mm512_fmadd_ps(x, scale, mask)
+                }
+                RowMask::Bool(mask) => {
+                    let x = _mm512_mul_ps(x, scale);
+                    _mm512_mask_add_ps(x, !bools(mask.add(j), lanes), x, least)
+                }
+                RowMask::Keep(mask, other) => {
+                    let keep = bools(mask.add(j), lanes);
+                    _mm512_mask_mul_ps(_mm512_set1_ps(other), keep, x, scale)
+                }
+            };
+            max = _mm512_mask_max_ps(max, lanes, max, x);
+            _mm512_mask_storeu_ps(s.data.add(j), lanes, x);
+        }
+    }
+    _mm512_reduce_max_ps(max)
+}
+
+/// The greatest score.
+#[target_feature(enable = "avx512f")]
+unsafe fn greatest(s: &Scores) -> f32 {
+    let mut max = [_mm512_set1_ps(f32::NEG_INFINITY); 4];
+    for j in (0..s.len).step_by(4 * LANES) {
+        for (n, max) in max.iter_mut().enumerate() {
+            let at = j + n * LANES;
+            if at < s.len {
+                let lanes = first(s.len - at);
+                // SAFETY: masked lanes touch no memory.
+                let x = unsafe { _mm512_maskz_loadu_ps(lanes, s.data.add(at)) };
+                *max = _mm512_mask_max_ps(*max, lanes, *max, x);
+            }
+        }
+    }
+    let [a, b, c, d] = max;
+    _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)))
+}
+
+macro_rules! softmax {
+    ($name:ident, $features:literal, $narrow:expr) => {
+        unsafe fn $name(s: &Scores) -> Sums {
+            #[target_feature(enable = $features)]
+            unsafe fn run(s: &Scores) -> Sums {
+                // SAFETY: by contract. A narrow weight is written over scores that have been read.
+                unsafe {
+                    let plain = matches!(s.mask, RowMask::None) && s.scale >= 0.0;
+                    let (max, scale) = if plain {
+                        (greatest(s) * s.scale, s.scale)
+                    } else {
+                        (masked(s), 1.0)
+                    };
+                    let max = s.max.max(max);
+                    let base = _mm512_set1_ps(-Sums::base(max));
+                    let scale = _mm512_set1_ps(scale);
+                    let mut sum = _mm512_setzero_ps();
+                    for j in (0..s.fill).step_by(LANES) {
+                        let lanes = first(s.len.saturating_sub(j));
+                        let x = _mm512_maskz_loadu_ps(lanes, s.data.add(j));
+                        let x = exp(_mm512_fmadd_ps(x, scale, base));
+                        let x = _mm512_maskz_mov_ps(lanes, x);
+                        sum = _mm512_add_ps(sum, x);
+                        let written = first(s.fill - j);
+                        if s.narrow {
+                            let to = s.data.cast::<u16>().add(j).cast();
+                            _mm256_mask_storeu_epi16(to, written, ($narrow)(x));
+                        } else {
+                            _mm512_mask_storeu_ps(s.data.add(j), written, x);
+                        }
+                    }
+                    Sums {
+                        max,
+                        sum: _mm512_reduce_add_ps(sum),
+                    }
+                }
+            }
+            // SAFETY: by contract.
+            unsafe { run(s) }
+        }
+    };
+}
+
+softmax!(softmax, "avx512f,avx512bw,avx512vl", |x: __m512| {
+    let x: [f32; LANES] = std::mem::transmute(x);
+    std::mem::transmute::<[u16; LANES], __m256i>(x.map(round_to_bf16))
+});
+softmax!(
+    softmax_bf16,
+    "avx512f,avx512bw,avx512vl,avx512bf16",
+    |x: __m512| std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))
+);
+
+/// See [`Kernels::scale`].
+#[target_feature(enable = "avx512f")]
+unsafe fn scale(row: *mut f32, len: usize, factor: f32) {
+    let factor = _mm512_set1_ps(factor);
+    for j in (0..len).step_by(LANES) {
+        let lanes = first(len - j);
+        // SAFETY: masked lanes touch no memory.
+        unsafe {
+            let x = _mm512_maskz_loadu_ps(lanes, row.add(j));
+            _mm512_mask_storeu_ps(row.add(j), lanes, _mm512_mul_ps(x, factor));
+        }
+    }
+}
+
+/// Calls `$weigh::<rows, vectors>` for as many columns at a time as registers hold.
+macro_rules! by_rows {
+    ($weigh:ident, $rows:expr, $w:expr, $size:expr, $($n:literal $v:literal),*) => {
+        match $rows {
+            $($n => {
+                let mut column = 0;
+                while $w.width - column > ($v - 1) * LANES {
+                    $weigh::<$n, $v>(&$w.from(column, $size));
+                    column = $w.width.min(column + $v * LANES);
+                }
+                while column < $w.width {
+                    $weigh::<$n, 1>(&$w.from(column, $size));
+                    column += LANES;
+                }
+            })*
+            _ => debug_assert!($rows <= ROWS, "{} rows", $rows),
+        }
+    };
+}
+
+macro_rules! weigh {
+    ($entry:ident, $weigh:ident, $size:literal, $load:expr) => {
+        /// See [`Kernels`].
+        unsafe fn $entry(rows: usize, w: &Weigh) {
+            // SAFETY: by contract.
+            unsafe { by_rows!($weigh, rows, w, $size, 1 8, 2 8, 3 4, 4 4, 5 4, 6 4, 7 2, 8 2) }
+        }
+
+        /// The first `LANES * V` columns at most.
+        #[target_feature(enable = "avx512f,avx512bw")]
+        unsafe fn $weigh<const M: usize, const V: usize>(w: &Weigh) {
+            let lanes: [__mmask16; V] =
+                std::array::from_fn(|v| first(w.width.saturating_sub(v * LANES)));
+            let mut acc = [[_mm512_setzero_ps(); V]; M];
+            let mut row = w.v;
+            for key in 0..w.keys {
+                // SAFETY: masked lanes touch no memory.
+                unsafe {
+                    let v: [__m512; V] =
+                        std::array::from_fn(|v| ($load)(row, v * LANES, lanes[v]));
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let weights = w.weights.byte_add(r * w.weights_stride);
+                        let weight = _mm512_set1_ps(weights.add(key).read());
+                        for n in 0..V {
+                            acc[n] = _mm512_fmadd_ps(weight, v[n], acc[n]);
+                        }
+                    }
+                }
+                row = row.wrapping_offset(w.v_stride);
+            }
+            for (r, acc) in acc.iter().enumerate() {
+                for n in 0..V {
+                    // SAFETY: masked lanes touch no memory.
+                    unsafe {
+                        let out = w.out.wrapping_byte_add(r * w.out_stride).wrapping_add(n * LANES);
+                        let sum = _mm512_maskz_loadu_ps(lanes[n], out);
+                        _mm512_mask_storeu_ps(out, lanes[n], _mm512_add_ps(sum, acc[n]));
+                    }
+                }
+            }
+        }
+    };
+}
+
+weigh!(weigh_f32, weigh_f32_of, 4, |row: *const u8, at, lanes| {
+    _mm512_maskz_loadu_ps(lanes, row.cast::<f32>().add(at))
+});
+weigh!(
+    weigh_bf16,
+    weigh_bf16_of,
+    2,
+    |row: *const u8, at, lanes: __mmask16| {
+        let x = _mm512_maskz_loadu_epi16(u32::from(lanes), row.cast::<i16>().add(at));
+        let x = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(x));
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x))
+    }
+);
