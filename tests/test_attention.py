@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from ipex import _core
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 STRICT = {"strict": True}
@@ -192,3 +193,156 @@ def test_dropout_is_left_to_pytorch():
     got = compiled(f)(q, k, v)
     torch.testing.assert_close(got, want)
     assert (F.dropout(torch.ones(100), 0.5) == 0).any()
+
+
+def attentions(f, *args):
+    """How many attentions our kernel computes in the compiled graphs, and the result."""
+    counts = []
+    compile = _core.compile
+
+    def counted(*given):
+        compiled = compile(*given)
+        counts.append(compiled.attentions)
+        return compiled
+
+    _core.compile = counted
+    try:
+        result = compiled(f)(*args)
+    finally:
+        _core.compile = compile
+    return sum(counts), result
+
+
+def hand(scale=None, mask=None, keep=None, dropped=None, cast=False):
+    """Attention as models write it, on heads of four dimensions."""
+
+    def f(q, k, v):
+        scores = torch.matmul(q, k.transpose(-1, -2))
+        if scale is not None:
+            scores = scores / scale
+        if mask is not None:
+            scores = scores + mask.to(scores.dtype)
+        if keep is not None:
+            scores = torch.where(keep, scores, -1e9)
+        if dropped is not None:
+            scores = scores.masked_fill(dropped, -math.inf)
+        weights = scores.softmax(-1, dtype=torch.float32 if cast else None).to(v.dtype)
+        out = torch.matmul(F.dropout(weights, 0.1, training=False), v)
+        return out.transpose(1, 2).contiguous().flatten(2)
+
+    return f
+
+
+def repeated(q, k, v):
+    """Groups of heads that share keys and values, repeated in memory."""
+    k, v = (x[:, :, None].expand(-1, -1, 2, -1, -1).reshape(2, 6, 19, 16) for x in (k, v))
+    return torch.matmul((q @ k.transpose(2, 3) * 0.25).softmax(-1), v)
+
+
+def three_dimensions(q, k, v):
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    return torch.bmm(torch.bmm(q, k.transpose(1, 2)).mul(0.25).softmax(-1), v)
+
+
+def three_dimensions_mask(q, k, v):
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    mask = torch.ones(19, 19, dtype=torch.bool).tril()
+    scores = torch.bmm(q, k.transpose(1, 2)).masked_fill(~mask, -math.inf)
+    return torch.bmm(scores.softmax(-1), v)
+
+
+def projections(q, k, v):
+    """From a projection of everything, as in timm."""
+    x = torch.cat([x.transpose(1, 2) for x in (q, k, v)], -1).reshape(2, 19, 3, 3, 16)
+    q, k, v = x.permute(2, 0, 3, 1, 4).unbind(0)
+    weights = (q * 0.25 @ k.transpose(-2, -1)).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2).reshape(2, 19, 48)
+
+
+torch.manual_seed(1)
+PATTERNS = {
+    "plain": hand(),
+    "scaled": hand(scale=4.0),
+    "mask": hand(4.0, torch.randn(2, 1, 1, 19)),
+    "mask_of_rows": hand(4.0, torch.randn(19, 19)),
+    "infinite_mask": hand(4.0, floats(2, 1, 19, 19)),
+    "keep": hand(4.0, keep=bools(2, 1, 1, 19)),
+    "keep_nothing": hand(4.0, keep=torch.zeros(2, 1, 1, 19, dtype=torch.bool)),
+    "dropped": hand(4.0, dropped=torch.ones(19, 19, dtype=torch.bool).triu(1)),
+    "drop_all": hand(4.0, dropped=torch.ones(19, 1, dtype=torch.bool)),
+    "softmax_in_f32": hand(4.0, torch.randn(2, 1, 1, 19), cast=True),
+    "groups": repeated,
+    "three_dimensions": three_dimensions,
+    "three_dimensions_mask": three_dimensions_mask,
+    "projections": projections,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", PATTERNS)
+def test_written_by_hand(name, dtype):
+    f = PATTERNS[name]
+    q = heads(heads=6 if name == "groups" else 3, dtype=dtype)
+    k, v = heads(dtype=dtype), heads(dtype=dtype)
+    with torch.no_grad():
+        check(f, q, k, v)
+        torch._dynamo.reset()
+        assert attentions(f, q, k, v)[0] == 1
+
+
+def transformed(change):
+    """An attention with something between its products."""
+
+    def f(q, k, v):
+        return torch.matmul(change(torch.matmul(q, k.transpose(-1, -2))).softmax(-1), v)
+
+    return f
+
+
+def weights_too(q, k, v):
+    weights = torch.matmul(q, k.transpose(-1, -2)).softmax(-1)
+    return torch.matmul(weights, v), weights
+
+
+def along_queries(q, k, v):
+    return torch.matmul(torch.matmul(q, k.transpose(-1, -2)).softmax(-2), v)
+
+
+MASK = torch.randn(19, 19)
+OTHERS = {
+    "tanh": transformed(torch.tanh),
+    "two_masks": transformed(lambda s: torch.where(MASK > 0, s, -1e9) + MASK),
+    "scaled_mask": transformed(lambda s: (s + MASK) * 0.5),
+    "other_heads": transformed(lambda s: (s.reshape(1, 6, 19, 19) + MASK).reshape(2, 3, 19, 19)),
+    "weights_too": weights_too,
+    "along_queries": along_queries,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_attention(name):
+    f = OTHERS[name]
+    q, k, v = (heads() for _ in "qkv")
+    with torch.no_grad():
+        count, got = attentions(f, q, k, v)
+    assert count == 0
+    torch.testing.assert_close(got, f(q, k, v))
+
+
+def test_weights_that_the_backward_graph_reads():
+    def grads(f):
+        torch.manual_seed(5)
+        args = [heads().requires_grad_() for _ in "qkv"]
+        out = f(*args)
+        out.square().sum().backward()
+        return out, *(x.grad for x in args)
+
+    f = hand(4.0)
+    for got, want in zip(grads(compiled(f)), grads(f), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_sdpa_is_one_attention():
+    with torch.no_grad():
+        count, _ = attentions(sdpa, *(heads() for _ in "qkv"))
+    assert count == 1

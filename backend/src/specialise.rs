@@ -29,6 +29,8 @@ pub struct Ready {
     pub calls: usize,
     /// Number of those that go through Python.
     pub python_calls: usize,
+    /// Number of attentions by our kernel.
+    pub attentions: usize,
 }
 
 /// A document and its plans.
@@ -57,10 +59,12 @@ impl Ready {
         let calls = steps.iter().filter(is_call).count();
         let products = steps.iter().filter(|s| matches!(s, Step::Product(_)));
         let products = products.count();
+        let attentions = steps.iter().filter(|s| matches!(s, Step::Attention(_)));
+        let attentions = attentions.count();
         let long = steps.iter().any(|s| match s {
             Step::Kernel { extent, grain, .. } => extent > grain,
             Step::Convolution(_) => true,
-            Step::Product(_) => true,
+            Step::Product(_) | Step::Attention(_) => true,
             other => is_call(&other),
         });
         let through_python =
@@ -68,7 +72,8 @@ impl Ready {
         Ok(Arc::new(Ready {
             python_calls: steps.iter().filter(through_python).count(),
             long,
-            groups: program.clusters.groups.len() - calls - products,
+            groups: program.clusters.groups.len() - calls - products - attentions,
+            attentions,
             calls,
             executable: Executable::new(program.plan, aten),
         }))

@@ -6,6 +6,7 @@ class CompileError(RuntimeError): ...
 class Compiled:
     groups: int
     calls: int
+    attentions: int
     packed_bytes: int
     def __call__(self, args: list[Any]) -> Any: ...
 

@@ -9,6 +9,7 @@ pub mod verify;
 
 pub use verify::verify;
 
+use crate::passes::attention::NotAttention;
 use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
 use ipex_runtime::DType;
@@ -170,6 +171,8 @@ pub struct Graph {
     pub outputs: Vec<GraphOutput>,
     /// Free nodes (see [`Op::is_free`]) whose result must nevertheless be put in memory.
     pub forced: EntitySet<NodeId>,
+    /// Products of softmax's weights that are no part of an attention, by their origin, and why.
+    pub not_attention: Vec<(u32, NotAttention)>,
     /// Origins; entry 0 is the unknown one.
     pub origins: Vec<Origin>,
 }

@@ -3,7 +3,8 @@
 use crate::graph::{Graph, GraphOutput, NodeId, Op};
 use cranelift_entity::{EntitySet, SecondaryMap};
 
-/// Drops nodes that no output needs. External calls stay: they may draw random numbers or check.
+/// Drops nodes that no output needs. Calls that return tensors of their own stay: they may draw random numbers
+/// or check; those that fill memory of ours are arithmetic.
 pub fn dce(graph: &Graph) -> Graph {
     let mut live: EntitySet<NodeId> = EntitySet::new();
     for output in &graph.outputs {
@@ -12,7 +13,7 @@ pub fn dce(graph: &Graph) -> Graph {
         }
     }
     for (id, node) in graph.nodes.iter().rev() {
-        if matches!(node.op, Op::External { .. }) {
+        if matches!(&node.op, Op::External { route, .. } if route.allocates()) {
             live.insert(id);
         }
         if live.contains(id) {

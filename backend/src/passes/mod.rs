@@ -1,5 +1,6 @@
 //! Graph to graph passes.
 
+pub mod attention;
 pub mod cse;
 pub mod dce;
 pub mod empty;
@@ -19,6 +20,7 @@ fn rebuild(
     let mut new = Graph {
         num_inputs: graph.num_inputs,
         origins: graph.origins.clone(),
+        not_attention: graph.not_attention.clone(),
         ..Graph::default()
     };
     let mut map: SecondaryMap<ValueId, Option<ValueId>> = SecondaryMap::new();

@@ -5,7 +5,8 @@ use crate::graph::Graph;
 /// Runs all graph passes.
 pub fn run(mut graph: Graph) -> Graph {
     super::empty::empty(&mut graph);
-    let mut graph = super::dce::dce(&super::cse::cse(&graph));
+    let graph = super::dce::dce(&super::cse::cse(&graph));
+    let mut graph = super::dce::dce(&super::attention::attention(&graph));
     super::force::force(&mut graph);
     graph
 }

@@ -154,7 +154,13 @@ impl Compiled {
         first.map_or(0, |f| f.executable.packed_bytes())
     }
 
-    /// Number of those that go through Python.
+    /// Number of attentions by our kernel, `scaled_dot_product_attention` or written by hand.
+    #[getter]
+    fn attentions(&self) -> usize {
+        self.first.attentions
+    }
+
+    /// Number of the calls that go through Python.
     #[getter]
     fn python_calls(&self) -> usize {
         self.first.as_ref().map_or(0, |f| f.python_calls)

@@ -30,18 +30,19 @@ pub unsafe fn attend(a: &Attention, isa: Isa, threads: &dyn Parallel) -> Result<
     let streams = stream::applies(&work);
     let split = Split::new(&work, streams, threads.threads());
     // SAFETY: by contract.
-    let run = |task: &Task, given: Option<State>| unsafe {
+    let run = |task: &Task, next: Option<Task>, given: Option<State>| unsafe {
         if streams {
             stream::run(&work, task, given);
         } else {
-            tiles::run(&work, task, given);
+            tiles::run(&work, task, next, given);
         }
     };
     if split.keys == 1 {
         // The last rows of a causal attention see most keys: they come first.
         let last = split.tasks() - 1;
-        return each(threads, split.workers, split.tasks(), &|n| {
-            run(&split.task(a, last - n), None);
+        return each(threads, split.workers, split.tasks(), &|n, next| {
+            let next = next.map(|n| split.task(a, last - n));
+            run(&split.task(a, last - n), next, None);
         });
     }
     let most = a.rows().div_ceil(split.rows);
@@ -57,10 +58,10 @@ pub unsafe fn attend(a: &Attention, isa: Isa, threads: &dyn Parallel) -> Result<
             sums: out_at.wrapping_add(out).cast(),
         }
     };
-    let summed = each(threads, split.workers, split.tasks(), &|n| {
-        run(&split.task(a, n), Some(state(n)));
+    let summed = each(threads, split.workers, split.tasks(), &|n, _| {
+        run(&split.task(a, n), None, Some(state(n)));
     });
-    let merge = |n: usize| {
+    let merge = |n: usize, _| {
         let first = n * split.keys;
         let task = split.task(a, first);
         // SAFETY: by contract; all sums are there.
@@ -77,12 +78,13 @@ pub unsafe fn attend(a: &Attention, isa: Isa, threads: &dyn Parallel) -> Result<
     result
 }
 
-/// Runs tasks on so many threads, each taking the next one when it is done.
+/// Runs tasks on so many threads, each taking the next one when it is done. A task is told which one will
+/// probably follow.
 fn each(
     threads: &dyn Parallel,
     workers: usize,
     tasks: usize,
-    task: &(dyn Fn(usize) + Sync),
+    task: &(dyn Fn(usize, Option<usize>) + Sync),
 ) -> Result<(), Error> {
     let next = AtomicUsize::new(0);
     threads.run(workers.min(tasks), &|_| {
@@ -91,7 +93,8 @@ fn each(
             if n >= tasks {
                 break;
             }
-            task(n);
+            let following = next.load(Ordering::Relaxed);
+            task(n, (following < tasks).then_some(following));
         }
     })
 }

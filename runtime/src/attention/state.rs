@@ -1,10 +1,10 @@
 //! What a task has summed so far, and how sums become the result.
 
-use super::micro::{Kernels, RowMask, Sums};
+use super::micro::{Kernels, RowMask, Sums, prefetch};
 use super::shape::{Attention, MaskKind, MaskedRows};
 use crate::DType;
 use crate::cpu::Isa;
-use crate::gemm::{Engine, Math, Row, convert, scratch};
+use crate::gemm::{Engine, Math, Matrix, Row, convert, scratch};
 use std::ops::Range;
 
 /// An attention with what all threads share.
@@ -69,7 +69,7 @@ impl State {
             if old.sum != 0.0 {
                 let factor = old.rescale(new.max);
                 if factor != 1.0 {
-                    (work.kernels.scale)(self.row(row), work.a.width, factor);
+                    (work.kernels.scale)(self.row(row), self.row(row), work.a.width, factor);
                 }
                 sum += old.sum * factor;
             }
@@ -119,16 +119,21 @@ impl State {
                     _ if none => 0.0,
                     _ => sum.recip(),
                 };
-                (work.kernels.scale)(self.row(n), a.width, factor);
-                let result = Row {
-                    from: self.row(n).cast(),
-                    dtype: DType::F32,
-                    stride: 1,
-                    len: a.width,
-                    to: a.out.row(task.batch, head, query).cast_mut(),
-                    into: a.out.dtype,
-                };
-                convert(work.engine.isa, &result);
+                let to = a.out.row(task.batch, head, query).cast_mut();
+                if a.out.dtype == DType::F32 {
+                    (work.kernels.scale)(to.cast(), self.row(n), a.width, factor);
+                } else {
+                    (work.kernels.scale)(self.row(n), self.row(n), a.width, factor);
+                    let result = Row {
+                        from: self.row(n).cast(),
+                        dtype: DType::F32,
+                        stride: 1,
+                        len: a.width,
+                        to,
+                        into: a.out.dtype,
+                    };
+                    convert(work.engine.isa, &result);
+                }
                 if let Some(lse) = &a.lse {
                     let to = lse.row(task.batch, head, query).cast_mut().cast::<f32>();
                     to.write(if none { 0.0 } else { max + sum.ln() });
@@ -218,8 +223,28 @@ impl<'a> Work<'a> {
             let at = to.wrapping_add((row - task.rows.start) * stride);
             let q = a.q.matrix(task.batch, head);
             // SAFETY: by contract.
-            unsafe { self.engine.rows(&q, query..end, 0..a.depth, at, stride) };
+            unsafe {
+                if self.engine.reads(&q, q.strides[1], a.depth) {
+                    for n in 0..end - query {
+                        let bytes = a.depth * q.dtype.size();
+                        let to = at.add(n * stride);
+                        std::ptr::copy_nonoverlapping(q.at(query + n, 0), to, bytes);
+                    }
+                } else {
+                    self.engine.rows(&q, query..end, 0..a.depth, at, stride);
+                }
+            }
             row += end - query;
+        }
+    }
+
+    /// Asks for rows that will be read soon.
+    pub fn prefetch(&self, of: &Matrix, columns: usize, rows: Range<usize>) {
+        // Columns that are apart are on too many lines.
+        if of.strides[1] == 1 {
+            for row in rows {
+                prefetch(of.at(row, 0), columns * of.dtype.size());
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use crate::gemm::element;
 use crate::gemm::micro::Dot;
 
 /// Keys of a block.
-const KEYS: usize = 512;
+const KEYS: usize = 128;
 
 /// Whether [`run`] computes this.
 pub fn applies(work: &Work) -> bool {
@@ -53,6 +53,8 @@ pub unsafe fn run(work: &Work, task: &Task, given: Option<State>) {
                     c_stride: scores_stride,
                     cols: keys,
                 };
+                // Rows of keys may be far apart, where the processor itself does not see what comes next.
+                work.prefetch(&v, a.width, start..start + keys);
                 (engine.kernels.dot)(rows, &dot);
                 for (r, row) in task.rows.clone().enumerate() {
                     let len = a.seen(row).clamp(start, start + keys) - start;
@@ -68,7 +70,9 @@ pub unsafe fn run(work: &Work, task: &Task, given: Option<State>) {
                     let sums = (work.kernels.softmax)(&row_scores);
                     state.add(work, r, sums);
                 }
-                let work = Weigh {
+                let next = start + keys..end.min(start + 2 * keys);
+                work.prefetch(&k, a.depth, next);
+                let sums = Weigh {
                     weights: scores.cast(),
                     weights_stride: scores_stride,
                     v: v.at(start, 0),
@@ -78,7 +82,7 @@ pub unsafe fn run(work: &Work, task: &Task, given: Option<State>) {
                     out_stride: state.stride,
                     width: a.width,
                 };
-                weigh(rows, &work);
+                weigh(rows, &sums);
             }
         }
     };

@@ -3,7 +3,7 @@
 use super::micro::Scores;
 use super::state::{State, Task, Work};
 use crate::gemm::micro::Tile;
-use crate::gemm::parts;
+use crate::gemm::{Matrix, element, part, parts};
 use std::ops::Range;
 
 /// Keys of a block: their packed form stays in the second cache, and a tile's scores close to it.
@@ -27,12 +27,12 @@ struct Block<'a> {
     mask: *mut u8,
 }
 
-/// Computes a task; see [`Work::with_state`].
+/// Computes a task, see [`Work::with_state`]; what `next` reads first comes closer meanwhile.
 ///
 /// # Safety
 /// The attention's memory is valid, no other thread writes these rows, and the processor has the
 /// instruction set.
-pub unsafe fn run(work: &Work, task: &Task, given: Option<State>) {
+pub unsafe fn run(work: &Work, task: &Task, next: Option<Task>, given: Option<State>) {
     let (a, engine) = (work.a, &work.engine);
     let cols = engine.kernels.cols;
     let blocks = task.keys.len().div_ceil(KEYS).max(1);
@@ -76,7 +76,18 @@ pub unsafe fn run(work: &Work, task: &Task, given: Option<State>) {
             let seen = task.rows.clone().map(|r| a.seen(r)).max().unwrap_or(0);
             let end = task.keys.end.min(seen);
             for start in (task.keys.start..end).step_by(step) {
-                block.run(start..end.min(start + step));
+                let stop = end.min(start + step);
+                let more = Task {
+                    keys: stop..end.min(stop + step),
+                    rows: 0..0,
+                    ..task.clone()
+                };
+                let next = if stop < end {
+                    Some(&more)
+                } else {
+                    next.as_ref()
+                };
+                block.run(start..stop, next);
             }
         }
     };
@@ -86,11 +97,16 @@ pub unsafe fn run(work: &Work, task: &Task, given: Option<State>) {
 
 impl Block<'_> {
     /// Adds a block of keys to all rows.
-    unsafe fn run(&self, keys: Range<usize>) {
+    unsafe fn run(&self, keys: Range<usize>, next: Option<&Task>) {
         // SAFETY: by contract.
         unsafe { self.pack(&keys) };
         let rows = self.task.rows.len();
-        for tile in parts(rows, self.work.engine.kernels.rows) {
+        let tiles = parts(rows, self.work.engine.kernels.rows);
+        let count = tiles.clone().count();
+        for (n, tile) in tiles.enumerate() {
+            if let Some(next) = next {
+                self.prefetch(next, keys.len(), count, n);
+            }
             let seen = |r: usize| self.work.a.seen(self.task.rows.start + r);
             let end = keys.end.min(tile.clone().map(seen).max().unwrap_or(0));
             if end > keys.start {
@@ -101,6 +117,22 @@ impl Block<'_> {
                     self.values(tile, end - keys.start, keys.len());
                 }
             }
+        }
+    }
+
+    /// The `n`-th of so many parts of the first rows that a task reads.
+    fn prefetch(&self, next: &Task, keys: usize, count: usize, n: usize) {
+        let a = self.work.a;
+        let keys = part(next.keys.len().min(keys), count, n);
+        let keys = next.keys.start + keys.start..next.keys.start + keys.end;
+        let (batch, head) = (next.batch, next.kv_head);
+        let (k, v) = (a.k.matrix(batch, head), a.v.matrix(batch, head));
+        self.work.prefetch(&k, a.depth, keys.clone());
+        self.work.prefetch(&v, a.width, keys);
+        for row in part(next.rows.len(), count, n) {
+            let (head, query) = a.place(next.kv_head, next.rows.start + row);
+            let q = a.q.matrix(batch, head);
+            self.work.prefetch(&q, a.depth, query..query + 1);
         }
     }
 
@@ -128,11 +160,41 @@ impl Block<'_> {
             // SAFETY: the panels have room for the block.
             unsafe { engine.panel(&k, columns, 0..a.depth, to, self.spare) };
         }
+        let own = element(engine.math, v.dtype) == v.dtype && v.strides[1] == 1;
         for n in 0..a.width.div_ceil(cols) {
             let to = self.panel(self.v, n, engine.units(keys.len()));
             let columns = self.columns(n, a.width);
             // SAFETY: as above.
-            unsafe { engine.panel(&v, columns, keys.clone(), to, self.spare) };
+            unsafe {
+                if own && columns.len() == cols {
+                    self.copy(&v, columns, keys, to);
+                } else {
+                    engine.panel(&v, columns, keys.clone(), to, self.spare);
+                }
+            }
+        }
+    }
+
+    /// A whole panel of values that tiles multiply as they are.
+    unsafe fn copy(&self, v: &Matrix, columns: Range<usize>, keys: &Range<usize>, to: *mut u8) {
+        let per_unit = self.work.engine.math.per_unit();
+        for (n, key) in keys.clone().step_by(per_unit).enumerate() {
+            let to = to.wrapping_add(n * 4 * columns.len());
+            let from = v.at(key, columns.start);
+            // SAFETY: by contract.
+            unsafe {
+                if per_unit == 1 {
+                    std::ptr::copy_nonoverlapping(from, to, 4 * columns.len());
+                } else {
+                    let next = if key + 1 < keys.end {
+                        v.at(key + 1, columns.start)
+                    } else {
+                        std::ptr::null()
+                    };
+                    let rows = [from.cast(), next.cast()];
+                    (self.work.kernels.pairs)(to.cast(), rows, columns.len());
+                }
+            }
         }
     }
 

@@ -106,6 +106,16 @@ fn write_refusals(out: &mut String, graph: &Graph, clusters: &Clusters) -> fmt::
         let (from, to) = (graph.origin(*producer), graph.origin(*consumer));
         writeln!(out, "    {from} | {to}: {reason}")?;
     }
+    if !graph.not_attention.is_empty() {
+        writeln!(out, "not attention:")?;
+    }
+    for (origin, reason) in &graph.not_attention {
+        writeln!(
+            out,
+            "    {}: {reason}",
+            graph.origins[*origin as usize].node
+        )?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! 8 scores at a time.
 
-use super::{EXPM1, Kernels, LEAST, LN2, ROWS, RowMask, Scores, Sums, Weigh};
+use super::{EXPM1, Kernels, LEAST, LN2, ROWS, RowMask, Scores, Sums, Weigh, pairs_loop};
 use crate::gemm::round_to_bf16;
 use std::arch::x86_64::*;
 
@@ -9,6 +9,7 @@ const LANES: usize = 8;
 pub static KERNELS: Kernels = Kernels {
     softmax,
     scale,
+    pairs,
     weigh_f32,
     weigh_bf16,
 };
@@ -135,16 +136,23 @@ unsafe fn softmax(s: &Scores) -> Sums {
 
 /// See [`Kernels::scale`].
 #[target_feature(enable = "avx2")]
-unsafe fn scale(row: *mut f32, len: usize, factor: f32) {
+unsafe fn scale(to: *mut f32, from: *const f32, len: usize, factor: f32) {
     let factor = _mm256_set1_ps(factor);
     for j in (0..len).step_by(LANES) {
         let lanes = first(len - j);
         // SAFETY: masked lanes touch no memory.
         unsafe {
-            let x = _mm256_maskload_ps(row.add(j), lanes);
-            _mm256_maskstore_ps(row.add(j), lanes, _mm256_mul_ps(x, factor));
+            let x = _mm256_maskload_ps(from.add(j), lanes);
+            _mm256_maskstore_ps(to.add(j), lanes, _mm256_mul_ps(x, factor));
         }
     }
+}
+
+/// See [`Kernels::pairs`].
+#[target_feature(enable = "avx2")]
+unsafe fn pairs(to: *mut u32, rows: [*const u16; 2], len: usize) {
+    // SAFETY: by contract.
+    unsafe { pairs_loop(to, rows, len) }
 }
 
 /// Calls `$weigh::<rows, vectors>` for as many columns at a time as registers hold.

@@ -1,6 +1,6 @@
 //! 16 scores at a time.
 
-use super::{EXPM1, Kernels, LEAST, LN2, ROWS, RowMask, Scores, Sums, Weigh};
+use super::{EXPM1, Kernels, LEAST, LN2, ROWS, RowMask, Scores, Sums, Weigh, pairs_loop};
 use crate::gemm::round_to_bf16;
 use std::arch::x86_64::*;
 
@@ -9,6 +9,7 @@ const LANES: usize = 16;
 pub static KERNELS: Kernels = Kernels {
     softmax,
     scale,
+    pairs,
     weigh_f32,
     weigh_bf16,
 };
@@ -158,16 +159,23 @@ softmax!(
 
 /// See [`Kernels::scale`].
 #[target_feature(enable = "avx512f")]
-unsafe fn scale(row: *mut f32, len: usize, factor: f32) {
+unsafe fn scale(to: *mut f32, from: *const f32, len: usize, factor: f32) {
     let factor = _mm512_set1_ps(factor);
     for j in (0..len).step_by(LANES) {
         let lanes = first(len - j);
         // SAFETY: masked lanes touch no memory.
         unsafe {
-            let x = _mm512_maskz_loadu_ps(lanes, row.add(j));
-            _mm512_mask_storeu_ps(row.add(j), lanes, _mm512_mul_ps(x, factor));
+            let x = _mm512_maskz_loadu_ps(lanes, from.add(j));
+            _mm512_mask_storeu_ps(to.add(j), lanes, _mm512_mul_ps(x, factor));
         }
     }
+}
+
+/// See [`Kernels::pairs`].
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pairs(to: *mut u32, rows: [*const u16; 2], len: usize) {
+    // SAFETY: by contract.
+    unsafe { pairs_loop(to, rows, len) }
 }
 
 /// Calls `$weigh::<rows, vectors>` for as many columns at a time as registers hold.

@@ -115,11 +115,16 @@ pub struct Kernels {
     /// # Safety
     /// The processor has the instruction set, and the memory is valid. `fill` weights fit.
     pub softmax: unsafe fn(&Scores) -> Sums,
-    /// Multiplies so many numbers.
+    /// `to[i] = factor * from[i]` for so many numbers; both may be the same.
     ///
     /// # Safety
     /// As above.
-    pub scale: unsafe fn(*mut f32, usize, f32),
+    pub scale: unsafe fn(to: *mut f32, from: *const f32, len: usize, factor: f32),
+    /// Two rows of so many bf16 side by side, as units of their columns; without a second row, zeros.
+    ///
+    /// # Safety
+    /// As above.
+    pub pairs: unsafe fn(to: *mut u32, rows: [*const u16; 2], len: usize),
     /// Of so many rows, at most [`ROWS`], for values of f32.
     ///
     /// # Safety
@@ -130,6 +135,30 @@ pub struct Kernels {
     /// # Safety
     /// As above.
     pub weigh_bf16: unsafe fn(usize, &Weigh),
+}
+
+/// Asks for memory that will be read soon; any address.
+pub fn prefetch(from: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..bytes).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch of any address does no harm.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(at).cast()) };
+    }
+    let _ = (from, bytes);
+}
+
+/// See [`Kernels::pairs`]; inlined into a function for each instruction set.
+#[inline(always)]
+unsafe fn pairs_loop(to: *mut u32, [p, q]: [*const u16; 2], len: usize) {
+    for j in 0..len {
+        // SAFETY: by contract.
+        unsafe {
+            let second = if q.is_null() { 0 } else { q.add(j).read() };
+            let first = p.add(j).read();
+            to.add(j).write(u32::from(first) | u32::from(second) << 16);
+        }
+    }
 }
 
 /// Rows that `weigh` takes at most.

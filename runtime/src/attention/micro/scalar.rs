@@ -1,11 +1,12 @@
 //! The reference for every processor.
 
-use super::{EXPM1, Kernels, LEAST, LN2, RowMask, Scores, Sums, Weigh};
+use super::{EXPM1, Kernels, LEAST, LN2, RowMask, Scores, Sums, Weigh, pairs_loop};
 use half::bf16;
 
 pub static KERNELS: Kernels = Kernels {
     softmax,
     scale,
+    pairs: pairs_loop,
     weigh_f32,
     weigh_bf16,
 };
@@ -66,10 +67,11 @@ unsafe fn softmax(s: &Scores) -> Sums {
     Sums { max, sum }
 }
 
-unsafe fn scale(row: *mut f32, len: usize, factor: f32) {
-    // SAFETY: by contract.
-    let row = unsafe { std::slice::from_raw_parts_mut(row, len) };
-    row.iter_mut().for_each(|x| *x *= factor);
+unsafe fn scale(to: *mut f32, from: *const f32, len: usize, factor: f32) {
+    for j in 0..len {
+        // SAFETY: by contract.
+        unsafe { to.add(j).write(from.add(j).read() * factor) };
+    }
 }
 
 unsafe fn weigh_f32(rows: usize, w: &Weigh) {

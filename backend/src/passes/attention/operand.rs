@@ -1,0 +1,174 @@
+//! Queries, keys and values of four dimensions behind the operands of batched products, without the copies
+//! that only merge batch and heads.
+
+use super::uses::Uses;
+use crate::graph::builder::Builder;
+use crate::graph::{Graph, NodeId, Op, ValueId, View};
+
+/// A value that lies where it is, and the views that make `[batch, heads, .., ..]` of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand {
+    /// Where it lies.
+    pub value: ValueId,
+    /// Batch and heads, if they must be split first.
+    pub split: Option<[i64; 2]>,
+    /// Whether the last two dimensions are exchanged.
+    pub transposed: bool,
+}
+
+impl Operand {
+    /// Appends the views.
+    pub fn build(&self, b: &mut Builder) -> ValueId {
+        let mut v = self.value;
+        if let Some([batch, heads]) = self.split {
+            let sizes = b.sizes(v);
+            let sizes = [&[batch, heads], &sizes[1..]].concat();
+            v = b.reshape(v, &sizes);
+        }
+        if self.transposed { transpose(b, v) } else { v }
+    }
+
+    /// Rows and columns exchanged.
+    fn turned(self) -> Operand {
+        Operand {
+            transposed: !self.transposed,
+            ..self
+        }
+    }
+}
+
+/// The last two of four dimensions exchanged.
+fn transpose(b: &mut Builder, v: ValueId) -> ValueId {
+    let mut meta = b.graph.values[v].clone();
+    meta.sizes.swap(2, 3);
+    meta.strides.swap(2, 3);
+    b.push(Op::View(View::Permute(vec![0, 1, 3, 2])), &[v], meta)
+}
+
+/// The operand and the view that makes a value.
+fn view(graph: &Graph, v: ValueId) -> Option<(&View, ValueId)> {
+    let node = graph.producer(v);
+    match (&node.op, node.operands.as_slice()) {
+        (Op::View(view), &[from]) => Some((view, from)),
+        _ => None,
+    }
+}
+
+/// The value behind copies and views that change nothing.
+fn original(graph: &Graph, mut v: ValueId) -> ValueId {
+    loop {
+        let node = graph.producer(v);
+        let &[from] = node.operands.as_slice() else {
+            return v;
+        };
+        let (meta, source) = (&graph.values[v], &graph.values[from]);
+        let whole = match &node.op {
+            Op::View(View::Expand | View::Reshape) => true,
+            Op::View(View::Slice { step, .. }) => step.iter().all(|&s| s == 1),
+            Op::Convert { narrow: false } => meta.scalar_type == source.scalar_type,
+            _ => false,
+        };
+        if !whole || meta.sizes != source.sizes {
+            return v;
+        }
+        v = from;
+    }
+}
+
+/// An operand of a batched product, `[batch * heads, .., ..]`.
+pub fn heads(graph: &Graph, operand: ValueId, lead: [i64; 2]) -> Operand {
+    let value = original(graph, operand);
+    let whole = |value| Operand {
+        value,
+        split: None,
+        transposed: false,
+    };
+    match view(graph, value) {
+        Some((View::Reshape, from))
+            if graph.values[from].sizes.len() == 4 && graph.values[from].sizes[..2] == lead =>
+        {
+            untransposed(graph, whole(original(graph, from)))
+        }
+        _ => Operand {
+            split: Some(lead),
+            ..whole(value)
+        },
+    }
+}
+
+/// Looks through a view that exchanges the last two dimensions.
+fn untransposed(graph: &Graph, o: Operand) -> Operand {
+    match view(graph, o.value) {
+        Some((View::Permute(p), from)) if *p == [0, 1, 3, 2] => Operand {
+            value: original(graph, from),
+            ..o.turned()
+        },
+        _ => o,
+    }
+}
+
+/// Keys and values before they are repeated for groups of heads, if both are.
+pub fn ungroup(graph: &Graph, k: Operand, v: Operand) -> (Operand, Operand) {
+    match (single(graph, k), single(graph, v)) {
+        (Some(k), Some(v)) if graph.values[k.value].sizes[1] == graph.values[v.value].sizes[1] => {
+            (k, v)
+        }
+        _ => (k, v),
+    }
+}
+
+/// `[batch, kv_heads, ..]` behind `[batch, kv_heads, group, ..]` merged to `[batch, heads, ..]`.
+fn single(graph: &Graph, o: Operand) -> Option<Operand> {
+    let sizes = |v: ValueId| graph.values[v].sizes.as_slice();
+    let merged = sizes(o.value);
+    let (View::Reshape, grouped) = view(graph, o.value)? else {
+        return None;
+    };
+    let grouped = original(graph, grouped);
+    let (View::Expand, one) = view(graph, grouped)? else {
+        return None;
+    };
+    let (View::Reshape, from) = view(graph, original(graph, one))? else {
+        return None;
+    };
+    let &[batch, kv_heads, rows, columns] = sizes(from) else {
+        return None;
+    };
+    let fits = o.split.is_none()
+        && sizes(one) == [batch, kv_heads, 1, rows, columns]
+        && sizes(grouped)[..2] == [batch, kv_heads]
+        && sizes(grouped)[3..] == [rows, columns]
+        && merged == [batch, kv_heads * sizes(grouped)[2], rows, columns];
+    fits.then(|| Operand {
+        value: original(graph, from),
+        ..o
+    })
+}
+
+/// The copy that merges the heads of an attention's result again, and the view that it copies, if nothing else
+/// reads the result: `[batch, heads, rows, width]`, rows and heads exchanged.
+pub fn merged(
+    graph: &Graph,
+    uses: &Uses,
+    result: ValueId,
+    sizes: [i64; 4],
+) -> Option<(NodeId, ValueId)> {
+    let mut v = result;
+    let copy = loop {
+        let id = uses.single(v)?;
+        let node = &graph.nodes[id];
+        match &node.op {
+            Op::View(View::Reshape) if v == result => {}
+            Op::View(View::Permute(p)) if *p == [0, 2, 1, 3] && graph.values[v].sizes == sizes => {}
+            Op::Convert { narrow: false } => break id,
+            _ => return None,
+        }
+        v = node.results[0];
+    };
+    let to = &graph.values[graph.nodes[copy].results[0]];
+    let [batch, heads, rows, width] = sizes;
+    let same = to.scalar_type == graph.values[v].scalar_type
+        && to.sizes == [batch, rows, heads, width]
+        && to.strides == [rows * heads * width, heads * width, width, 1];
+    same.then_some((copy, v))
+}
