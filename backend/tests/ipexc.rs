@@ -42,6 +42,21 @@ fn a_document_is_explained() {
 }
 
 #[test]
+fn attention_written_by_hand_is_explained() {
+    let text = explain("attention.json", &[]);
+    let (calls, reasons) = text.split_once("not attention:\n").unwrap();
+    assert!(reasons.contains(": tanh between the products\n"), "{text}");
+    let ours = calls.matches("= call ipex.attention by ipex").count();
+    if ipex_runtime::cpu::Isa::detect() >= ipex_runtime::cpu::Isa::Avx2 {
+        assert_eq!(ours, 1, "{text}");
+        assert_eq!(calls.matches("call aten.bmm.default").count(), 2, "{text}");
+    } else {
+        assert_eq!(ours, 0, "{text}");
+        assert!(reasons.contains(": no kernel for"), "{text}");
+    }
+}
+
+#[test]
 fn the_code_is_that_of_the_generator_that_is_used() {
     let text = explain("softmax.json", &["--code"]);
     if ipex_jit::wide::available() {

@@ -53,9 +53,14 @@ pub fn attention(graph: &Graph) -> Graph {
             ..Graph::default()
         },
         map: SecondaryMap::new(),
+        split: SecondaryMap::new(),
         same: SecondaryMap::new(),
     };
     for (id, node) in graph.nodes.iter() {
+        if let Some(out) = new.split[id] {
+            new.map[node.results[0]] = Some(out);
+            continue;
+        }
         if let Some(kept) = new.same[id] {
             // A copy into the layout that the operand has.
             new.map[node.results[0]] = new.map[kept];
@@ -87,6 +92,8 @@ struct Rewrite<'a> {
     old: &'a Graph,
     graph: Graph,
     map: SecondaryMap<ValueId, Option<ValueId>>,
+    /// Views that are an attention's result (of the new graph) again.
+    split: SecondaryMap<NodeId, Option<ValueId>>,
     /// Copies that need not be made, and the value that they are equal to in memory.
     same: SecondaryMap<NodeId, Option<ValueId>>,
 }
@@ -123,7 +130,7 @@ impl Rewrite<'_> {
             _ => return Err(NotAttention::Dimensions),
         };
         let q = operand::heads(old, found.q, lead);
-        let k = operand::heads(old, found.k, lead);
+        let k = operand::heads(old, found.k, lead).turned();
         let v = operand::heads(old, found.v, lead);
         let (k, v) = operand::ungroup(old, k, v);
         let mask = found.mask.as_ref().map(|m| self.at(m.value));
@@ -184,10 +191,11 @@ impl Rewrite<'_> {
             lse,
         };
         let out = call(&mut b, NAME, rule, parts)?[0];
-        let out = b.reshape(out, &result.sizes);
-        self.map[product.results[0]] = Some(out);
-        if let Some((copy, view)) = merged {
-            self.same[copy] = Some(view);
+        let flat = b.reshape(out, &result.sizes);
+        self.map[product.results[0]] = Some(flat);
+        if let Some(merged) = merged {
+            self.split[merged.split] = Some(out);
+            self.same[merged.copy] = Some(merged.view);
         }
         Ok(())
     }

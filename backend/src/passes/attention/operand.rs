@@ -29,7 +29,7 @@ impl Operand {
     }
 
     /// Rows and columns exchanged.
-    fn turned(self) -> Operand {
+    pub fn turned(self) -> Operand {
         Operand {
             transposed: !self.transposed,
             ..self
@@ -145,30 +145,32 @@ fn single(graph: &Graph, o: Operand) -> Option<Operand> {
     })
 }
 
-/// The copy that merges the heads of an attention's result again, and the view that it copies, if nothing else
-/// reads the result: `[batch, heads, rows, width]`, rows and heads exchanged.
-pub fn merged(
-    graph: &Graph,
-    uses: &Uses,
-    result: ValueId,
-    sizes: [i64; 4],
-) -> Option<(NodeId, ValueId)> {
-    let mut v = result;
-    let copy = loop {
+/// How an attention's result goes on: see [`merged`].
+pub struct Merged {
+    /// The view that splits batch and heads.
+    pub split: NodeId,
+    /// The copy.
+    pub copy: NodeId,
+    /// What is copied.
+    pub view: ValueId,
+}
+
+/// The copy that merges the heads of an attention's result again, if nothing else reads the result: a view
+/// makes `[batch, heads, rows, width]` of it, and rows and heads are exchanged.
+pub fn merged(graph: &Graph, uses: &Uses, result: ValueId, sizes: [i64; 4]) -> Option<Merged> {
+    let next = |v: ValueId, is: &dyn Fn(&Op) -> bool| {
         let id = uses.single(v)?;
-        let node = &graph.nodes[id];
-        match &node.op {
-            Op::View(View::Reshape) if v == result => {}
-            Op::View(View::Permute(p)) if *p == [0, 2, 1, 3] && graph.values[v].sizes == sizes => {}
-            Op::Convert { narrow: false } => break id,
-            _ => return None,
-        }
-        v = node.results[0];
+        is(&graph.nodes[id].op).then(|| (id, graph.nodes[id].results[0]))
     };
-    let to = &graph.values[graph.nodes[copy].results[0]];
+    let (split, heads_first) = next(result, &|op| *op == Op::View(View::Reshape))?;
+    let exchanged = Op::View(View::Permute(vec![0, 2, 1, 3]));
+    let (_, view) = next(heads_first, &|op| *op == exchanged)?;
+    let (copy, merged) = next(view, &|op| *op == Op::Convert { narrow: false })?;
+    let to = &graph.values[merged];
     let [batch, heads, rows, width] = sizes;
-    let same = to.scalar_type == graph.values[v].scalar_type
+    let same = graph.values[heads_first].sizes == sizes
+        && to.scalar_type == graph.values[view].scalar_type
         && to.sizes == [batch, rows, heads, width]
         && to.strides == [rows * heads * width, heads * width, width, 1];
-    same.then_some((copy, v))
+    same.then_some(Merged { split, copy, view })
 }

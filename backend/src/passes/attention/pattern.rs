@@ -74,7 +74,7 @@ fn number(graph: &Graph, mut v: ValueId) -> Option<f64> {
         match node.op {
             Op::Full(Const::F32(bits)) => return Some(f32::from_bits(bits).into()),
             Op::Full(Const::F64(bits)) => return Some(f64::from_bits(bits)),
-            Op::View(_) => v = node.operands[0],
+            Op::View(_) | Op::Convert { .. } => v = node.operands[0],
             _ => return None,
         }
     }
@@ -226,7 +226,8 @@ impl Walk<'_> {
         }
         let mut readers = self.inner.clone();
         readers.insert(id);
-        for inner in self.inner.keys() {
+        // `keys` counts up to the last one.
+        for inner in self.inner.keys().filter(|&n| self.inner.contains(n)) {
             let mut results = self.graph.nodes[inner].results.iter();
             if results.any(|&r| !uses.only(r, &readers)) {
                 return Err(NotAttention::Used);
