@@ -239,6 +239,11 @@ def repeated(q, k, v):
     return torch.matmul((q @ k.transpose(2, 3) * 0.25).softmax(-1), v)
 
 
+def repeated_sdpa(q, k, v):
+    k, v = (x[:, :, None].expand(-1, -1, 2, -1, -1).reshape(2, 6, 19, 16) for x in (k, v))
+    return sdpa(q, k, v, is_causal=True)
+
+
 def three_dimensions(q, k, v):
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
     return torch.bmm(torch.bmm(q, k.transpose(1, 2)).mul(0.25).softmax(-1), v)
@@ -272,6 +277,7 @@ PATTERNS = {
     "drop_all": hand(4.0, dropped=torch.ones(19, 1, dtype=torch.bool)),
     "softmax_in_f32": hand(4.0, torch.randn(2, 1, 1, 19), cast=True),
     "groups": repeated,
+    "groups_sdpa": repeated_sdpa,
     "three_dimensions": three_dimensions,
     "three_dimensions_mask": three_dimensions_mask,
     "projections": projections,
@@ -282,7 +288,7 @@ PATTERNS = {
 @pytest.mark.parametrize("name", PATTERNS)
 def test_written_by_hand(name, dtype):
     f = PATTERNS[name]
-    q = heads(heads=6 if name == "groups" else 3, dtype=dtype)
+    q = heads(heads=6 if name.startswith("groups") else 3, dtype=dtype)
     k, v = heads(dtype=dtype), heads(dtype=dtype)
     with torch.no_grad():
         check(f, q, k, v)

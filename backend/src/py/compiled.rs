@@ -157,7 +157,7 @@ impl Compiled {
     /// Number of attentions by our kernel, `scaled_dot_product_attention` or written by hand.
     #[getter]
     fn attentions(&self) -> usize {
-        self.first.attentions
+        self.first.as_ref().map_or(0, |f| f.attentions)
     }
 
     /// Number of the calls that go through Python.

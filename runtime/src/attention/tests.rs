@@ -232,7 +232,7 @@ impl Case {
         for (n, broadcast) in sizes.iter_mut().zip(self.broadcast) {
             *n = if broadcast { (*n).min(1) } else { *n };
         }
-        let mut strides = if self.seed % 5 == 0 {
+        let mut strides = if self.seed.is_multiple_of(5) {
             layout(sizes, Layout::Transposed)
         } else {
             layout(sizes, Layout::Plain)

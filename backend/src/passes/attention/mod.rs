@@ -56,7 +56,14 @@ pub fn attention(graph: &Graph) -> Graph {
         split: SecondaryMap::new(),
         same: SecondaryMap::new(),
     };
+    let mut mutated = false;
     for (id, node) in graph.nodes.iter() {
+        mutated |= node.op.mutates();
+        if mutated {
+            // What a copy was made of may have changed.
+            new.copy(node);
+            continue;
+        }
         if let Some(out) = new.split[id] {
             new.map[node.results[0]] = Some(out);
             continue;
@@ -77,7 +84,7 @@ pub fn attention(graph: &Graph) -> Graph {
             },
         };
         if !done {
-            new.copy(node);
+            new.copy(&operand::shared(graph, node));
         }
     }
     let outputs = graph.outputs.iter().map(|o| match o {

@@ -3,7 +3,8 @@
 
 use super::uses::Uses;
 use crate::graph::builder::Builder;
-use crate::graph::{Graph, NodeId, Op, ValueId, View};
+use crate::graph::{Graph, Node, NodeId, Op, ValueId, View};
+use ipex_runtime::plan::{CallArg, Route};
 
 /// A value that lies where it is, and the views that make `[batch, heads, .., ..]` of it.
 #[derive(Clone, Copy, Debug)]
@@ -77,21 +78,16 @@ fn original(graph: &Graph, mut v: ValueId) -> ValueId {
 
 /// An operand of a batched product, `[batch * heads, .., ..]`.
 pub fn heads(graph: &Graph, operand: ValueId, lead: [i64; 2]) -> Operand {
-    let value = original(graph, operand);
-    let whole = |value| Operand {
-        value,
-        split: None,
-        transposed: false,
-    };
-    match view(graph, value) {
+    let operand = whole(graph, operand);
+    match view(graph, operand.value) {
         Some((View::Reshape, from))
             if graph.values[from].sizes.len() == 4 && graph.values[from].sizes[..2] == lead =>
         {
-            untransposed(graph, whole(original(graph, from)))
+            untransposed(graph, whole(graph, from))
         }
         _ => Operand {
             split: Some(lead),
-            ..whole(value)
+            ..operand
         },
     }
 }
@@ -107,6 +103,15 @@ fn untransposed(graph: &Graph, o: Operand) -> Operand {
     }
 }
 
+/// A value of four dimensions as it is, without copies.
+pub fn whole(graph: &Graph, v: ValueId) -> Operand {
+    Operand {
+        value: original(graph, v),
+        split: None,
+        transposed: false,
+    }
+}
+
 /// Keys and values before they are repeated for groups of heads, if both are.
 pub fn ungroup(graph: &Graph, k: Operand, v: Operand) -> (Operand, Operand) {
     match (single(graph, k), single(graph, v)) {
@@ -115,6 +120,29 @@ pub fn ungroup(graph: &Graph, k: Operand, v: Operand) -> (Operand, Operand) {
         }
         _ => (k, v),
     }
+}
+
+/// A call of our kernel on keys and values before they are repeated; any other node as it is.
+pub fn shared(graph: &Graph, node: &Node) -> Node {
+    let mut node = node.clone();
+    if let Op::External {
+        route: Route::Attention(_),
+        args,
+        ..
+    } = &mut node.op
+        && let [_, k, v, ..] = node.operands.as_mut_slice()
+    {
+        let (keys, values) = ungroup(graph, whole(graph, *k), whole(graph, *v));
+        (*k, *v) = (keys.value, values.value);
+        for (arg, &operand) in args.iter_mut().zip(&node.operands) {
+            if let CallArg::Tensor(t) = arg {
+                let meta = &graph.values[operand];
+                t.sizes.clone_from(&meta.sizes);
+                t.strides.clone_from(&meta.strides);
+            }
+        }
+    }
+    node
 }
 
 /// `[batch, kv_heads, ..]` behind `[batch, kv_heads, group, ..]` merged to `[batch, heads, ..]`.
