@@ -143,32 +143,24 @@ pub fn expm1<E: Emit>(e: &mut E, x: E::F) -> E::F {
     e.fsel(tiny, x, y)
 }
 
-/// `1 / (1 + e^-x)`, as `z/(1 + z)` or `1/(1 + z)` with `z = e^-|x|` and the quotient corrected
-/// for what `z` and `1 + z` lost to rounding.
+/// `1 / (1 + e^-x)`, as `z/(1 + z)` or `1/(1 + z)` with `z = e^-|x|`, which does not overflow.
 pub fn sigmoid<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let size = e.abs(x);
     let down = e.neg(size);
     let down = e.at_least(down, -104.5);
     let Reduced { m, k } = reduce(e, down);
-    let (high, low) = split(e, m);
-    let by = powers(e, k);
-    let z = scaled(e, high, by);
-    let z_low = scaled(e, low, by);
+    let [by, rest] = powers(e, k);
+    let z = e.fma(m, by, by);
+    let z = e.mul(z, rest);
     let d = e.addc(z, 1.0);
-    let kept = e.addc(d, -1.0);
-    let d_low = e.sub(z, kept);
-    let d_low = e.add(d_low, z_low);
-
     let below = e.fcmpc(CmpOp::Lt, x, 0.0);
-    let (zero, one) = (e.f(0.0), e.f(1.0));
+    let one = e.f(1.0);
     let n = e.fsel(below, z, one);
-    let n_low = e.fsel(below, z_low, zero);
     let q = e.div(n, d);
-    let other = e.sub(one, q);
-    let inverse = e.fsel(below, other, q);
-    let minus = e.neg(q);
-    let rest = e.fma(minus, d, n);
-    let rest = e.add(rest, n_low);
-    let rest = e.fma(minus, d_low, rest);
+    // What rounding d added, by the derivative -q/d; 1/d is 1 - q below 0, where that counts.
+    let kept = e.addc(d, -1.0);
+    let added = e.sub(kept, z);
+    let rest = e.mul(q, added);
+    let inverse = e.sub(one, q);
     e.fma(rest, inverse, q)
 }
