@@ -35,7 +35,6 @@ fn numbers(n: usize, seed: u32) -> Vec<f32> {
     std::iter::repeat_with(next).take(n).collect()
 }
 
-/// Sums in f64, and the sums of the magnitudes of their terms.
 fn reference(s: &Shape, image: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<(f64, f64)> {
     let [oh, ow] = s.result().unwrap();
     let (channels, per_group) = (s.inputs / s.groups, s.outputs / s.groups);
@@ -71,56 +70,68 @@ fn reference(s: &Shape, image: &[f32], weight: &[f32], bias: Option<&[f32]>) -> 
     out
 }
 
+/// Images, weights and perhaps bias of a convolution.
+struct Given {
+    image: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+impl Given {
+    fn new(shape: &Shape, with_bias: bool, seed: u32) -> Given {
+        let pixels = shape.images * shape.inputs * shape.image[0] * shape.image[1];
+        let weights = shape.outputs * shape.inputs / shape.groups * shape.taps();
+        Given {
+            image: numbers(pixels, seed),
+            weight: numbers(weights, seed + 2),
+            bias: with_bias.then(|| numbers(shape.outputs, seed + 4)),
+        }
+    }
+
+    /// The result of `run`, which must hand on every plane once.
+    fn result(&self, shape: &Shape, unit: usize, run: impl FnOnce(Pointers, Then)) -> Vec<f32> {
+        let rows = shape.images * shape.outputs;
+        let pixels: usize = shape.result().unwrap().iter().product();
+        let mut result = vec![f32::NAN; rows * pixels];
+        let seen = std::sync::Mutex::new(vec![0; rows]);
+        let pointers = Pointers {
+            image: self.image.as_ptr(),
+            weight: self.weight.as_ptr(),
+            bias: self.bias.as_ref().map(|b| b.as_ptr()),
+            result: result.as_mut_ptr(),
+        };
+        let count = |begin: usize, end: usize| {
+            let mut seen = seen.lock().unwrap();
+            seen[begin..end].iter_mut().for_each(|n| *n += 1);
+        };
+        run(pointers, Then { unit, run: &count });
+        let seen = seen.into_inner().unwrap();
+        assert!(seen.iter().all(|&n| n == 1), "{shape:?}");
+        result
+    }
+
+    /// Sums in f64, and the sums of the magnitudes of their terms.
+    fn reference(&self, shape: &Shape) -> Vec<(f64, f64)> {
+        reference(shape, &self.image, &self.weight, self.bias.as_deref())
+    }
+}
+
 fn check(shape: &Shape, isa: Isa, with_bias: bool, seed: u32) {
-    let Some([oh, ow]) = shape.result() else {
+    if shape.result().is_none() {
         return;
-    };
-    let image = numbers(
-        shape.images * shape.inputs * shape.image[0] * shape.image[1],
-        seed,
-    );
-    let weight = numbers(
-        shape.outputs * shape.inputs / shape.groups * shape.taps(),
-        seed + 2,
-    );
-    let bias = with_bias.then(|| numbers(shape.outputs, seed + 4));
-    let rows = shape.images * shape.outputs;
+    }
+    let given = Given::new(shape, with_bias, seed);
     let unit = if seed.is_multiple_of(2) {
         1
     } else {
         shape.outputs
     };
-    let mut result = vec![f32::NAN; rows * oh * ow];
-    let seen = std::sync::Mutex::new(vec![0; rows]);
-    let pointers = Pointers {
-        image: image.as_ptr(),
-        weight: weight.as_ptr(),
-        bias: bias.as_ref().map(|b| b.as_ptr()),
-        result: result.as_mut_ptr(),
-    };
-    let count = |begin: usize, end: usize| {
-        let mut seen = seen.lock().unwrap();
-        seen[begin..end].iter_mut().for_each(|n| *n += 1);
-    };
-    let then = Then { unit, run: &count };
-    // SAFETY: the vectors have the shape's sizes.
-    unsafe {
-        run(
-            shape,
-            Operation::Sum,
-            isa,
-            pointers,
-            None,
-            &Parts,
-            Some(then),
-        )
-    }
-    .unwrap();
-    assert!(
-        seen.into_inner().unwrap().iter().all(|&n| n == 1),
-        "{shape:?}"
-    );
-    let want = reference(shape, &image, &weight, bias.as_deref());
+    let result = given.result(shape, unit, |pointers, then| {
+        let sum = Operation::Sum;
+        // SAFETY: the vectors have the shape's sizes.
+        unsafe { run(shape, sum, isa, pointers, None, &Parts, Some(then)) }.unwrap();
+    });
+    let want = given.reference(shape);
     let terms = (shape.inputs / shape.groups * shape.taps() + 1) as f64;
     for (n, (&got, (sum, size))) in result.iter().zip(want).enumerate() {
         let bound = size * terms * f64::from(f32::EPSILON);
@@ -270,50 +281,28 @@ fn depthwise() {
 /// elements are at most 4, a filter's 9/4, and 9 products make a pixel.
 #[cfg(target_arch = "x86_64")]
 fn check_winograd(shape: &Shape, with_bias: bool, strange: bool, seed: u32) {
-    let (Some([oh, ow]), Some(isa)) = (shape.result(), Isa::available().last()) else {
+    let (Some(_), Some(isa)) = (shape.result(), Isa::available().last()) else {
         return;
     };
     if isa < Isa::Avx512 {
         println!("SKIPPED: no AVX-512");
         return;
     }
-    let mut image = numbers(
-        shape.images * shape.inputs * shape.image[0] * shape.image[1],
-        seed,
-    );
+    let mut given = Given::new(shape, with_bias, seed);
     if strange {
-        let at = seed as usize % image.len();
-        image[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][seed as usize % 3];
+        let at = seed as usize % given.image.len();
+        given.image[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][seed as usize % 3];
     }
-    let weight = numbers(shape.outputs * shape.inputs * 9, seed + 2);
-    let bias = with_bias.then(|| numbers(shape.outputs, seed + 4));
-    let rows = shape.images * shape.outputs;
-    let mut result = vec![f32::NAN; rows * oh * ow];
-    let seen = std::sync::Mutex::new(vec![0; rows]);
-    let pointers = Pointers {
-        image: image.as_ptr(),
-        weight: weight.as_ptr(),
-        bias: bias.as_ref().map(|b| b.as_ptr()),
-        result: result.as_mut_ptr(),
-    };
-    let count = |begin: usize, end: usize| {
-        let mut seen = seen.lock().unwrap();
-        seen[begin..end].iter_mut().for_each(|n| *n += 1);
-    };
     let unit = [1, shape.outputs][seed as usize / 2 % 2];
-    // SAFETY: the vectors have the shape's sizes.
-    unsafe {
-        let weights = Weights::new(shape, pointers.weight, &Parts).unwrap();
-        let then = Some(Then { unit, run: &count });
-        winograd::run(shape, isa, pointers, &weights, &Parts, then).unwrap();
-    }
-    assert!(
-        seen.into_inner().unwrap().iter().all(|&n| n == 1),
-        "{shape:?}"
-    );
+    let result = given.result(shape, unit, |pointers, then| {
+        // SAFETY: the vectors have the shape's sizes.
+        unsafe {
+            let weights = Weights::new(shape, pointers.weight, &Parts).unwrap();
+            winograd::run(shape, isa, pointers, &weights, &Parts, Some(then)).unwrap();
+        }
+    });
     let bound = (81 * shape.inputs) as f64 * f64::from(f32::EPSILON);
-    let want = reference(shape, &image, &weight, bias.as_deref());
-    for (n, (&got, (sum, _))) in result.iter().zip(want).enumerate() {
+    for (n, (&got, (sum, _))) in result.iter().zip(given.reference(shape)).enumerate() {
         let got = f64::from(got);
         let same = got == sum || got.is_nan() && sum.is_nan();
         assert!(
