@@ -129,6 +129,14 @@ def test_views_do_not_share_reused_memory(monkeypatch):
     check(monkeypatch, f, (torch.rand(64, 64),))
 
 
+def test_views_of_arguments_that_begin_inside_their_storage(monkeypatch):
+    def f(x):
+        return x[1:].cumsum(0), x.t().sort(0).values, x[:, 2:].t().argsort(0)
+
+    x = torch.randn(60)[12:52].view(5, 8)
+    check(monkeypatch, f, (x,))
+
+
 def test_operands_are_freed():
     import resource
 

@@ -79,7 +79,6 @@ table! {
     aoti_torch_get_strides: fn(Handle, *mut *const i64) -> Status,
     aoti_torch_get_dtype: fn(Handle, *mut i32) -> Status,
     aoti_torch_get_dim: fn(Handle, *mut i64) -> Status,
-    aoti_torch_get_storage_offset: fn(Handle, *mut i64) -> Status,
     aoti_torch_new_tensor_handle: fn(Handle, *mut Handle) -> Status,
     aoti_torch_delete_tensor_object: fn(Handle) -> Status,
     aoti_torch_empty_strided: fn(i64, *const i64, *const i64, i32, i32, i32, *mut Handle) -> Status,
