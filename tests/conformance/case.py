@@ -109,17 +109,18 @@ def _like(want: Any, got: Any) -> Any:
     return got if isinstance(got, torch.dtype) else want
 
 
+def nudge(leaf: Any) -> Any:
+    """A float tensor whose elements have moved by up to one unit in the last place, at random."""
+    if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+        return leaf
+    way = torch.randint(-1, 2, leaf.shape) * float("inf")
+    moved = torch.where(way.isnan(), leaf, torch.nextafter(leaf.detach(), way.to(leaf.dtype)))
+    return moved.requires_grad_(leaf.requires_grad)
+
+
 def _nudged(sample: Any, seed: int) -> Any:
-    """A sample whose float elements have moved by up to one unit in the last place."""
+    """A sample whose float elements have moved."""
     torch.manual_seed(seed)
-
-    def nudge(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
-            return leaf
-        way = torch.randint(-1, 2, leaf.shape) * float("inf")
-        moved = torch.where(way.isnan(), leaf, torch.nextafter(leaf.detach(), way.to(leaf.dtype)))
-        return moved.requires_grad_(leaf.requires_grad)
-
     values = (sample.input, tuple(sample.args), dict(sample.kwargs))
     first, args, kwargs = pytree.tree_map(nudge, values)
     new = type(sample)(first, args=args, kwargs=kwargs)
