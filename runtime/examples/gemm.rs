@@ -1,7 +1,7 @@
 //! Matrix products against f64 and against the processor's peak.
 //!
 //! ```text
-//! cargo run --release -p ipex-runtime --example gemm [-- THREADS [MILLISECONDS]]
+//! cargo run --release -p ipex-runtime --example gemm [-- THREADS [MILLISECONDS [FILTER]]]
 //! ```
 //!
 //! Self-contained: it can be carried to another machine. `IPEX_ISA` caps the instruction set. The peak is
@@ -9,7 +9,7 @@
 //! as many threads and in the same run. Every product is checked before it is timed; each time is the
 //! best, as for the peak: what else runs on the machine only adds to it.
 
-use half::bf16;
+use half::{bf16, f16};
 use ipex_runtime::DType;
 use ipex_runtime::cpu::{Caches, Isa};
 use ipex_runtime::gemm::{
@@ -28,25 +28,22 @@ fn main() {
     let threads =
         arg(1).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let budget = arg(2).unwrap_or(100) as f64 / 1e3;
+    // A part of "f32 64x768x3072": type, rows, K, columns.
+    let filter = std::env::args().nth(3).unwrap_or_default();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     match pool {
-        Ok(pool) => pool.install(|| report(budget)),
+        Ok(pool) => pool.install(|| report(budget, &filter)),
         Err(e) => eprintln!("no threads: {e}"),
     }
 }
 
-fn report(budget: f64) {
+fn report(budget: f64, filter: &str) {
     let isa = Isa::detect();
     let threads = rayon::current_num_threads();
     println!("{} threads, {}, {:?}", threads, isa.name(), Caches::get());
     let bandwidth = bandwidth();
     println!("reading: {bandwidth:.1} GB/s");
-    for dtype in [DType::F32, DType::BF16] {
-        let math = if dtype == DType::BF16 && isa >= Isa::Avx512Bf16 {
-            Math::Bf16
-        } else {
-            Math::F32
-        };
+    for (dtype, math) in kinds(isa) {
         let Some(peak) = peak(isa, math) else {
             println!("{dtype}: no peak loop for {}", isa.name());
             continue;
@@ -54,8 +51,11 @@ fn report(budget: f64) {
         println!("{dtype}: {math:?}, peak {peak:.0} GFLOP/s");
         let mut logs = [0.0, 0.0];
         let mut count = 0.0;
-        for rows in [64, 128, 197] {
+        for rows in [64, 128, 197, 512] {
             for [n, k] in SHAPES {
+                if !format!("{dtype} {rows}x{k}x{n}").contains(filter) {
+                    continue;
+                }
                 let mut setup = Setup::new(dtype, [rows, n, k], 1);
                 let times = [setup.time(true, budget), setup.time(false, budget)];
                 let rates = times.map(|t| 2e-9 * (rows * n * k) as f64 / t);
@@ -66,17 +66,22 @@ fn report(budget: f64) {
                     rates[1],
                     rates[1] / peak
                 );
-                (logs[0], logs[1]) = (
-                    logs[0] + (rates[0] / peak).ln(),
-                    logs[1] + (rates[1] / peak).ln(),
-                );
-                count += 1.0;
+                if rows < 512 {
+                    logs[0] += (rates[0] / peak).ln();
+                    logs[1] += (rates[1] / peak).ln();
+                    count += 1.0;
+                }
             }
         }
         let [packed, plain] = logs.map(|l| f64::exp(l / count));
-        println!("  geometric mean of peak: packed {packed:.3}, not packed {plain:.3}");
+        println!(
+            "  geometric mean of peak up to 197 rows: packed {packed:.3}, not packed {plain:.3}"
+        );
         for rows in [1, 4, 16] {
             let [n, k] = [3072, 768];
+            if !format!("{dtype} {rows}x{k}x{n}").contains(filter) {
+                continue;
+            }
             // More weights than the caches hold.
             let weights = (4 * Caches::get().l3).div_ceil(n * k * dtype.size());
             let mut setup = Setup::new(dtype, [rows, n, k], weights);
@@ -96,16 +101,66 @@ fn report(budget: f64) {
     }
 }
 
+/// Element types, and the arithmetic that this instruction set has for them.
+fn kinds(isa: Isa) -> Vec<(DType, Math)> {
+    let or_f32 = |math, has| if has { math } else { Math::F32 };
+    let bytes = isa >= Isa::Avx512Vnni;
+    let mut kinds = vec![
+        (DType::F32, Math::F32),
+        (DType::BF16, or_f32(Math::Bf16, isa >= Isa::Avx512Bf16)),
+        (DType::F16, Math::F32),
+    ];
+    kinds.extend(bytes.then_some((DType::U8, Math::I8)));
+    kinds.extend(bytes.then_some((DType::I8, Math::S8)));
+    kinds
+}
+
 /// `C[m, n] = A[m, k] W[n, k]^T`, with some weights that take turns.
 struct Setup {
     dtype: DType,
+    weight: DType,
+    result: DType,
     shape: [usize; 3],
-    a: Vec<u8>,
-    w: Vec<Vec<u8>>,
-    c: Vec<u8>,
+    a: Aligned,
+    w: Vec<Aligned>,
+    c: Aligned,
 }
 
-fn elements(dtype: DType, count: usize, seed: &mut u64) -> Vec<u8> {
+/// Memory that begins at a cache line, as PyTorch's does.
+struct Aligned {
+    memory: Vec<u8>,
+    first: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(bytes: &[u8]) -> Aligned {
+        let mut memory = vec![0; bytes.len() + 63];
+        let first = memory.as_ptr().align_offset(64);
+        memory[first..first + bytes.len()].copy_from_slice(bytes);
+        Aligned {
+            memory,
+            first,
+            len: bytes.len(),
+        }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[self.first..self.first + self.len]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.first..self.first + self.len]
+    }
+}
+
+fn elements(dtype: DType, count: usize, seed: &mut u64) -> Aligned {
     let mut bytes = Vec::with_capacity(count * dtype.size());
     for _ in 0..count {
         *seed = seed
@@ -114,15 +169,22 @@ fn elements(dtype: DType, count: usize, seed: &mut u64) -> Vec<u8> {
         let x = (*seed >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
         match dtype {
             DType::BF16 => bytes.extend(bf16::from_f32(x).to_ne_bytes()),
+            DType::F16 => bytes.extend(f16::from_f32(x).to_ne_bytes()),
+            DType::U8 => bytes.push((x * 127.0 + 128.0) as u8),
+            DType::I8 => bytes.push((x * 127.0) as i8 as u8),
             _ => bytes.extend(x.to_ne_bytes()),
         }
     }
-    bytes
+    Aligned::new(&bytes)
 }
 
 fn element(dtype: DType, bytes: &[u8], n: usize) -> f64 {
     match dtype {
         DType::BF16 => bf16::from_ne_bytes([bytes[2 * n], bytes[2 * n + 1]]).to_f64(),
+        DType::F16 => f16::from_ne_bytes([bytes[2 * n], bytes[2 * n + 1]]).to_f64(),
+        DType::U8 => bytes[n].into(),
+        DType::I8 => (bytes[n] as i8).into(),
+        DType::I32 => i32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * n + i])).into(),
         _ => f32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * n + i])).into(),
     }
 }
@@ -130,21 +192,26 @@ fn element(dtype: DType, bytes: &[u8], n: usize) -> f64 {
 impl Setup {
     fn new(dtype: DType, [m, n, k]: [usize; 3], weights: usize) -> Setup {
         let mut seed = 1;
+        let bytes = matches!(dtype, DType::U8 | DType::I8);
+        let weight = if bytes { DType::I8 } else { dtype };
+        let result = if bytes { DType::I32 } else { dtype };
         Setup {
             dtype,
+            weight,
+            result,
             shape: [m, n, k],
             a: elements(dtype, m * k, &mut seed),
             w: (0..weights)
-                .map(|_| elements(dtype, n * k, &mut seed))
+                .map(|_| elements(weight, n * k, &mut seed))
                 .collect(),
-            c: vec![0; m * n * dtype.size()],
+            c: Aligned::new(&vec![0; m * n * result.size()]),
         }
     }
 
-    fn matrix(&self, data: *const u8, strides: [usize; 2]) -> Matrix {
+    fn matrix(data: *const u8, dtype: DType, strides: [usize; 2]) -> Matrix {
         Matrix {
             data,
-            dtype: self.dtype,
+            dtype,
             strides: strides.map(|s| s as isize),
         }
     }
@@ -157,13 +224,9 @@ impl Setup {
             .w
             .iter()
             .map(|w| {
-                let b = self.matrix(w.as_ptr(), [1, k]);
-                Product::new(
-                    self.shape,
-                    self.matrix(self.a.as_ptr(), [k, 1]),
-                    b,
-                    self.matrix(c, [n, 1]),
-                )
+                let a = Setup::matrix(self.a.as_ptr(), self.dtype, [k, 1]);
+                let b = Setup::matrix(w.as_ptr(), self.weight, [1, k]);
+                Product::new(self.shape, a, b, Setup::matrix(c, self.result, [n, 1]))
             })
             .collect();
         let packed: Vec<Option<PackedB>> = products
@@ -171,7 +234,7 @@ impl Setup {
             .map(|p| {
                 // SAFETY: the matrices are ours.
                 let made =
-                    unsafe { PackedB::new(&p.b, [k, n], self.dtype, Precision::Full, isa, &Rayon) };
+                    unsafe { PackedB::new(&p.b, [k, n], p.a.dtype, Precision::Full, isa, &Rayon) };
                 pack.then(|| made.expect("memory"))
             })
             .collect();
@@ -188,25 +251,30 @@ impl Setup {
         };
         run(0);
         self.check();
-        let (start, mut times) = (Instant::now(), Vec::new());
-        while times.len() < 5 || start.elapsed().as_secs_f64() < budget {
+        let (start, mut best, mut rounds) = (Instant::now(), f64::INFINITY, 0);
+        while rounds < 5 || start.elapsed().as_secs_f64() < budget {
+            // All weights: what the caches kept of a few says nothing.
             let start = Instant::now();
-            run(times.len() % self.w.len());
-            times.push(start.elapsed().as_secs_f64());
+            (0..self.w.len()).for_each(run);
+            best = best.min(start.elapsed().as_secs_f64() / self.w.len() as f64);
+            rounds += 1;
         }
-        times.into_iter().fold(f64::INFINITY, f64::min)
+        best
     }
 
     fn check(&self) {
         let [m, n, k] = self.shape;
-        let at = |bytes, n| element(self.dtype, bytes, n);
         for (i, j) in (0..50).map(|s| (s * 7 % m, s * 131 % n)) {
-            let terms = (0..k).map(|p| at(&self.a, i * k + p) * at(&self.w[0], j * k + p));
-            let (want, got) = (terms.sum::<f64>(), at(&self.c, i * n + j));
-            let bound = if self.dtype == DType::BF16 {
-                8e-3 * want.abs() + 1e-3
-            } else {
-                1e-3
+            let terms = (0..k).map(|p| {
+                element(self.dtype, &self.a, i * k + p)
+                    * element(self.weight, &self.w[0], j * k + p)
+            });
+            let (want, got) = (terms.sum::<f64>(), element(self.result, &self.c, i * n + j));
+            let bound = match self.result {
+                DType::BF16 => 8e-3 * want.abs() + 1e-3,
+                DType::F16 => 1e-3 * want.abs() + 1e-3,
+                DType::I32 => 0.0,
+                _ => 1e-3,
             };
             assert!(
                 (got - want).abs() <= bound,
@@ -264,21 +332,57 @@ fn peak(isa: Isa, math: Math) -> Option<f64> {
             }
         };
     }
+    /// Four tile registers of sums and four operands, as in the product's kernel. The operands are random
+    /// numbers: zeros take less power, and the processor would run faster than it ever does in products.
+    macro_rules! tiles {
+        ($name:ident, $inst:literal, $dtype:expr) => {
+            fn $name(rounds: u64) {
+                #[repr(C, align(64))]
+                struct Configuration([u8; 64]);
+                let mut c = Configuration([0; 64]);
+                c.0[0] = 1;
+                for register in 0..8 {
+                    (c.0[16 + 2 * register], c.0[48 + register]) = (64, 16);
+                }
+                let operands = elements($dtype, 4096 / $dtype.size(), &mut 1);
+                // SAFETY: a valid configuration, operands of 1 KiB each, and arithmetic on registers.
+                unsafe {
+                    asm!("ldtilecfg [{c}]",
+                        "tileloadd tmm4, [{o} + {s}*1]", "tileloadd tmm5, [{o} + {s}*1 + 1024]",
+                        "tileloadd tmm6, [{o} + {s}*1 + 2048]", "tileloadd tmm7, [{o} + {s}*1 + 3072]",
+                        "2:",
+                        concat!($inst, " tmm0, tmm4, tmm6"), concat!($inst, " tmm1, tmm4, tmm7"),
+                        concat!($inst, " tmm2, tmm5, tmm6"), concat!($inst, " tmm3, tmm5, tmm7"),
+                        "dec {n}", "jnz 2b", "tilerelease", c = in(reg) &c, o = in(reg) operands.as_ptr(),
+                        s = in(reg) 64usize, n = inout(reg) rounds => _);
+                }
+            }
+        };
+    }
+    tiles!(amx_bf16, "tdpbf16ps", DType::BF16);
+    tiles!(amx_u8, "tdpbusd", DType::U8);
+    tiles!(amx_s8, "tdpbssd", DType::I8);
+    registers!(avx512_vnni, "vpdpbusd", "zmm");
     registers!(avx2, "vfmadd231ps", "ymm");
     registers!(avx512, "vfmadd231ps", "zmm");
     registers!(avx512_bf16, "vdpbf16ps", "zmm");
+    // What runs, and its operations in a round.
     let (run, flops): (fn(u64), f64) = match (isa, math) {
         (Isa::Scalar, _) => return None,
-        (Isa::Avx2, _) => (avx2, 16.0),
-        (_, Math::Bf16) => (avx512_bf16, 64.0),
-        _ => (avx512, 32.0),
+        (Isa::Avx2, _) => (avx2, 12.0 * 16.0),
+        (Isa::Amx, Math::Bf16) => (amx_bf16, 4.0 * 16384.0),
+        (Isa::Amx, Math::I8) => (amx_u8, 4.0 * 32768.0),
+        (Isa::Amx, Math::S8) => (amx_s8, 4.0 * 32768.0),
+        (_, Math::Bf16) => (avx512_bf16, 12.0 * 64.0),
+        (_, Math::I8 | Math::S8) => (avx512_vnni, 12.0 * 128.0),
+        _ => (avx512, 12.0 * 32.0),
     };
     const ROUNDS: u64 = 200_000;
     let threads = Rayon.threads();
     let pass = || {
         let start = Instant::now();
         Rayon.run(threads, &|_| run(ROUNDS)).expect("rayon runs");
-        1e-9 * flops * 12.0 * (ROUNDS * threads as u64) as f64 / start.elapsed().as_secs_f64()
+        1e-9 * flops * (ROUNDS * threads as u64) as f64 / start.elapsed().as_secs_f64()
     };
     Some((0..60).map(|_| pass()).fold(0.0, f64::max))
 }

@@ -1,17 +1,21 @@
 //! One thread's part of a product: blocks of rows and of K, and panels of B in them.
 
-use super::blocking::{block_rows, block_units, conflicts, parts};
+use super::blocking::{Larger, block_rows, block_units, conflicts, part};
 use super::finish::{Finish, finish};
-use super::micro::Tile;
+use super::micro::{Tile, Transpose};
 use super::pack::{Engine, PackedB};
 use super::scratch;
 use super::shape::Product;
+use crate::DType;
 use std::ops::Range;
 
 /// Units of K at a time when B is read in place: rows of B that are streamed side by side.
 const STREAMS: usize = 16;
 /// Panels for which a copy of A without conflicts pays.
-const PANELS_PER_COPY: usize = 4;
+const PANELS_PER_COPY: usize = 2;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Where tiles write.
 #[derive(Clone, Copy)]
@@ -64,9 +68,18 @@ struct Block<'a> {
     a_stride: usize,
     panel: *mut u8,
     spare: *mut u8,
+    turned: *mut u8,
 }
 
 impl Work<'_> {
+    fn larger(&self) -> Larger {
+        if self.finish == Finish::Turned {
+            Larger::A
+        } else {
+            Larger::B
+        }
+    }
+
     /// The columns of a range of panels.
     pub fn columns(&self, panels: &Range<usize>) -> Range<usize> {
         let width = self.engine.kernels.cols;
@@ -80,8 +93,14 @@ impl Work<'_> {
     /// engine's instruction set.
     pub unsafe fn compute(&self, part: &Part, done: &dyn Fn(Range<usize>, Range<usize>)) {
         let columns = self.columns(&part.panels);
-        for rows in parts(part.rows.len(), block_rows(part.rows.len())) {
-            let rows = part.rows.start + rows.start..part.rows.start + rows.end;
+        let step = block_rows(
+            part.rows.len(),
+            self.engine.units(part.ks.len()),
+            self.engine.kernels,
+            self.larger(),
+        );
+        for first in part.rows.clone().step_by(step) {
+            let rows = first..part.rows.end.min(first + step);
             // SAFETY: by contract.
             unsafe { self.block(part, rows.clone(), columns.clone()) };
             done(rows, columns.clone());
@@ -93,9 +112,12 @@ impl Work<'_> {
         let kernels = engine.kernels;
         let units = engine.units(part.ks.len());
         let a_row = p.a.strides[0].unsigned_abs() * p.a.dtype.size();
-        let tile_rows = rows.len().min(kernels.rows);
+        let tile_rows = rows.len().min(kernels.height);
+        let first = p.a.at(rows.start, part.ks.start) as usize;
+        let misaligned = !(first | a_row).is_multiple_of(kernels.alignment);
         let copies_a = !engine.reads(&p.a, p.a.strides[1], part.ks.len())
-            || (conflicts(tile_rows, a_row) && part.panels.len() >= PANELS_PER_COPY);
+            || ((misaligned || conflicts(tile_rows, a_row))
+                && part.panels.len() >= PANELS_PER_COPY);
         let in_place = self.packed.is_none()
             && rows.len() <= kernels.rows
             && engine.math.per_unit() == 1
@@ -103,12 +125,13 @@ impl Work<'_> {
         let step = if in_place {
             STREAMS
         } else {
-            block_units(rows.len(), units)
+            block_units(rows.len(), units, self.larger())
         };
         let finish = match part.partial {
             Some(_) => Finish::InPlace,
             None => self.finish,
         };
+        let elsewhere = matches!(finish, Finish::Copy | Finish::Turned);
         let by_panel = units <= step;
         // An odd number of cache lines spreads the rows of a tile over all sets.
         let a_stride = ((4 * step.min(units)).div_ceil(64) | 1) * 64;
@@ -122,13 +145,18 @@ impl Work<'_> {
             if copies_a { rows.len() * a_stride } else { 0 },
             panel_bytes,
             panel_bytes,
-            if finish == Finish::Copy {
+            if elsewhere {
                 rows.len() * sums_stride
             } else {
                 0
             },
+            if finish == Finish::Turned {
+                4 * rows.len() * kernels.cols
+            } else {
+                0
+            },
         ];
-        scratch::with(bytes, |[a, panel, spare, sums]| {
+        scratch::with(bytes, |[a, panel, spare, sums, turned]| {
             let sums = match (part.partial, finish) {
                 (Some(to), _) => Sums {
                     data: to
@@ -136,7 +164,7 @@ impl Work<'_> {
                         .wrapping_add((rows.start - part.rows.start) * to.stride),
                     ..to
                 },
-                (None, Finish::Copy) => Sums {
+                (None, _) if elsewhere => Sums {
                     data: sums,
                     stride: sums_stride,
                 },
@@ -155,7 +183,7 @@ impl Work<'_> {
                 copies_a,
                 in_place,
                 sums,
-                by_panel: by_panel && finish == Finish::Copy,
+                by_panel: by_panel && elsewhere,
                 finish: if part.partial.is_some() {
                     Finish::InPlace
                 } else {
@@ -165,6 +193,7 @@ impl Work<'_> {
                 a_stride,
                 panel,
                 spare,
+                turned,
             };
             // SAFETY: by contract.
             unsafe { block.run(part.partial.is_some(), part.ks.end) };
@@ -183,9 +212,13 @@ impl Block<'_> {
             let ks = first..end.min(first + units * per_unit);
             let last = unit + units == self.units;
             let a = &self.work.p.a;
+            // Rows that lie along K are copied tile by tile, while the next ones come closer.
+            let by_tile = a.strides[1] == 1;
             let (a, a_stride) = if self.copies_a {
-                // SAFETY: the copy has room for the block's rows of a step.
-                unsafe { engine.rows(a, self.rows.clone(), ks.clone(), self.a, self.a_stride) };
+                if !by_tile {
+                    // SAFETY: the copy has room for the block's rows of a step.
+                    unsafe { engine.rows(a, self.rows.clone(), ks.clone(), self.a, self.a_stride) };
+                }
                 (self.a.cast_const(), self.a_stride)
             } else {
                 let stride = a.strides[0].unsigned_abs() * a.dtype.size();
@@ -203,7 +236,11 @@ impl Block<'_> {
                         b_stride,
                         ..self.destination(panel, unit == 0, partial)
                     };
-                    self.tiles(&tile, panel, ks.start);
+                    if by_tile && panel == self.panels.start {
+                        self.first_tiles(&tile, ks.clone());
+                    } else {
+                        self.tiles(&tile, panel, ks.start);
+                    }
                     if last && self.finish != Finish::InPlace && (self.by_panel) {
                         self.finish(panel..panel + 1);
                     }
@@ -221,6 +258,13 @@ impl Block<'_> {
     }
 
     unsafe fn finish(&self, panels: Range<usize>) {
+        if self.finish == Finish::Turned {
+            for (n, panel) in panels.enumerate() {
+                // SAFETY: by contract.
+                unsafe { self.turn(panel, n) };
+            }
+            return;
+        }
         let (p, isa) = (self.work.p, self.work.engine.isa);
         let columns = self.work.columns(&panels);
         // SAFETY: by contract.
@@ -233,6 +277,36 @@ impl Block<'_> {
                 self.sums.data,
                 self.sums.stride,
             );
+        }
+    }
+
+    /// Transposes the `n`-th panel of the sums into the result, whose columns lie together.
+    unsafe fn turn(&self, panel: usize, n: usize) {
+        let (p, engine) = (self.work.p, &self.work.engine);
+        let cols = self.work.columns(&(panel..panel + 1));
+        let same = matches!(p.c.dtype, DType::F32 | DType::I32);
+        let (to, stride) = if same {
+            let to = p.c.at(self.rows.start, cols.start).cast_mut();
+            (to, p.c.strides[1].unsigned_abs())
+        } else {
+            (self.turned, self.rows.len())
+        };
+        let work = Transpose {
+            panel: to.cast(),
+            panel_stride: stride,
+            rows: self.sums.data.wrapping_add(4 * n * engine.kernels.cols),
+            row_stride: self.sums.stride as isize,
+            cols: self.rows.len(),
+            units: cols.len(),
+            fill: self.rows.len(),
+        };
+        // SAFETY: by contract; `turned` holds a panel of sums.
+        unsafe {
+            (engine.kernels.transpose)(&work);
+            let p = p.turned();
+            if Finish::of(&p) != Finish::InPlace || (p.input.is_some() && p.beta != 0.0) {
+                finish(&p, engine.isa, cols, self.rows.clone(), to, 4 * stride);
+            }
         }
     }
 
@@ -285,33 +359,75 @@ impl Block<'_> {
             cols: columns.len(),
             next: std::ptr::null(),
             next_step: 0,
+            next_run: usize::MAX,
+            next_jump: 0,
         }
+    }
+
+    /// As [`Block::tiles`] for the first panel, which fetches rows of A and copies them where needed.
+    unsafe fn first_tiles(&self, first: &Tile, ks: Range<usize>) {
+        let (engine, a) = (&self.work.engine, &self.work.p.a);
+        let kernels = engine.kernels;
+        let size = a.dtype.size();
+        let lines = (ks.len() * size).div_ceil(LINE);
+        let row_bytes = a.strides[0].unsigned_abs() * size;
+        for rows in self.cut(kernels.height) {
+            let (from, to) = (self.rows.start + rows.start, self.rows.start + rows.end);
+            if self.copies_a {
+                let copy = self.a.wrapping_add(rows.start * self.a_stride);
+                // SAFETY: the copy has room for the block's rows of a step.
+                unsafe { engine.rows(a, from..to, ks.clone(), copy, self.a_stride) };
+            }
+            // After the last rows come those of the next block, or the next step's.
+            let next = if to == self.rows.end && self.units > self.step {
+                a.at(self.rows.start, ks.end)
+            } else {
+                a.at(to, ks.start)
+            };
+            let tile = Tile {
+                next,
+                next_step: LINE * kernels.height.div_ceil(16),
+                next_run: lines.max(1),
+                next_jump: row_bytes.wrapping_sub(LINE * lines.max(1)),
+                ..first.down(rows.start)
+            };
+            // SAFETY: by contract.
+            unsafe { (kernels.tile)(rows.len(), &tile) };
+        }
+    }
+
+    /// The block's rows, counted from its first, in parts of `most`.
+    fn cut(&self, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let kernels = self.work.engine.kernels;
+        let len = self.rows.len();
+        // Kernels that cut rows themselves are fastest with whole tiles; else equal parts are.
+        let whole = kernels.rows > kernels.height;
+        let count = len.div_ceil(most);
+        (0..count).map(move |n| {
+            if whole {
+                n * most..len.min((n + 1) * most)
+            } else {
+                part(len, count, n)
+            }
+        })
     }
 
     /// Runs through the block's rows, while the next panel comes closer.
     unsafe fn tiles(&self, first: &Tile, panel: usize, k: usize) {
         let kernels = self.work.engine.kernels;
         let (next, step) = self.next(panel, k);
-        let count = self.rows.len().div_ceil(kernels.rows);
+        let count = self.rows.len().div_ceil(kernels.height);
         // As many bytes for each tile, so that the last one ends the panel.
         let next_step = if first.k == 0 {
             0
         } else {
             (step / count).min(64)
         };
-        for (n, rows) in parts(self.rows.len(), kernels.rows).enumerate() {
-            let at = rows.start;
+        for (n, rows) in self.cut(kernels.rows).enumerate() {
             let tile = Tile {
-                a: first.a.wrapping_add(at * first.a_stride),
-                c: first.c.wrapping_add(at * first.c_stride),
-                init: if first.init.is_null() {
-                    first.init
-                } else {
-                    first.init.wrapping_add(at * first.init_stride)
-                },
                 next: next.wrapping_add(n * next_step * first.k),
                 next_step,
-                ..*first
+                ..first.down(rows.start)
             };
             // SAFETY: by contract.
             unsafe { (kernels.tile)(rows.len(), &tile) };

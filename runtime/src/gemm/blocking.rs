@@ -6,9 +6,10 @@ use std::ops::Range;
 
 /// Multiplications that are worth a second thread.
 const WORK_PER_THREAD: usize = 1 << 18;
-/// Rows of a block: enough to make packing a panel of B cheap, few enough for their part of A to stay
-/// in the second cache.
-const BLOCK_ROWS: usize = 224;
+/// Rows of a block where a large A passes through the caches.
+const FEW_ROWS: usize = 84;
+/// Rows of a block at least.
+const LEAST_ROWS: usize = 96;
 /// Units of K that a block has at least.
 const LEAST_UNITS: usize = 256;
 
@@ -18,21 +19,41 @@ pub fn part(len: usize, parts: usize, n: usize) -> Range<usize> {
     at(n)..at(n + 1)
 }
 
-/// `0..len` in nearly equal parts of `most` at most; one empty part if there is nothing.
-pub fn parts(len: usize, most: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-    let count = len.div_ceil(most).max(1);
-    (0..count).map(move |n| part(len, count, n))
+/// Which matrix is large: the one that should pass through the caches once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Larger {
+    /// A's block stays in the second cache while panels of B pass.
+    B,
+    /// Panels of B, of few columns in all, stay in the second cache, and a small block of A beside them.
+    A,
 }
 
-/// Rows of A that a block may have.
-pub fn block_rows(rows: usize) -> usize {
-    rows.div_ceil(rows.div_ceil(BLOCK_ROWS).max(1)).max(1)
+/// Rows of A that blocks have, in multiples of a tile's height. More rows than usual are those that leave
+/// all `units` of K in the second cache.
+pub fn block_rows(rows: usize, units: usize, kernels: &Kernels, larger: Larger) -> usize {
+    const USUAL: usize = 224;
+    let most = match larger {
+        Larger::A => FEW_ROWS,
+        Larger::B if kernels.block > USUAL => {
+            let fit = Caches::get().l2 * 5 / 8 / (4 * units.max(1));
+            (fit / kernels.height * kernels.height).clamp(LEAST_ROWS, kernels.block)
+        }
+        Larger::B => kernels.block,
+    };
+    let blocks = rows.div_ceil(most).max(1);
+    rows.div_ceil(blocks)
+        .max(1)
+        .next_multiple_of(kernels.height)
 }
 
 /// Units of K in a block of this many rows, so that the block's part of A leaves room for panels of
 /// B in the second cache.
-pub fn block_units(rows: usize, units: usize) -> usize {
-    let fit = Caches::get().l2 * 5 / 8 / (4 * rows.max(1));
+pub fn block_units(rows: usize, units: usize, larger: Larger) -> usize {
+    let room = match larger {
+        Larger::B => Caches::get().l2 * 5 / 8,
+        Larger::A => Caches::get().l2 / 4,
+    };
+    let fit = room / (4 * rows.max(1));
     let count = units.div_ceil(fit.max(LEAST_UNITS)).max(1);
     units.div_ceil(count).next_multiple_of(16)
 }
@@ -64,22 +85,31 @@ impl Grid {
     }
 }
 
-/// The split for which the slowest thread is done first. `packs` says that every part of M packs its
-/// own panels of B.
-pub fn grid([m, n, k]: [usize; 3], threads: usize, kernels: &Kernels, packs: bool) -> Grid {
+/// What a split costs.
+#[derive(Clone, Copy)]
+pub struct Costs {
+    /// Every part of M packs its own panels of B.
+    pub packs: bool,
+    /// Parts of K are possible.
+    pub splits_k: bool,
+}
+
+/// The split for which the slowest thread is done first.
+pub fn grid([m, n, k]: [usize; 3], threads: usize, kernels: &Kernels, costs: Costs) -> Grid {
     let work = m.saturating_mul(n).saturating_mul(k);
     let threads = threads.min(work / WORK_PER_THREAD).max(1);
     let panels = n.div_ceil(kernels.cols).max(1);
     // A panel costs about as much to pack as four rows of it to multiply.
-    let pack_rows = if packs { 4 } else { 0 };
+    let pack_rows = if costs.packs { 4 } else { 0 };
     let cost = |g: &Grid| {
         let rows = m.div_ceil(g.m) + pack_rows + 2;
         (rows * panels.div_ceil(g.n)).saturating_mul(k.div_ceil(g.k) + 16)
     };
+    let most_k = if costs.splits_k { k / 1024 } else { 1 };
     let mut best = Grid { m: 1, n: 1, k: 1 };
     for parts_n in 1..=threads.min(panels) {
         let parts_m = (threads / parts_n).min(m).max(1);
-        let parts_k = (threads / (parts_n * parts_m)).min(k / 1024).max(1);
+        let parts_k = (threads / (parts_n * parts_m)).min(most_k).max(1);
         for g in [
             Grid {
                 m: parts_m,
@@ -94,7 +124,7 @@ pub fn grid([m, n, k]: [usize; 3], threads: usize, kernels: &Kernels, packs: boo
             Grid {
                 m: 1,
                 n: parts_n,
-                k: (threads / parts_n).min(k / 1024).max(1),
+                k: (threads / parts_n).min(most_k).max(1),
             },
         ] {
             // Sums of parts of K are added up afterwards.
@@ -121,24 +151,25 @@ mod tests {
 
     #[test]
     fn parts_cover_everything_once() {
-        for (len, most) in [(0, 5), (1, 5), (5, 5), (6, 5), (197, 14), (1000, 7)] {
-            let all: Vec<usize> = parts(len, most).flatten().collect();
+        for (len, parts) in [(0, 1), (1, 1), (5, 2), (6, 5), (197, 15), (1000, 7)] {
+            let all: Vec<usize> = (0..parts).flat_map(|n| part(len, parts, n)).collect();
             assert_eq!(all, (0..len).collect::<Vec<_>>());
-            assert!(parts(len, most).all(|r| r.len() <= most));
         }
     }
 
     #[test]
     fn grids_suit_the_shape() {
         let k = kernels(Isa::Scalar, Math::F32).unwrap();
-        assert_eq!(grid([128, 768, 768], 2, k, true), Grid { m: 1, n: 2, k: 1 });
-        assert_eq!(grid([4, 4, 4], 16, k, true).tasks(), 1);
-        assert_eq!(
-            grid([4000, 16, 768], 2, k, false),
-            Grid { m: 2, n: 1, k: 1 }
-        );
-        let deep = grid([8, 16, 1 << 20], 4, k, false);
+        let of =
+            |shape, threads, packs, splits_k| grid(shape, threads, k, Costs { packs, splits_k });
+        let by_columns = Grid { m: 1, n: 2, k: 1 };
+        assert_eq!(of([128, 768, 768], 2, true, true), by_columns);
+        assert_eq!(of([4, 4, 4], 16, true, true).tasks(), 1);
+        let by_rows = Grid { m: 2, n: 1, k: 1 };
+        assert_eq!(of([4000, 16, 768], 2, false, true), by_rows);
+        let deep = of([8, 16, 1 << 20], 4, false, true);
         assert!(deep.k > 1 && deep.tasks() <= 4, "{deep:?}");
+        assert_eq!(of([8, 16, 1 << 20], 4, false, false).k, 1);
     }
 
     #[test]

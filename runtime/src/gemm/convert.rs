@@ -12,7 +12,7 @@ pub fn element(math: Math, source: DType) -> DType {
         Math::F32 => DType::F32,
         Math::Bf16 => DType::BF16,
         Math::I16 => DType::I16,
-        Math::I8 => source,
+        Math::I8 | Math::S8 => source,
     }
 }
 
@@ -50,6 +50,11 @@ pub unsafe fn convert(isa: Isa, row: &Row) {
             // SAFETY: by contract.
             unsafe { convert_row(row) }
         }
+        let rounds = row.dtype == DType::F32 && row.into == DType::BF16 && row.stride == 1;
+        if rounds && isa >= Isa::Avx512Bf16 {
+            // SAFETY: by contract.
+            return unsafe { super::bf16::round(row.from.cast(), row.to.cast(), row.len) };
+        }
         if isa >= Isa::Avx512 {
             // SAFETY: by contract.
             return unsafe { avx512(row) };
@@ -62,6 +67,72 @@ pub unsafe fn convert(isa: Isa, row: &Row) {
     let _ = isa;
     // SAFETY: by contract.
     unsafe { convert_row(row) }
+}
+
+/// One row of a panel, `N` units wide, from the `per_unit` rows of its elements, `stride` bytes apart.
+/// Fetches what follows in the rows, which is the next panel's.
+///
+/// # Safety
+/// The processor has `isa`; the rows' memory and the panel's are valid.
+pub unsafe fn interleave<const N: usize>(
+    isa: Isa,
+    per_unit: usize,
+    from: *const u8,
+    stride: isize,
+    to: *mut u8,
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        unsafe fn avx512<const N: usize>(n: usize, from: *const u8, stride: isize, to: *mut u8) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            let bytes = 4 * N / n;
+            for p in 0..n {
+                let next = from
+                    .wrapping_offset(p as isize * stride)
+                    .wrapping_add(bytes);
+                for line in (0..bytes).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line).cast());
+                }
+            }
+            // SAFETY: by contract.
+            unsafe { interleave_rows::<N>(n, from, stride, to) }
+        }
+        if isa >= Isa::Avx512 {
+            // SAFETY: by contract.
+            return unsafe { avx512::<N>(per_unit, from, stride, to) };
+        }
+    }
+    let _ = isa;
+    // SAFETY: by contract.
+    unsafe { interleave_rows::<N>(per_unit, from, stride, to) }
+}
+
+#[inline(always)]
+unsafe fn interleave_rows<const N: usize>(
+    per_unit: usize,
+    from: *const u8,
+    stride: isize,
+    to: *mut u8,
+) {
+    let row = |p: isize| from.wrapping_offset(p * stride);
+    let to = to.cast::<[u32; N]>();
+    // SAFETY: by contract.
+    unsafe {
+        match per_unit {
+            1 => to.write_unaligned(row(0).cast::<[u32; N]>().read_unaligned()),
+            2 => {
+                let rows = [0, 1].map(|p| row(p).cast::<[u16; N]>().read_unaligned());
+                let unit = |j| u32::from(rows[0][j]) | u32::from(rows[1][j]) << 16;
+                to.write_unaligned(std::array::from_fn(unit));
+            }
+            _ => {
+                let rows = [0, 1, 2, 3].map(|p| row(p).cast::<[u8; N]>().read_unaligned());
+                let unit = |j| u32::from_le_bytes([0, 1, 2, 3].map(|p: usize| rows[p][j]));
+                to.write_unaligned(std::array::from_fn(unit));
+            }
+        }
+    }
 }
 
 /// Applies `f` to each element.

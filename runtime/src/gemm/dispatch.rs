@@ -1,10 +1,10 @@
 //! Which way a product takes, and how it is split over threads.
 
 use super::block::{Part, Sums, Work};
-use super::blocking::{Grid, grid, part};
+use super::blocking::{Costs, Grid, grid, part};
 use super::convert::element;
 use super::finish::{Finish, finish};
-use super::micro::Dot;
+use super::micro::{Dot, Math};
 use super::pack::{Engine, PackedB};
 use super::parallel::Parallel;
 use super::scratch;
@@ -52,13 +52,12 @@ pub unsafe fn multiply(p: &Product, call: &Call) -> Result<(), Error> {
         }
     };
     let turned = |item, rows, cols| done(item, cols, rows);
-    let oriented = p.oriented();
     // SAFETY: by contract.
     unsafe {
         if call.packed.is_some() {
             tiles(p, call, call.packed, &done)
-        } else if oriented.m != p.m {
-            choose(&oriented, call, &turned)
+        } else if p.is_column() {
+            choose(&p.turned(), call, &turned)
         } else {
             choose(p, call, &done)
         }
@@ -72,13 +71,37 @@ unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> 
         if let Some(engine) = dot_engine(p, call.isa)? {
             return dots(p, engine, call, done);
         }
+        let engine = Engine::new(call.isa, p.math(call.isa))?;
+        if packs_a(p, &engine) {
+            let p = p.turned();
+            let packed = PackedB::with(&p.b, [p.k, p.n], engine, call.threads)?;
+            let turned = |item, rows, cols| done(item, cols, rows);
+            return tiles(&p, call, Some(&packed), &turned);
+        }
         if p.m >= PACK_ROWS && p.batch.count == 1 {
-            let engine = Engine::new(call.isa, p.math(call.isa))?;
             let packed = PackedB::with(&p.b, [p.k, p.n], engine, call.threads)?;
             return tiles(p, call, Some(&packed), done);
         }
         tiles(p, call, None, done)
     }
+}
+
+/// Whether A is packed and B, whose columns lie along K, read in place as rows of the transposed product.
+/// Then the result is transposed too; but that and packing A take less time than packing a larger B.
+fn packs_a(p: &Product, engine: &Engine) -> bool {
+    /// Multiply-adds in the time to move an element into a panel or out of the sums.
+    const MOVE: usize = 20;
+    /// Columns of a vector.
+    const LANES: usize = 16;
+    let (m, n, k) = (p.m, p.n, p.k);
+    let turned = m.next_multiple_of(LANES) * n * k + MOVE * m * (n + k);
+    p.batch.count == 1
+        && p.a.dtype == p.b.dtype
+        && engine.math != Math::I8
+        && p.b.strides[0] == 1
+        && p.c.strides[1] == 1
+        && k > 1
+        && turned < (m + MOVE) * n * k
 }
 
 /// Whether products like this one, of so few rows that reading B takes longest, are as fast on B as it is
@@ -104,7 +127,11 @@ fn dot_engine(p: &Product, isa: Isa) -> Result<Option<Engine>, Error> {
 unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Result<(), Error> {
     let items = p.batch.count;
     let each = call.threads.threads().div_ceil(items);
-    let split = grid([p.m, p.n, p.k], each, engine.kernels, false).tasks();
+    let costs = Costs {
+        packs: false,
+        splits_k: true,
+    };
+    let split = grid([p.m, p.n, p.k], each, engine.kernels, costs).tasks();
     let way = match Finish::of(p) {
         Finish::InPlace if p.input.is_none() || p.beta == 0.0 => Finish::InPlace,
         Finish::InPlace => Finish::Update,
@@ -163,10 +190,12 @@ unsafe fn tiles(
     };
     let items = p.batch.count;
     let each = call.threads.threads().div_ceil(items);
-    let mut split = grid([p.m, p.n, p.k], each, engine.kernels, packed.is_none());
-    if items > 1 {
-        split.k = 1;
-    }
+    let finish = Finish::of(p);
+    let costs = Costs {
+        packs: packed.is_none(),
+        splits_k: items == 1 && finish != Finish::Turned,
+    };
+    let mut split = grid([p.m, p.n, p.k], each, engine.kernels, costs);
     if call.whole_rows {
         let m = (split.m * split.n).min(p.m);
         split = Grid { m, n: 1, k: 1 };
@@ -185,7 +214,6 @@ unsafe fn tiles(
         };
         (item, k, part)
     };
-    let finish = Finish::of(p);
     if split.k > 1 {
         let work = Work {
             p,

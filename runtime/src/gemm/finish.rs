@@ -17,11 +17,16 @@ pub enum Finish {
     Update,
     /// Tiles write sums elsewhere, since the result is of another type.
     Copy,
+    /// As `Copy`, since the columns of the result are what lies together.
+    Turned,
 }
 
 impl Finish {
     /// What this product needs.
     pub fn of(p: &Product) -> Finish {
+        if p.c.strides[1] != 1 && p.n > 1 {
+            return Finish::Turned;
+        }
         if !matches!(p.c.dtype, DType::F32 | DType::I32) {
             return Finish::Copy;
         }
@@ -48,6 +53,11 @@ pub unsafe fn finish(
     sums: *const u8,
     stride: usize,
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx512Bf16 && super::bf16::applies(p) {
+        // SAFETY: by contract.
+        return unsafe { super::bf16::finish(p, rows, cols, sums, stride) };
+    }
     for (n, i) in rows.enumerate() {
         for j in cols.clone().step_by(CHUNK) {
             let len = CHUNK.min(cols.end - j);
@@ -65,6 +75,42 @@ pub unsafe fn finish(
 }
 
 unsafe fn floats(p: &Product, isa: Isa, i: usize, j: usize, from: *const f32, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        unsafe fn avx512(p: &Product, isa: Isa, at: [usize; 2], from: *const f32, len: usize) {
+            // SAFETY: by contract.
+            unsafe { chunk(p, isa, at, from, len) }
+        }
+        if isa >= Isa::Avx512 {
+            // SAFETY: by contract.
+            return unsafe { avx512(p, isa, [i, j], from, len) };
+        }
+    }
+    // SAFETY: by contract.
+    unsafe { chunk(p, isa, [i, j], from, len) }
+}
+
+#[inline(always)]
+unsafe fn chunk(p: &Product, isa: Isa, [i, j]: [usize; 2], from: *const f32, len: usize) {
+    let c = p.c.at(i, j).cast_mut();
+    if p.c.dtype == DType::F32 && p.alpha == 1.0 && (p.c.strides[1] == 1 || p.n == 1) {
+        let rows = p
+            .input
+            .filter(|m| m.dtype == DType::F32 && m.strides[1] == 1);
+        if let Some(input) = rows.filter(|_| p.beta != 0.0) {
+            let (added, c) = (input.at(i, j).cast::<f32>(), c.cast::<f32>());
+            for n in 0..len {
+                // SAFETY: by contract.
+                unsafe {
+                    let x = from.add(n).read_unaligned();
+                    let y = added.add(n).read_unaligned();
+                    c.add(n).write_unaligned(x + p.beta * y);
+                }
+            }
+            return;
+        }
+    }
     let (mut sum, mut added) = ([0.0f32; CHUNK], [0.0f32; CHUNK]);
     let row = |m: &super::Matrix, to: *mut f32| Row {
         from: m.at(i, j),
@@ -91,7 +137,7 @@ unsafe fn floats(p: &Product, isa: Isa, i: usize, j: usize, from: *const f32, le
         dtype: DType::F32,
         stride: 1,
         len,
-        to: p.c.at(i, j).cast_mut(),
+        to: c,
         into: p.c.dtype,
     };
     // SAFETY: by contract.

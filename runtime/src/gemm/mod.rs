@@ -5,6 +5,8 @@
 //! which read A's rows in place where they can and B in panels: packed ahead ([`PackedB`]), or a panel
 //! at a time inside the call, so that no result ever comes from a stale copy of B.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod block;
 mod blocking;
 mod convert;

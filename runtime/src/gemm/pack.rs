@@ -1,6 +1,7 @@
 //! Rows of A and panels of B in the layout of the register tiles.
 
-use super::convert::{Row, convert, element};
+use super::blocking::part;
+use super::convert::{Row, convert, element, interleave};
 use super::micro::{Kernels, Math, Transpose, kernels};
 use super::parallel::Parallel;
 use super::scratch;
@@ -8,6 +9,9 @@ use super::shape::{Matrix, Precision, math};
 use crate::cpu::Isa;
 use crate::{Error, pool};
 use std::ops::Range;
+
+/// Units of K that are worth a task of their own.
+const UNITS_PER_CHUNK: usize = 128;
 
 /// Which kernels a product runs through.
 #[derive(Clone, Copy)]
@@ -135,49 +139,44 @@ impl Engine {
         let per_unit = self.math.per_unit();
         let into = element(self.math, b.dtype);
         let width = self.kernels.cols;
+        let row_bytes = b.strides[0] * b.dtype.size() as isize;
+        let in_place = into == b.dtype && cols.len() == width;
+        let place = |from: *const u8, stride: isize, to: *mut u8| {
+            // SAFETY: a row of the panel, and rows that are valid or a copy's.
+            unsafe {
+                match width {
+                    WIDEST => interleave::<WIDEST>(self.isa, per_unit, from, stride, to),
+                    _ => interleave::<16>(self.isa, per_unit, from, stride, to),
+                }
+            }
+        };
+        // Elements that must be converted, or that fill no unit or panel.
+        let mut copy = [[0u8; 4 * WIDEST]; 4];
         for unit in 0..self.units(ks.len()) {
             let to = panel.wrapping_add(unit * width * 4);
-            if per_unit == 1 {
-                // SAFETY: a row of the panel.
-                unsafe {
-                    self.line(b, b.at(ks.start + unit, cols.start), 1, cols.len(), to);
-                    to.add(4 * cols.len())
-                        .write_bytes(0, 4 * (width - cols.len()));
-                }
+            let first = ks.start + unit * per_unit;
+            let from = b.at(first, cols.start);
+            if in_place && first + per_unit <= ks.end {
+                place(from, row_bytes, to);
                 continue;
             }
-            let mut part = [[0u8; 4 * WIDEST]; 4];
-            let first = ks.start + unit * per_unit;
-            for (p, part) in part.iter_mut().enumerate().take(per_unit) {
-                if first + p < ks.end {
-                    let row = Row {
-                        from: b.at(first + p, cols.start),
-                        dtype: b.dtype,
-                        stride: 1,
-                        len: cols.len(),
-                        to: part.as_mut_ptr(),
-                        into,
-                    };
-                    // SAFETY: a part holds the widest panel's row.
-                    unsafe { convert(self.isa, &row) };
+            for (p, copy) in copy.iter_mut().enumerate().take(per_unit) {
+                if first + p >= ks.end {
+                    *copy = [0; 4 * WIDEST];
+                    continue;
                 }
+                let row = Row {
+                    from: from.wrapping_offset(p as isize * row_bytes),
+                    dtype: b.dtype,
+                    stride: 1,
+                    len: cols.len(),
+                    to: copy.as_mut_ptr(),
+                    into,
+                };
+                // SAFETY: a copy holds the widest panel's row.
+                unsafe { convert(self.isa, &row) };
             }
-            // SAFETY: a row of the panel.
-            let to = unsafe { std::slice::from_raw_parts_mut(to, width * 4) };
-            match per_unit {
-                2 => {
-                    let pairs = part[0].chunks_exact(2).zip(part[1].chunks_exact(2));
-                    for (to, (p, q)) in to.chunks_exact_mut(4).zip(pairs) {
-                        to[..2].copy_from_slice(p);
-                        to[2..].copy_from_slice(q);
-                    }
-                }
-                _ => {
-                    for (j, to) in to.chunks_exact_mut(4).enumerate() {
-                        to.copy_from_slice(&[part[0][j], part[1][j], part[2][j], part[3][j]]);
-                    }
-                }
-            }
+            place(copy.as_ptr().cast(), 4 * WIDEST as isize, to);
         }
     }
 }
@@ -237,14 +236,22 @@ impl PackedB {
             engine,
             shape: [k, n],
         };
-        let task = |p: usize| {
+        // Parts of K too if there are fewer panels than threads.
+        let chunks = (2 * threads.threads()).div_ceil(panels.max(1));
+        let chunks = chunks.min(engine.units(k) / UNITS_PER_CHUNK).max(1);
+        let task = |task: usize| {
+            let (p, chunk) = (task / chunks, task % chunks);
             let cols = p * width..n.min((p + 1) * width);
-            scratch::with([stride], |[spare]| {
-                // SAFETY: every task writes its own panel.
-                unsafe { engine.panel(b, cols, 0..k, packed.panel(p).cast_mut(), spare) };
+            let units = part(engine.units(k), chunks, chunk);
+            let each = engine.math.per_unit();
+            let ks = units.start * each..k.min(units.end * each);
+            scratch::with([4 * width * units.len()], |[spare]| {
+                let to = packed.panel(p).wrapping_add(4 * width * units.start);
+                // SAFETY: every task writes its own part of a panel.
+                unsafe { engine.panel(b, cols, ks, to.cast_mut(), spare) };
             });
         };
-        threads.run(panels, &task)?;
+        threads.run(panels * chunks, &task)?;
         Ok(packed)
     }
 

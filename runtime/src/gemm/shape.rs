@@ -154,12 +154,13 @@ impl Product {
         }
     }
 
-    /// One column times many rows as one row times many columns, where the types allow it.
-    pub(super) fn oriented(self) -> Product {
-        let exchanges = self.n == 1 && self.m > 1 && self.c.strides[0] == 1;
-        if !exchanges || self.a.dtype != self.b.dtype {
-            return self;
-        }
+    /// Whether one column times many rows can be one row times many columns.
+    pub(super) fn is_column(&self) -> bool {
+        self.n == 1 && self.m > 1 && self.c.strides[0] == 1 && self.a.dtype == self.b.dtype
+    }
+
+    /// The transposed product, of the same elements. A and B are of the same type.
+    pub(super) fn turned(self) -> Product {
         Product {
             m: self.n,
             n: self.m,
@@ -180,10 +181,12 @@ impl Product {
 /// See [`Product::math`].
 pub(super) fn math(a: DType, b: DType, precision: Precision, isa: Isa) -> Math {
     let has_bf16 = isa >= Isa::Avx512Bf16 || isa == Isa::Scalar;
+    let has_bytes = isa >= Isa::Avx512Vnni || isa == Isa::Scalar;
     match (a, b) {
         (DType::BF16, DType::BF16) if has_bf16 => Math::Bf16,
         (DType::F32, DType::F32) if precision == Precision::Medium && has_bf16 => Math::Bf16,
-        (DType::U8, DType::I8) if isa >= Isa::Avx512Vnni || isa == Isa::Scalar => Math::I8,
+        (DType::U8, DType::I8) if has_bytes => Math::I8,
+        (DType::I8, DType::I8) if has_bytes => Math::S8,
         (_, DType::I8) => Math::I16,
         _ => Math::F32,
     }

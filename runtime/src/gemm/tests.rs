@@ -279,6 +279,7 @@ fn types() -> impl Strategy<Value = [DType; 3]> {
         [BF16, BF16, BF16],
         [BF16, BF16, F32],
         [F16, F16, F16],
+        [F16, F16, F32],
         [U8, I8, I32],
         [I8, I8, I32],
     ])
@@ -374,19 +375,86 @@ fn deep_and_tall_products() {
             ([1, 300, 512], 2),   // dot products
             ([300, 1, 512], 2),   // one column
             ([14, 70, 4096], 1),  // rows that conflict
+            ([37, 300, 520], 3),  // A packed instead of B
+            ([70, 130, 2048], 2), // rows of B that conflict
+            ([33, 35, 1026], 1),  // steps of K, and units that fill no tile
         ] {
             for b in [Layout::Rows, Layout::Columns] {
                 check(&plain(isa, shape, b, threads)).unwrap();
-                let types = [DType::BF16, DType::F16, DType::F32];
-                for t in types {
+                use DType::{BF16, F16, F32, I8, I32, U8};
+                let kinds = [
+                    [F32, F32, F32],
+                    [BF16, BF16, BF16],
+                    [F16, F16, F16],
+                    [U8, I8, I32],
+                    [I8, I8, I32],
+                ];
+                for (t, packed) in kinds.into_iter().zip([false, true].into_iter().cycle()) {
                     let mut case = plain(isa, shape, b, threads);
-                    (case.a.0, case.b.0, case.c.0) = (t, t, t);
+                    (case.a.0, case.b.0, case.c.0) = (t[0], t[1], t[2]);
+                    // Each kind one way with rows of B, the other with columns.
+                    case.packed = packed != (b == Layout::Rows);
                     check(&case).unwrap();
-                    case.packed = true;
-                    check(&case).unwrap();
+                }
+                let mut case = plain(isa, shape, b, threads);
+                case.precision = Precision::Medium;
+                check(&case).unwrap();
+            }
+        }
+    }
+}
+
+/// The driver with the AMX kernels' blocks and alignment.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn products_of_tile_registers() {
+    use super::micro::amx_tests::IN_MEMORY;
+    use super::pack::Engine;
+    if Isa::of_processor() < Isa::Avx512 {
+        println!("SKIPPED: no AVX-512, which transposes for AMX");
+        return;
+    }
+    let engine = Engine {
+        isa: Isa::Scalar,
+        math: Math::Bf16,
+        kernels: &IN_MEMORY,
+    };
+    let mut random = Random(5);
+    for [m, n, k] in [[37, 70, 530], [3, 33, 64], [300, 40, 66], [64, 64, 768]] {
+        for (a_layout, c_type) in [(Layout::Rows, DType::BF16), (Layout::Columns, DType::F32)] {
+            let mut make = |rows, cols, layout| {
+                Owned::new(DType::BF16, [rows, cols], layout, |_, _| random.next())
+            };
+            let (a, b) = (make(m, k, a_layout), make(k, n, Layout::Columns));
+            let c = Owned::new(c_type, [m, n], Layout::PaddedRows, |_, _| 0.0);
+            let product = Product::new([m, n, k], a.view, b.view, c.view);
+            // SAFETY: valid matrices.
+            unsafe {
+                let packed = PackedB::with(&b.view, [k, n], engine, &Fake(2)).unwrap();
+                let call = Call {
+                    isa: Isa::Scalar,
+                    threads: &Fake(2),
+                    packed: Some(&packed),
+                    epilogue: None,
+                    whole_rows: false,
+                };
+                multiply(&product, &call).unwrap();
+            }
+            for i in 0..m {
+                for j in 0..n {
+                    let want: f64 = (0..k).map(|p| a.get(i, p) * b.get(p, j)).sum();
+                    let most = 1e-3 + want.abs() * 2f64.powi(-8);
+                    assert!((c.get(i, j) - want).abs() < most, "{m} {n} {k}: [{i}, {j}]");
                 }
             }
         }
+    }
+}
+
+#[test]
+fn amx_is_tested_where_there_is_some() {
+    if !isas().contains(&Isa::Amx) {
+        println!("SKIPPED: this processor has no AMX; its instructions are not tested here");
     }
 }
 

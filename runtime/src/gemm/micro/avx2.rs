@@ -14,12 +14,15 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
     match math {
         Math::F32 => Some(&F32),
         Math::I16 => Some(&I16),
-        Math::Bf16 | Math::I8 => None,
+        Math::Bf16 | Math::I8 | Math::S8 => None,
     }
 }
 
 static F32: Kernels = Kernels {
     rows: ROWS,
+    height: ROWS,
+    block: 224,
+    alignment: 1,
     cols: COLS,
     tile: f32_tile,
     transpose,
@@ -29,6 +32,9 @@ static F32: Kernels = Kernels {
 
 static I16: Kernels = Kernels {
     rows: ROWS,
+    height: ROWS,
+    block: 224,
+    alignment: 1,
     cols: COLS,
     tile: i16_tile,
     transpose,
@@ -65,22 +71,28 @@ macro_rules! tile {
         unsafe fn $tile<const M: usize, const V: usize>(t: &Tile) {
             let mut acc = [[$zero; V]; M];
             let (mut a, mut b, mut next) = (t.a, t.b, t.next);
-            for _ in 0..t.k {
-                _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                // SAFETY: `a` and `b` stay within the `k` units of the tile.
-                unsafe {
-                    let columns: [_; V] =
-                        std::array::from_fn(|v| _mm256_loadu_si256(b.add(32 * v).cast()));
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        let x = a.add(i * t.a_stride).cast::<i32>().read_unaligned();
-                        for v in 0..V {
-                            acc[v] = ($fma)(acc[v], _mm256_set1_epi32(x), columns[v]);
+            let mut left = t.k;
+            while left > 0 {
+                let run = left.min(t.next_run);
+                left -= run;
+                for _ in 0..run {
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    // SAFETY: `a` and `b` stay within the `k` units of the tile.
+                    unsafe {
+                        let columns: [_; V] =
+                            std::array::from_fn(|v| _mm256_loadu_si256(b.add(32 * v).cast()));
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            let x = a.add(i * t.a_stride).cast::<i32>().read_unaligned();
+                            for v in 0..V {
+                                acc[v] = ($fma)(acc[v], _mm256_set1_epi32(x), columns[v]);
+                            }
                         }
                     }
+                    a = a.wrapping_add(4);
+                    b = b.wrapping_add(t.b_stride);
+                    next = next.wrapping_add(t.next_step);
                 }
-                a = a.wrapping_add(4);
-                b = b.wrapping_add(t.b_stride);
-                next = next.wrapping_add(t.next_step);
+                next = next.wrapping_add(t.next_jump);
             }
             let masks: [__m256i; V] = std::array::from_fn(|v| mask(t.cols - v * LANES));
             for (i, acc) in acc.iter_mut().enumerate() {

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 const ROWS: usize = 14;
 const LANES: usize = 16;
 const COLS: usize = 2 * LANES;
-const DOT_ROWS: usize = 8;
+pub(super) const DOT_ROWS: usize = 8;
 
 /// The kernels for this arithmetic; the caller has checked the processor.
 pub fn kernels(math: Math) -> Option<&'static Kernels> {
@@ -16,6 +16,7 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
         Math::Bf16 => &BF16,
         Math::I16 => &I16,
         Math::I8 => &I8,
+        Math::S8 => &S8,
     })
 }
 
@@ -23,6 +24,9 @@ macro_rules! table {
     ($name:ident, $tile:ident, $dot:ident, $dot_rows:expr) => {
         static $name: Kernels = Kernels {
             rows: ROWS,
+            height: ROWS,
+            block: 224,
+            alignment: 1,
             cols: COLS,
             tile: $tile,
             transpose,
@@ -36,6 +40,7 @@ table!(F32, f32_tile, f32_dot, DOT_ROWS);
 table!(BF16, bf16_tile, bf16_dot, DOT_ROWS);
 table!(I16, i16_tile, no_dot, 0);
 table!(I8, i8_tile, no_dot, 0);
+table!(S8, s8_tile, no_dot, 0);
 
 /// The first `n` lanes.
 fn mask(n: usize) -> __mmask16 {
@@ -53,7 +58,7 @@ macro_rules! by_rows {
 }
 
 macro_rules! tile {
-    ($entry:ident, $tile:ident, $features:literal, $zero:expr, $fma:expr, $add:expr, $bits:expr) => {
+    ($entry:ident, $tile:ident, $features:literal, $start:expr, $fma:expr, $add:expr, $bits:expr) => {
         /// See [`Kernels::tile`].
         unsafe fn $entry(rows: usize, t: &Tile) {
             // SAFETY: by contract.
@@ -62,24 +67,34 @@ macro_rules! tile {
 
         #[target_feature(enable = $features)]
         unsafe fn $tile<const M: usize, const V: usize>(t: &Tile) {
-            let mut acc = [[$zero; V]; M];
+            let mut acc: [_; M] = std::array::from_fn(|i| {
+                let row = t.a.wrapping_add(i * t.a_stride);
+                // SAFETY: a row of the tile.
+                [unsafe { ($start)(row, t.k) }; V]
+            });
             let (mut a, mut b, mut next) = (t.a, t.b, t.next);
-            for _ in 0..t.k {
-                _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                // SAFETY: `a` and `b` stay within the `k` units of the tile.
-                unsafe {
-                    let columns: [_; V] =
-                        std::array::from_fn(|v| _mm512_loadu_epi32(b.add(64 * v).cast()));
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        let x = a.add(i * t.a_stride).cast::<i32>().read_unaligned();
-                        for v in 0..V {
-                            acc[v] = ($fma)(acc[v], _mm512_set1_epi32(x), columns[v]);
+            let mut left = t.k;
+            while left > 0 {
+                let run = left.min(t.next_run);
+                left -= run;
+                for _ in 0..run {
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    // SAFETY: `a` and `b` stay within the `k` units of the tile.
+                    unsafe {
+                        let columns: [_; V] =
+                            std::array::from_fn(|v| _mm512_loadu_epi32(b.add(64 * v).cast()));
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            let x = a.add(i * t.a_stride).cast::<i32>().read_unaligned();
+                            for v in 0..V {
+                                acc[v] = ($fma)(acc[v], _mm512_set1_epi32(x), columns[v]);
+                            }
                         }
                     }
+                    a = a.wrapping_add(4);
+                    b = b.wrapping_add(t.b_stride);
+                    next = next.wrapping_add(t.next_step);
                 }
-                a = a.wrapping_add(4);
-                b = b.wrapping_add(t.b_stride);
-                next = next.wrapping_add(t.next_step);
+                next = next.wrapping_add(t.next_jump);
             }
             let masks: [__mmask16; V] = std::array::from_fn(|v| mask(t.cols - v * LANES));
             for (i, acc) in acc.iter_mut().enumerate() {
@@ -104,7 +119,7 @@ tile!(
     f32_tile,
     f32_tile_of,
     "avx512f",
-    _mm512_setzero_ps(),
+    zero_floats,
     |acc, x, b| _mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(b), acc),
     |acc, init| _mm512_add_ps(acc, _mm512_castsi512_ps(init)),
     |acc| _mm512_castps_si512(acc)
@@ -113,7 +128,7 @@ tile!(
     bf16_tile,
     bf16_tile_of,
     "avx512f,avx512bw,avx512bf16",
-    _mm512_setzero_ps(),
+    zero_floats,
     // SAFETY: both are 512 bits.
     |acc, x: __m512i, b: __m512i| _mm512_dpbf16_ps(
         acc,
@@ -127,7 +142,7 @@ tile!(
     i16_tile,
     i16_tile_of,
     "avx512f,avx512bw",
-    _mm512_setzero_si512(),
+    zero_integers,
     |acc, x, b| _mm512_add_epi32(acc, _mm512_madd_epi16(x, b)),
     |acc, init| _mm512_add_epi32(acc, init),
     |acc| acc
@@ -136,15 +151,48 @@ tile!(
     i8_tile,
     i8_tile_of,
     "avx512f,avx512bw,avx512vnni",
-    _mm512_setzero_si512(),
+    zero_integers,
     |acc, x, b| _mm512_dpbusd_epi32(acc, x, b),
     |acc, init| _mm512_add_epi32(acc, init),
     |acc| acc
 );
+// Of i8 by i8, B's are made unsigned by adding 128, which adds 128 times the sum of A's row.
+tile!(
+    s8_tile,
+    s8_tile_of,
+    "avx512f,avx512bw,avx512vnni",
+    less_row_sum,
+    |acc, x, b| _mm512_dpbusd_epi32(acc, _mm512_xor_si512(b, _mm512_set1_epi8(-128)), x),
+    |acc, init| _mm512_add_epi32(acc, init),
+    |acc| acc
+);
+
+/// Where sums of a row begin, from its address and its units.
+#[target_feature(enable = "avx512f")]
+unsafe fn zero_floats(_: *const u8, _: usize) -> __m512 {
+    _mm512_setzero_ps()
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn zero_integers(_: *const u8, _: usize) -> __m512i {
+    _mm512_setzero_si512()
+}
+
+/// -128 times the sum of a row of i8.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn less_row_sum(row: *const u8, k: usize) -> __m512i {
+    let mut sum = _mm512_setzero_si512();
+    for unit in (0..k).step_by(LANES) {
+        // SAFETY: masked lanes touch no memory.
+        let x = unsafe { _mm512_maskz_loadu_epi32(mask(k - unit), row.add(4 * unit).cast()) };
+        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), x);
+    }
+    _mm512_set1_epi32(_mm512_reduce_add_epi32(sum).wrapping_mul(-128))
+}
 
 /// See [`Kernels::transpose`].
 #[target_feature(enable = "avx512f")]
-unsafe fn transpose(t: &Transpose) {
+pub(super) unsafe fn transpose(t: &Transpose) {
     for first in (0..t.fill).step_by(LANES) {
         let cols = t.cols.saturating_sub(first).min(LANES);
         for unit in (0..t.units).step_by(LANES) {
@@ -218,7 +266,7 @@ macro_rules! dots {
 macro_rules! dot {
     ($entry:ident, $dot:ident, $features:literal, $elements:literal, $load:expr, $fma:expr) => {
         /// See [`Kernels::dot`].
-        unsafe fn $entry(rows: usize, d: &Dot) {
+        pub(super) unsafe fn $entry(rows: usize, d: &Dot) {
             // SAFETY: by contract.
             unsafe { dots!($dot, rows, d, 1 4, 2 4, 3 4, 4 4, 5 4, 6 4, 7 3, 8 3) }
         }
@@ -228,6 +276,11 @@ macro_rules! dot {
             let mut acc = [[_mm512_setzero_ps(); R]; M];
             for k in (0..d.k).step_by($elements) {
                 let left = d.k - k;
+                // What comes after these columns: the processor's own prefetching ends at pages.
+                for r in R..2 * R {
+                    let line = d.b.wrapping_add(r * d.b_stride + 64 * (k / $elements));
+                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                }
                 // SAFETY: masked lanes touch no memory.
                 unsafe {
                     let b: [_; R] =

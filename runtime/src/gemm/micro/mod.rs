@@ -6,6 +6,10 @@
 //! panel of B: for each unit, [`Kernels::cols`] columns side by side.
 
 #[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub mod amx_tests;
+#[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
@@ -24,6 +28,8 @@ pub enum Math {
     I16,
     /// u8 (A) by i8 (B), four elements in a unit, summed in i32.
     I8,
+    /// i8 by i8, four elements in a unit, summed in i32.
+    S8,
 }
 
 impl Math {
@@ -32,7 +38,7 @@ impl Math {
         match self {
             Math::F32 => 1,
             Math::Bf16 | Math::I16 => 2,
-            Math::I8 => 4,
+            Math::I8 | Math::S8 => 4,
         }
     }
 }
@@ -62,8 +68,38 @@ pub struct Tile {
     pub cols: usize,
     /// Memory that will be needed soon; any address.
     pub next: *const u8,
-    /// Bytes of `next` to prefetch for each unit, 64 at most.
+    /// Bytes of `next` to prefetch for each unit by each [`Kernels::height`] rows: 64 for 16 rows at most.
     pub next_step: usize,
+    /// Lines after which `next` moves on by `next_jump` bytes; not 0.
+    pub next_run: usize,
+    /// See `next_run`.
+    pub next_jump: usize,
+}
+
+impl Tile {
+    /// The same, added to what it has written before.
+    pub fn continued(&self) -> Tile {
+        Tile {
+            init: self.c.cast_const(),
+            init_stride: self.c_stride,
+            ..*self
+        }
+    }
+
+    /// The same for rows further down.
+    pub fn down(&self, rows: usize) -> Tile {
+        let init = if self.init.is_null() {
+            self.init
+        } else {
+            self.init.wrapping_add(rows * self.init_stride)
+        };
+        Tile {
+            a: self.a.wrapping_add(rows * self.a_stride),
+            c: self.c.wrapping_add(rows * self.c_stride),
+            init,
+            ..*self
+        }
+    }
 }
 
 /// The work of one call of [`Kernels::dot`], for a B whose columns lie along K:
@@ -121,8 +157,15 @@ pub struct Transpose {
 
 /// The kernels of one instruction set for one kind of arithmetic.
 pub struct Kernels {
-    /// Most rows of a tile.
+    /// Most rows of a call of `tile`.
     pub rows: usize,
+    /// Rows that share a load of B's registers; blocks of rows are multiples of it.
+    pub height: usize,
+    /// Rows of a block at most: enough to make packing or fetching a panel of B cheap, few enough for
+    /// their part of A to stay in the second cache.
+    pub block: usize,
+    /// Rows of A are read fastest from multiples of so many bytes.
+    pub alignment: usize,
     /// Columns of a panel.
     pub cols: usize,
     /// Computes a tile of `1..=rows` rows.
@@ -153,7 +196,8 @@ pub fn kernels(isa: Isa, math: Math) -> Option<&'static Kernels> {
         (Isa::Scalar, _) => {}
         (Isa::Avx2, math) => return avx2::kernels(math),
         (isa, Math::Bf16) if isa < Isa::Avx512Bf16 => return None,
-        (isa, Math::I8) if isa < Isa::Avx512Vnni => return None,
+        (isa, Math::I8 | Math::S8) if isa < Isa::Avx512Vnni => return None,
+        (Isa::Amx, Math::Bf16 | Math::I8 | Math::S8) => return amx::kernels(math),
         (_, math) => return avx512::kernels(math),
     }
     let _ = isa;

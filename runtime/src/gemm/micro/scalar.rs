@@ -14,6 +14,7 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
         Math::Bf16 => &BF16,
         Math::I16 => &I16,
         Math::I8 => &I8,
+        Math::S8 => &S8,
     })
 }
 
@@ -26,6 +27,9 @@ macro_rules! table {
             }
             Kernels {
                 rows: ROWS,
+                height: ROWS,
+                block: 224,
+                alignment: 1,
                 cols: COLS,
                 tile: entry,
                 transpose,
@@ -50,6 +54,12 @@ table!(I8, Wrapping<i32>, |acc, a, b| {
     let products = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
     products.fold(acc, |acc, (a, b)| {
         acc + Wrapping(i32::from(a) * i32::from(b as i8))
+    })
+});
+table!(S8, Wrapping<i32>, |acc, a, b| {
+    let products = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
+    products.fold(acc, |acc, (a, b)| {
+        acc + Wrapping(i32::from(a as i8) * i32::from(b as i8))
     })
 });
 

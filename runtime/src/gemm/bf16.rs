@@ -1,0 +1,94 @@
+//! f32 to bf16 and back with AVX512-BF16: sums into results, and rows into operands.
+
+use super::shape::Product;
+use crate::DType;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Elements at a time.
+const STEP: usize = 32;
+
+/// Whether [`finish`] can write this product's result.
+pub fn applies(p: &Product) -> bool {
+    let input = p.input.filter(|_| p.beta != 0.0);
+    p.c.dtype == DType::BF16
+        && (p.c.strides[1] == 1 || p.n == 1)
+        && input.is_none_or(|i| i.dtype == DType::BF16 && i.strides[1] == 1)
+}
+
+/// The first `n` of 32 elements.
+fn mask(n: usize) -> u32 {
+    if n >= STEP { !0 } else { (1 << n) - 1 }
+}
+
+/// As [`super::finish::finish`].
+///
+/// # Safety
+/// As there; the processor has AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn finish(
+    p: &Product,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    sums: *const u8,
+    stride: usize,
+) {
+    let input = p.input.filter(|_| p.beta != 0.0);
+    let (alpha, beta) = (_mm512_set1_ps(p.alpha), _mm512_set1_ps(p.beta));
+    for (n, i) in rows.enumerate() {
+        let from = sums.wrapping_add(n * stride).cast::<f32>();
+        let to = p.c.at(i, cols.start).cast_mut().cast::<i16>();
+        let added = input.map(|m| m.at(i, cols.start).cast::<i16>());
+        for j in (0..cols.len()).step_by(STEP) {
+            let keep = mask(cols.len() - j);
+            // SAFETY: masked elements are not touched.
+            unsafe {
+                let mut low = _mm512_maskz_loadu_ps(keep as u16, from.wrapping_add(j));
+                let high = from.wrapping_add(j + STEP / 2);
+                let mut high = _mm512_maskz_loadu_ps((keep >> 16) as u16, high);
+                if p.alpha != 1.0 {
+                    (low, high) = (_mm512_mul_ps(low, alpha), _mm512_mul_ps(high, alpha));
+                }
+                if let Some(added) = added {
+                    let x = _mm512_maskz_loadu_epi16(keep, added.wrapping_add(j));
+                    let [x, y] = widen(x);
+                    low = _mm512_fmadd_ps(beta, x, low);
+                    high = _mm512_fmadd_ps(beta, y, high);
+                }
+                let rounded = _mm512_cvtne2ps_pbh(high, low);
+                let rounded = std::mem::transmute::<__m512bh, __m512i>(rounded);
+                _mm512_mask_storeu_epi16(to.wrapping_add(j), keep, rounded);
+            }
+        }
+    }
+}
+
+/// bf16 as f32, the first 16 elements and the others.
+#[target_feature(enable = "avx512f")]
+fn widen(x: __m512i) -> [__m512; 2] {
+    let half = |x: __m256i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x)));
+    [
+        half(_mm512_castsi512_si256(x)),
+        half(_mm512_extracti64x4_epi64::<1>(x)),
+    ]
+}
+
+/// Rounds neighbouring f32 to bf16.
+///
+/// # Safety
+/// Both are valid memory for `len` elements; the processor has AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn round(from: *const f32, to: *mut i16, len: usize) {
+    for j in (0..len).step_by(STEP) {
+        let keep = mask(len - j);
+        // SAFETY: masked elements are not touched.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(keep as u16, from.wrapping_add(j));
+            let high = from.wrapping_add(j + STEP / 2);
+            let high = _mm512_maskz_loadu_ps((keep >> 16) as u16, high);
+            let rounded = _mm512_cvtne2ps_pbh(high, low);
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(rounded);
+            _mm512_mask_storeu_epi16(to.wrapping_add(j), keep, rounded);
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! AMX: two by two tile registers of sums (32 rows, 32 columns), each of 16 rows of 16 units. The panels
+//! of B are those of AVX-512, which have the layout that the instructions want.
+//!
+//! Every call configures the tile registers and releases them, so that nothing depends on what the thread
+//! ran before or runs next. [`crate::cpu`] has asked Linux for the permission to use them.
+
+use super::avx512::{DOT_ROWS, bf16_dot, transpose};
+use super::{Kernels, Math, Tile, no_dot};
+use std::arch::asm;
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
+/// Rows of a tile register, and units of four bytes in each of them.
+const SIDE: usize = 16;
+/// Bytes of a row of a tile register.
+const LINE: usize = 4 * SIDE;
+const HEIGHT: usize = 2 * SIDE;
+const COLS: usize = 2 * SIDE;
+/// More rows than a block has.
+const ROWS: usize = 1 << 16;
+/// Units of K at a time, so that their part of a panel (24 KiB) stays in the first cache while rows pass.
+const STEP: usize = 192;
+
+/// The kernels for this arithmetic; the caller has checked the processor.
+pub fn kernels(math: Math) -> Option<&'static Kernels> {
+    match math {
+        Math::Bf16 => Some(&BF16),
+        Math::I8 => Some(&I8),
+        Math::S8 => Some(&S8),
+        Math::F32 | Math::I16 => None,
+    }
+}
+
+static BF16: Kernels = Kernels {
+    dot: bf16_dot,
+    dot_rows: DOT_ROWS,
+    ..table::<Bf16>()
+};
+static I8: Kernels = table::<UnsignedBytes>();
+static S8: Kernels = table::<SignedBytes>();
+
+/// Kernels without dot products.
+pub(super) const fn table<T: Registers>() -> Kernels {
+    Kernels {
+        rows: ROWS,
+        height: HEIGHT,
+        block: 512,
+        alignment: LINE,
+        cols: COLS,
+        tile: tile::<T>,
+        transpose,
+        dot: no_dot,
+        dot_rows: 0,
+    }
+}
+
+/// The tile registers of a thread, with one kind of products.
+///
+/// # Safety
+/// Of all methods: the registers are configured (but for `configure`), and what the addresses and strides
+/// (bytes) say is valid memory.
+pub(super) trait Registers {
+    /// The sum of two numbers of 32 bits.
+    fn add(x: u32, y: u32) -> u32;
+    unsafe fn configure(c: &'static Configuration);
+    unsafe fn release();
+    unsafe fn zero<const R: usize>();
+    unsafe fn load<const R: usize>(from: usize, stride: usize);
+    unsafe fn store<const R: usize>(to: usize, stride: usize);
+    /// Adds products of A and B to the sums in register `C`.
+    unsafe fn multiply<const C: usize, const A: usize, const B: usize>();
+}
+
+macro_rules! registers {
+    ($name:ident, $instruction:literal, $add:expr) => {
+        struct $name;
+
+        impl Registers for $name {
+            #[inline(always)]
+            fn add(x: u32, y: u32) -> u32 {
+                $add(x, y)
+            }
+
+            #[inline(always)]
+            unsafe fn configure(c: &'static Configuration) {
+                // SAFETY: by contract; a valid configuration of palette 1.
+                unsafe { asm!("ldtilecfg [{}]", in(reg) c, options(nostack, preserves_flags)) };
+            }
+
+            #[inline(always)]
+            unsafe fn release() {
+                // SAFETY: changes tile registers alone, which the compiler does not use.
+                unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+            }
+
+            #[inline(always)]
+            unsafe fn zero<const R: usize>() {
+                // SAFETY: as above.
+                unsafe {
+                    asm!("tilezero tmm{}", const R, options(nomem, nostack, preserves_flags));
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn load<const R: usize>(from: usize, stride: usize) {
+                // SAFETY: by contract.
+                unsafe {
+                    asm!("tileloadd tmm{}, [{} + {}*1]", const R, in(reg) from, in(reg) stride,
+                        options(nostack, readonly, preserves_flags));
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn store<const R: usize>(to: usize, stride: usize) {
+                // SAFETY: by contract.
+                unsafe {
+                    asm!("tilestored [{} + {}*1], tmm{}", in(reg) to, in(reg) stride, const R,
+                        options(nostack, preserves_flags));
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply<const C: usize, const A: usize, const B: usize>() {
+                // SAFETY: changes a tile register alone.
+                unsafe {
+                    asm!(concat!($instruction, " tmm{}, tmm{}, tmm{}"), const C, const A, const B,
+                        options(nomem, nostack, preserves_flags));
+                }
+            }
+        }
+    };
+}
+
+registers!(Bf16, "tdpbf16ps", add_floats);
+registers!(UnsignedBytes, "tdpbusd", u32::wrapping_add);
+registers!(SignedBytes, "tdpbssd", u32::wrapping_add);
+
+pub(super) fn add_floats(x: u32, y: u32) -> u32 {
+    (f32::from_bits(x) + f32::from_bits(y)).to_bits()
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    pub row_bytes: [u16; 16],
+    pub rows: [u8; 16],
+}
+
+/// For each number of rows of A, from 1 on. Registers 0 to 3 hold sums (upper left, upper right, lower
+/// left, lower right), 4 and 5 rows of A, 6 and 7 columns of B.
+static CONFIGURATIONS: [Configuration; HEIGHT] = {
+    let mut all = [configuration(1); HEIGHT];
+    let mut n = 1;
+    while n < HEIGHT {
+        all[n] = configuration(n + 1);
+        n += 1;
+    }
+    all
+};
+
+const fn configuration(rows: usize) -> Configuration {
+    let upper = if rows < SIDE { rows } else { SIDE };
+    let lower = rows - upper;
+    let heights = [upper, upper, lower, lower, upper, lower, SIDE, SIDE];
+    let mut c = Configuration {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [0; 16],
+        rows: [0; 16],
+    };
+    let mut register = 0;
+    while register < heights.len() {
+        if heights[register] > 0 {
+            c.rows[register] = heights[register] as u8;
+            c.row_bytes[register] = LINE as u16;
+        }
+        register += 1;
+    }
+    c
+}
+
+/// See [`Kernels::tile`].
+unsafe fn tile<T: Registers>(rows: usize, t: &Tile) {
+    let steps = if rows > HEIGHT {
+        t.k.div_ceil(STEP).max(1)
+    } else {
+        1
+    };
+    let step = t.k.div_ceil(steps).next_multiple_of(SIDE).max(SIDE);
+    let mut configured = 0;
+    for unit in (0..t.k.max(1)).step_by(step) {
+        let k = step.min(t.k - unit);
+        let part = Tile {
+            k,
+            a: t.a.wrapping_add(4 * unit),
+            b: t.b.wrapping_add(unit * t.b_stride),
+            next: t.next.wrapping_add(unit * t.next_step),
+            ..*t
+        };
+        let part = if unit == 0 { part } else { part.continued() };
+        // SAFETY: by contract.
+        unsafe { step_of::<T>(rows, &part, t.next_step * t.k, &mut configured) };
+    }
+    // SAFETY: nothing is left in the registers.
+    unsafe { T::release() };
+}
+
+/// Some units of all rows. `fetched`: bytes of `next` for each 32 rows.
+#[inline(always)]
+unsafe fn step_of<T: Registers>(rows: usize, t: &Tile, fetched: usize, configured: &mut usize) {
+    for (n, first) in (0..rows).step_by(HEIGHT).enumerate() {
+        let height = HEIGHT.min(rows - first);
+        let part = Tile {
+            next: t.next.wrapping_add(n * fetched),
+            ..t.down(first)
+        };
+        // SAFETY: by contract.
+        unsafe {
+            if *configured != height {
+                T::configure(&CONFIGURATIONS[height - 1]);
+                *configured = height;
+            }
+            match (height > SIDE, t.cols > SIDE) {
+                (false, false) => sums::<T, false, false>(height, &part),
+                (false, true) => sums::<T, false, true>(height, &part),
+                (true, false) => sums::<T, true, false>(height, &part),
+                (true, true) => sums::<T, true, true>(height, &part),
+            }
+        }
+    }
+}
+
+/// The sums of up to 32 rows, those of the lower 16 and of the right 16 columns if there are any.
+#[inline(always)]
+unsafe fn sums<T: Registers, const LOWER: bool, const RIGHT: bool>(rows: usize, t: &Tile) {
+    let whole = t.cols == if RIGHT { COLS } else { SIDE };
+    // SAFETY: by contract.
+    unsafe {
+        if whole && !t.init.is_null() {
+            load_sums::<T, LOWER, RIGHT>(t.init as usize, t.init_stride);
+        } else {
+            zero_sums::<T, LOWER, RIGHT>();
+        }
+        let (mut a, mut b) = (t.a as usize, t.b as usize);
+        let (mut next, mut run) = (t.next, t.next_run);
+        // At least a line at a time.
+        let lines = (SIDE * t.next_step).div_ceil(LINE);
+        for _ in 0..t.k / SIDE {
+            multiply::<T, LOWER, RIGHT>([a, t.a_stride], [b, t.b_stride]);
+            for _ in 0..lines {
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(LINE);
+                run -= 1;
+                if run == 0 {
+                    next = next.wrapping_add(t.next_jump);
+                    run = t.next_run;
+                }
+            }
+            a += LINE;
+            b += SIDE * t.b_stride;
+        }
+        let units = t.k % SIDE;
+        if units > 0 {
+            let rest = rest(rows, units, t);
+            let (a, b) = (rest.a.as_ptr() as usize, rest.b.as_ptr() as usize);
+            multiply::<T, LOWER, RIGHT>([a, LINE], [b, 2 * LINE]);
+        }
+        if whole {
+            store_sums::<T, LOWER, RIGHT>(t.c as usize, t.c_stride);
+        } else {
+            store_some::<T, LOWER, RIGHT>(rows, t);
+        }
+    }
+}
+
+/// Adds the products of 16 units. A and B: address and stride.
+#[inline(always)]
+unsafe fn multiply<T: Registers, const LOWER: bool, const RIGHT: bool>(
+    [a, a_stride]: [usize; 2],
+    [b, b_stride]: [usize; 2],
+) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        T::load::<4>(a, a_stride);
+        T::load::<6>(b, b_stride);
+        T::multiply::<0, 4, 6>();
+        if RIGHT {
+            T::load::<7>(b + LINE, b_stride);
+            T::multiply::<1, 4, 7>();
+        }
+        if LOWER {
+            T::load::<5>(a + SIDE * a_stride, a_stride);
+            T::multiply::<2, 5, 6>();
+        }
+        if LOWER && RIGHT {
+            T::multiply::<3, 5, 7>();
+        }
+    }
+}
+
+/// Units that fill no tile register, filled up with zeros.
+#[repr(C, align(64))]
+struct Rest {
+    a: [[u8; LINE]; HEIGHT],
+    b: [[u8; 2 * LINE]; SIDE],
+}
+
+#[inline(never)]
+unsafe fn rest(rows: usize, units: usize, t: &Tile) -> Rest {
+    let mut rest = Rest {
+        a: [[0; LINE]; HEIGHT],
+        b: [[0; 2 * LINE]; SIDE],
+    };
+    let first = t.k - units;
+    // SAFETY: by contract; of B whole registers are read.
+    unsafe {
+        for (i, to) in rest.a.iter_mut().enumerate().take(rows) {
+            let from = t.a.add(i * t.a_stride + 4 * first);
+            to.as_mut_ptr().copy_from_nonoverlapping(from, 4 * units);
+        }
+        let bytes = 4 * t.cols.next_multiple_of(SIDE);
+        for (unit, to) in rest.b.iter_mut().enumerate().take(units) {
+            let from = t.b.add((first + unit) * t.b_stride);
+            to.as_mut_ptr().copy_from_nonoverlapping(from, bytes);
+        }
+    }
+    rest
+}
+
+#[inline(always)]
+unsafe fn zero_sums<T: Registers, const LOWER: bool, const RIGHT: bool>() {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        T::zero::<0>();
+        if RIGHT {
+            T::zero::<1>();
+        }
+        if LOWER {
+            T::zero::<2>();
+        }
+        if LOWER && RIGHT {
+            T::zero::<3>();
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load_sums<T: Registers, const LOWER: bool, const RIGHT: bool>(
+    from: usize,
+    stride: usize,
+) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        T::load::<0>(from, stride);
+        if RIGHT {
+            T::load::<1>(from + LINE, stride);
+        }
+        if LOWER {
+            T::load::<2>(from + SIDE * stride, stride);
+        }
+        if LOWER && RIGHT {
+            T::load::<3>(from + SIDE * stride + LINE, stride);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_sums<T: Registers, const LOWER: bool, const RIGHT: bool>(to: usize, stride: usize) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        T::store::<0>(to, stride);
+        if RIGHT {
+            T::store::<1>(to + LINE, stride);
+        }
+        if LOWER {
+            T::store::<2>(to + SIDE * stride, stride);
+        }
+        if LOWER && RIGHT {
+            T::store::<3>(to + SIDE * stride + LINE, stride);
+        }
+    }
+}
+
+/// Sums of which some columns are not wanted.
+#[inline(never)]
+unsafe fn store_some<T: Registers, const LOWER: bool, const RIGHT: bool>(rows: usize, t: &Tile) {
+    #[repr(C, align(64))]
+    struct All([[u32; COLS]; HEIGHT]);
+    let mut all = All([[0; COLS]; HEIGHT]);
+    // SAFETY: there is room for all registers; then only columns that are wanted are touched.
+    unsafe {
+        store_sums::<T, LOWER, RIGHT>(all.0.as_mut_ptr() as usize, 2 * LINE);
+        for (i, sums) in all.0.iter().enumerate().take(rows) {
+            for (j, &sum) in sums.iter().enumerate().take(t.cols) {
+                let c = t.c.add(i * t.c_stride + 4 * j).cast::<u32>();
+                let sum = if t.init.is_null() {
+                    sum
+                } else {
+                    let init = t.init.add(i * t.init_stride + 4 * j).cast::<u32>();
+                    T::add(sum, init.read_unaligned())
+                };
+                c.write_unaligned(sum);
+            }
+        }
+    }
+}
