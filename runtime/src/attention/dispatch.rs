@@ -125,8 +125,8 @@ impl Split {
         } else {
             // Queries and sums of a task stay in the second cache beside a block of keys and values.
             let each = 4 * (a.depth + a.width).max(1);
-            let most = (Caches::get().l2 / 4 / each).max(work.engine.kernels.rows);
-            let useful = a.rows().div_ceil(2 * work.engine.kernels.rows);
+            let most = (Caches::get().l2 / 4 / each).max(work.engine.kernels.height);
+            let useful = a.rows().div_ceil(2 * work.engine.kernels.height);
             let wanted = wanted.div_ceil(heads).min(useful);
             wanted.max(a.rows().div_ceil(most)).max(1)
         };

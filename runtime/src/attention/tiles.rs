@@ -53,7 +53,7 @@ pub unsafe fn run(work: &Work, task: &Task, next: Option<Task>, given: Option<St
         panel(depth) * step / cols,
         panel(units) * a.width.div_ceil(cols),
         panel(depth.max(units)),
-        engine.kernels.rows * scores_stride,
+        engine.kernels.height * scores_stride,
         4 * step,
     ];
     let body = |state: &State, [q, k, v, spare, scores, mask]: [*mut u8; 6]| {
@@ -101,7 +101,7 @@ impl Block<'_> {
         // SAFETY: by contract.
         unsafe { self.pack(&keys) };
         let rows = self.task.rows.len();
-        let tiles = parts(rows, self.work.engine.kernels.rows);
+        let tiles = parts(rows, self.work.engine.kernels.height);
         let count = tiles.clone().count();
         for (n, tile) in tiles.enumerate() {
             if let Some(next) = next {
@@ -217,6 +217,8 @@ impl Block<'_> {
                 cols: self.columns(n, keys).len(),
                 next: self.panel(self.k, n + 1, depth),
                 next_step: 16,
+                next_run: usize::MAX,
+                next_jump: 0,
             };
             // SAFETY: by contract.
             unsafe { (engine.kernels.tile)(rows.len(), &tile) };
@@ -266,6 +268,8 @@ impl Block<'_> {
                 cols: self.columns(n, self.work.a.width).len(),
                 next: self.k,
                 next_step: 0,
+                next_run: usize::MAX,
+                next_jump: 0,
             };
             // SAFETY: by contract.
             unsafe { (engine.kernels.tile)(rows.len(), &tile) };

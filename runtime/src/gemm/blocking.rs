@@ -19,6 +19,12 @@ pub fn part(len: usize, parts: usize, n: usize) -> Range<usize> {
     at(n)..at(n + 1)
 }
 
+/// `0..len` in nearly equal parts of `most` at most; one empty part if there is nothing.
+pub fn parts(len: usize, most: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let count = len.div_ceil(most).max(1);
+    (0..count).map(move |n| part(len, count, n))
+}
+
 /// Which matrix is large: the one that should pass through the caches once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Larger {
