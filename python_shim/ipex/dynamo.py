@@ -6,14 +6,15 @@ import torch
 from torch.fx import GraphModule, Node
 
 
-def _one_instruction(*nodes: Node) -> bool:
-    """Whether one bytecode instruction of the user's made all of these nodes.
+def _one_call(*nodes: Node) -> bool:
+    """Whether one call of `addcdiv` made all of these nodes.
 
-    Its place is underlined in the trace, by Python 3.11 and later; without that it is not known.
+    They come from one line then, in which newer releases underline the call; older ones do not, and
+    the line has to name it.
     """
     traces = {node.meta.get("stack_trace") for node in nodes}
     trace = traces.pop()
-    return not traces and trace is not None and "^" in trace
+    return not traces and trace is not None and ("^" in trace or "addcdiv(" in trace)
 
 
 def restore_addcdiv(gm: GraphModule) -> None:
@@ -30,7 +31,7 @@ def restore_addcdiv(gm: GraphModule) -> None:
                 continue
         value = mul.args[1]
         plain = not (add.kwargs or mul.kwargs or div.kwargs)
-        if plain and len(mul.users) == len(div.users) == 1 and _one_instruction(div, mul, add):
+        if plain and len(mul.users) == len(div.users) == 1 and _one_call(div, mul, add):
             with graph.inserting_before(add):
                 whole = graph.call_function(torch.addcdiv, (x, *div.args), {"value": value})
             whole.meta = add.meta
