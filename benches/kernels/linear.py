@@ -75,9 +75,7 @@ def main() -> None:
     with torch.no_grad():
         for rows in map(int, args.rows.split(",")):
             for out, inner in SHAPES:
-                us = compare(
-                    rows, out, inner, dtype, args.rounds, args.weights, args.columns
-                )
+                us = compare(rows, out, inner, dtype, args.rounds, args.weights, args.columns)
                 ratio = us["eager"] / us["ipex"]
                 logs.append(math.log(ratio))
                 rate = 2e-3 * rows * out * inner / us["ipex"]
