@@ -1,6 +1,7 @@
 """`F.linear` in eager and through ipex: results are checked, then calls interleaved.
 
-    python benches/kernels/linear.py [--dtype float32|bfloat16|float16] [--rows 64,128,197] [--rounds 60]
+    python benches/kernels/linear.py [--dtype float32|bfloat16|float16] [--rows 64,128,197]
+        [--rounds 60]
 
 Prints medians in microseconds, GFLOP/s of ipex and the ratio eager/ipex; at the end the geometric
 mean. With --weights 40 the weights take turns and come from memory, as in decoding.
