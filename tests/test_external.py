@@ -14,7 +14,11 @@ DISPATCHED = {
     "optional": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), IMAGE),
     "optional_tensor": (lambda x: torch.searchsorted(x, x, sorter=x.argsort(1)), X),
     "optional_tensors": (lambda x, i: (x * 2)[i, :, i], IMAGE[0], INDEX),
-    "attention": (lambda q: F.scaled_dot_product_attention(q, q, q), torch.randn(1, 4, 10, 16)),
+    # f32 has a kernel of ours.
+    "attention": (
+        lambda q: F.scaled_dot_product_attention(q, q, q),
+        torch.randn(1, 4, 10, 16).double(),
+    ),
     "tensors_in": (lambda x: torch.cat([x.to(torch.complex64)] * 2), X),
     "tensors_out": (lambda x: torch.tensor_split(x.to(torch.complex64), 2), X),
     "string": (lambda x, i: x.scatter_reduce(0, i[:, None], x, "amax"), X, INDEX),
