@@ -9,6 +9,8 @@ mod error;
 pub mod gemm;
 pub mod plan;
 pub mod pool;
+#[cfg(test)]
+mod testing;
 
 pub use dtype::DType;
 pub use error::Error;

@@ -55,7 +55,7 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
     }
     for output in &graph.outputs {
         if let GraphOutput::Value(v) = output {
-            c.is_output.insert(c.owner(*v));
+            c.is_output.insert(graph.owner(*v));
         }
     }
     for (id, node) in graph.nodes.iter() {
@@ -72,16 +72,6 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
 }
 
 impl Clustering<'_> {
-    /// The value in memory behind a chain of views.
-    fn owner(&self, mut v: ValueId) -> ValueId {
-        while let (id, Op::View(_)) = (self.graph.producers[v], &self.graph.producer(v).op)
-            && self.graph.is_free(id)
-        {
-            v = self.graph.nodes[id].operands[0];
-        }
-        v
-    }
-
     /// Nodes with a group that use `value`, directly or through views.
     fn consumers(&self, value: ValueId) -> Vec<NodeId> {
         let mut found = Vec::new();
@@ -102,7 +92,7 @@ impl Clustering<'_> {
     fn producers(&self, id: NodeId) -> Vec<NodeId> {
         let operands = self.graph.nodes[id].operands.iter();
         let mut found: Vec<NodeId> = operands
-            .map(|&v| self.graph.producers[self.owner(v)])
+            .map(|&v| self.graph.producers[self.graph.owner(v)])
             .filter(|&p| self.group_of[p] != NO_GROUP)
             .collect();
         found.sort();
@@ -213,7 +203,7 @@ impl Clustering<'_> {
         set.extend(nodes.iter().copied());
         let gathers = |n: &NodeId| match &self.graph.nodes[*n] {
             node if node.op.gathers() => {
-                let index = self.owner(node.operands[1]);
+                let index = self.graph.owner(node.operands[1]);
                 set.contains(self.graph.producers[index])
             }
             _ => false,

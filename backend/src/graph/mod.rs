@@ -222,6 +222,16 @@ impl Graph {
     pub fn is_free(&self, id: NodeId) -> bool {
         self.nodes[id].op.is_free() && !self.forced.contains(id)
     }
+
+    /// The value in memory behind a chain of views.
+    pub fn owner(&self, mut v: ValueId) -> ValueId {
+        while let (id, Op::View(_)) = (self.producers[v], &self.producer(v).op)
+            && self.is_free(id)
+        {
+            v = self.nodes[id].operands[0];
+        }
+        v
+    }
 }
 
 impl Op {

@@ -10,13 +10,13 @@ pub fn constant(graph: &Graph, groups: &[Group], frozen: &[u32]) -> Vec<bool> {
     let mut returned = EntitySet::new();
     for output in &graph.outputs {
         if let GraphOutput::Value(v) = output {
-            returned.insert(owner(graph, *v));
+            returned.insert(graph.owner(*v));
         }
     }
     let mut found = Vec::with_capacity(groups.len());
     for group in groups {
         let fixed = |&v: &ValueId| {
-            let v = owner(graph, v);
+            let v = graph.owner(v);
             let is_frozen = matches!(graph.producer(v).op, Op::Input(n) if frozen.contains(&n));
             is_frozen || kept.contains(v) || group.roots.contains(&v)
         };
@@ -39,14 +39,4 @@ fn is_kernels(graph: &Graph, group: &Group) -> bool {
     let ops = group.nodes.iter().map(|&n| &graph.nodes[n].op);
     let other = |op: &Op| op.gathers() || matches!(op, Op::External { .. });
     !group.kernels.is_empty() && !ops.into_iter().any(other)
-}
-
-/// The value behind views.
-fn owner(graph: &Graph, mut v: ValueId) -> ValueId {
-    while let (id, Op::View(_)) = (graph.producers[v], &graph.producer(v).op)
-        && graph.is_free(id)
-    {
-        v = graph.nodes[id].operands[0];
-    }
-    v
 }

@@ -3,8 +3,8 @@
 use super::{Attention, MaskKind, MaskedRows, Rule, Tensor, attend};
 use crate::cpu::Isa;
 use crate::gemm::Parallel;
+use crate::testing::{read, write};
 use crate::{DType, Error};
-use half::{bf16, f16};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -56,29 +56,6 @@ fn strides(sizes: [usize; 4], order: [usize; 4], gap: usize) -> [isize; 4] {
 struct Owned {
     bytes: Vec<u8>,
     view: Tensor,
-}
-
-fn write(dtype: DType, to: &mut [u8], x: f64) {
-    match dtype {
-        DType::F32 => to.copy_from_slice(&(x as f32).to_le_bytes()),
-        DType::BF16 => to.copy_from_slice(&bf16::from_f64(x).to_le_bytes()),
-        DType::F16 => to.copy_from_slice(&f16::from_f64(x).to_le_bytes()),
-        DType::Bool => to[0] = u8::from(x != 0.0),
-        other => panic!("{other}"),
-    }
-}
-
-fn read(dtype: DType, at: *const u8) -> f64 {
-    // SAFETY: tests pass elements of their own tensors.
-    unsafe {
-        match dtype {
-            DType::F32 => at.cast::<f32>().read_unaligned().into(),
-            DType::BF16 => at.cast::<bf16>().read_unaligned().to_f64(),
-            DType::F16 => at.cast::<f16>().read_unaligned().to_f64(),
-            DType::Bool => at.read().into(),
-            other => panic!("{other}"),
-        }
-    }
 }
 
 impl Owned {

@@ -26,7 +26,11 @@ impl Operand {
             let sizes = [&[batch, heads], &sizes[1..]].concat();
             v = b.reshape(v, &sizes);
         }
-        if self.transposed { transpose(b, v) } else { v }
+        if self.transposed {
+            b.permute(v, &[0, 1, 3, 2])
+        } else {
+            v
+        }
     }
 
     /// Rows and columns exchanged.
@@ -36,14 +40,6 @@ impl Operand {
             ..self
         }
     }
-}
-
-/// The last two of four dimensions exchanged.
-fn transpose(b: &mut Builder, v: ValueId) -> ValueId {
-    let mut meta = b.graph.values[v].clone();
-    meta.sizes.swap(2, 3);
-    meta.strides.swap(2, 3);
-    b.push(Op::View(View::Permute(vec![0, 1, 3, 2])), &[v], meta)
 }
 
 /// The operand and the view that makes a value.
