@@ -87,6 +87,8 @@ UNBACKED = {
     "unique": (lambda x: torch.unique(x) + x.sum(), lambda n: torch.randint(0, 9, (n,))),
     "integer": (histogram, lambda n: torch.randint(0, 9, (n,))),
     "float": (lambda x: x * x.sum().item(), lambda n: torch.randn(n)),
+    "float_limit": (lambda x: x.clamp(max=x[0].item()), lambda n: torch.randn(n)),
+    "float_returned": (lambda x: x[0].item() * 2, lambda n: torch.randn(n)),
     "truth": (lambda x: (x + 1, (x.sum() > 0).item()), lambda n: torch.randn(n)),
     "argument_returned": (lambda x: (x, x[x > 0] + 1), lambda n: torch.randn(n)),
     "half": (lambda x: x * x[0].item(), lambda n: torch.randn(n).half()),
