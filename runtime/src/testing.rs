@@ -1,7 +1,8 @@
-//! What the tests of several kernels share: elements of any type as numbers.
+//! What the tests of several kernels share: elements of any type as numbers, and what is skipped.
 
 use crate::DType;
 use half::{bf16, f16};
+use std::io::Write;
 
 /// Writes a number, rounded to this type, to the bytes of an element.
 pub fn write(dtype: DType, to: &mut [u8], x: f64) {
@@ -31,4 +32,9 @@ pub fn read(dtype: DType, at: *const u8) -> f64 {
             other => panic!("{other}"),
         }
     }
+}
+
+/// Says what is not tested here, straight to the stream: the test harness keeps what is printed.
+pub fn skipped(what: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {what}").unwrap();
 }

@@ -10,7 +10,7 @@ use crate::protocol::document::{
 use crate::protocol::expr::{Number, Symbols};
 use crate::protocol::schema::Schema;
 use crate::protocol::symbols::Resolver;
-use ipex_runtime::plan::{BufferId, CallArg, Callable, Scalar, TensorRef};
+use ipex_runtime::plan::{Callable, Scalar};
 use std::collections::{HashMap, HashSet};
 
 /// Translates a document for these values of its symbols. What has no translation becomes a call of
@@ -285,25 +285,14 @@ impl<'a> Build<'a> {
         origin: u32,
     ) -> Vec<ValueId> {
         let mut operands = Vec::new();
-        let mut call_args = Vec::new();
         for arg in args {
-            let tensors: Vec<ValueId> = match arg {
-                OpArg::Tensor(v) => vec![*v],
-                OpArg::Tensors(list) => list.iter().flatten().copied().collect(),
-                _ => continue,
-            };
-            for v in tensors {
-                let meta = &self.graph.values[v];
-                call_args.push(CallArg::Tensor(TensorRef {
-                    buffer: BufferId(operands.len() as u32),
-                    scalar_type: meta.scalar_type,
-                    sizes: meta.sizes.clone(),
-                    strides: meta.strides.clone(),
-                    offset: 0,
-                }));
-                operands.push(v);
+            match arg {
+                OpArg::Tensor(v) => operands.push(*v),
+                OpArg::Tensors(list) => operands.extend(list.iter().flatten()),
+                _ => {}
             }
         }
+        let mut call_args = self.graph.tensor_arguments(&operands);
         let route = external::route(callable, target, args, schema, &metas, &mut call_args);
         let op = Op::External {
             name: target.into(),

@@ -13,7 +13,7 @@ use crate::passes::attention::NotAttention;
 use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
 use ipex_runtime::DType;
-use ipex_runtime::plan::{CallArg, IndexRule, Route};
+use ipex_runtime::plan::{BufferId, CallArg, IndexRule, Route, TensorRef};
 
 /// A tensor value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -221,6 +221,21 @@ impl Graph {
     /// Whether a node is computed again wherever its result is needed.
     pub fn is_free(&self, id: NodeId) -> bool {
         self.nodes[id].op.is_free() && !self.forced.contains(id)
+    }
+
+    /// The arguments of a call of these tensors, as [`Op::External`] holds them.
+    pub fn tensor_arguments(&self, operands: &[ValueId]) -> Vec<CallArg> {
+        let tensor = |(n, &v): (usize, &ValueId)| {
+            let meta = &self.values[v];
+            CallArg::Tensor(TensorRef {
+                buffer: BufferId(n as u32),
+                scalar_type: meta.scalar_type,
+                sizes: meta.sizes.clone(),
+                strides: meta.strides.clone(),
+                offset: 0,
+            })
+        };
+        operands.iter().enumerate().map(tensor).collect()
     }
 
     /// The value in memory behind a chain of views.

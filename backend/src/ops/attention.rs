@@ -7,7 +7,7 @@ use crate::graph::{Meta, Node, Op, ValueId};
 use ipex_runtime::DType;
 use ipex_runtime::attention::{MaskKind, MaskedRows, Rule};
 use ipex_runtime::cpu::Isa;
-use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
+use ipex_runtime::plan::Route;
 
 /// `aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, dropout_p, is_causal, *, attn_mask, scale)`:
 /// what AOTAutograd makes of `scaled_dot_product_attention` on a CPU. What is refused here goes to ATen.
@@ -92,20 +92,10 @@ pub fn attention(
     let sizes = check(b, &rule, &parts)?;
     let mut operands = vec![parts.q, parts.k, parts.v];
     operands.extend(parts.mask.map(|m| b.expand(m, &sizes)));
-    let args = operands.iter().enumerate().map(|(n, &v)| {
-        let meta = &b.graph.values[v];
-        CallArg::Tensor(TensorRef {
-            buffer: BufferId(n as u32),
-            scalar_type: meta.scalar_type,
-            sizes: meta.sizes.clone(),
-            strides: meta.strides.clone(),
-            offset: 0,
-        })
-    });
     let op = Op::External {
         name: name.into(),
         route: Route::Attention(rule),
-        args: args.collect(),
+        args: b.graph.tensor_arguments(&operands),
     };
     let id = b.graph.nodes.next_key();
     let mut results = Vec::new();

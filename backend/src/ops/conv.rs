@@ -9,7 +9,7 @@ use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
 use ipex_runtime::conv::{Operation, Shape};
 use ipex_runtime::cpu::Isa;
-use ipex_runtime::plan::{BufferId, CallArg, Route, TensorRef};
+use ipex_runtime::plan::Route;
 
 /// `aten.convolution`; what is refused here goes to ATen.
 pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
@@ -68,7 +68,7 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
     let op = Op::External {
         name: c.target.into(),
         route: Route::Convolution(Operation::Sum, shape),
-        args: whole(b, &operands),
+        args: b.graph.tensor_arguments(&operands),
     };
     let meta = c.output(0)?.clone();
     Ok(vec![b.push(op, &operands, meta)])
@@ -120,7 +120,7 @@ pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     let op = Op::External {
         name: c.target.into(),
         route: Route::Convolution(Operation::Max, shape),
-        args: whole(b, &[image]),
+        args: b.graph.tensor_arguments(&[image]),
     };
     let meta = out.clone();
     Ok(vec![b.push(op, &[image], meta)])
@@ -132,21 +132,6 @@ fn vectors(c: &NodeCall) -> Result<(), Refusal> {
         return c.refuse("no vector instructions");
     }
     Ok(())
-}
-
-/// All operands as they are.
-fn whole(b: &Builder, operands: &[ValueId]) -> Vec<CallArg> {
-    let tensor = |(k, &v): (usize, &ValueId)| {
-        let meta = &b.graph.values[v];
-        CallArg::Tensor(TensorRef {
-            buffer: BufferId(k as u32),
-            scalar_type: meta.scalar_type,
-            sizes: meta.sizes.clone(),
-            strides: meta.strides.clone(),
-            offset: 0,
-        })
-    };
-    operands.iter().enumerate().map(tensor).collect()
 }
 
 /// `aten.convolution` of one image with a 1x1 kernel: `weight[out, in] @ image[in, pixels]`. It needs
@@ -248,7 +233,7 @@ fn row_major(meta: &Meta) -> bool {
 
 /// `p @ q` as a call into memory of the plan.
 fn mm(b: &mut Builder, p: ValueId, q: ValueId) -> Result<ValueId, Refusal> {
-    let args = whole(b, &[p, q]);
+    let args = b.graph.tensor_arguments(&[p, q]);
     let op = Op::External {
         name: "aten.mm.default".into(),
         route: Route::OutFunction {

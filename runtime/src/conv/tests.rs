@@ -1,6 +1,8 @@
 //! Every kernel on every instruction set against sums in f64.
 
 use super::*;
+#[cfg(target_arch = "x86_64")]
+use crate::testing::skipped;
 use proptest::prelude::*;
 
 /// One thread after the other, in two parts.
@@ -285,7 +287,7 @@ fn check_winograd(shape: &Shape, with_bias: bool, strange: bool, seed: u32) {
         return;
     };
     if isa < Isa::Avx512 {
-        println!("SKIPPED: no AVX-512");
+        skipped("transformed convolutions, for want of AVX-512");
         return;
     }
     let mut given = Given::new(shape, with_bias, seed);

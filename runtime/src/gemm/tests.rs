@@ -3,7 +3,7 @@
 use super::*;
 use crate::DType;
 use crate::cpu::Isa;
-use crate::testing::{read, write};
+use crate::testing::{read, skipped, write};
 use proptest::prelude::*;
 use std::sync::Mutex;
 
@@ -340,6 +340,9 @@ fn plain(isa: Isa, shape: [usize; 3], b: Layout, threads: usize) -> Case {
 
 #[test]
 fn deep_and_tall_products() {
+    if !isas().contains(&Isa::Amx) {
+        skipped("AMX's instructions, for want of them");
+    }
     for isa in isas() {
         for (shape, threads) in [
             ([3, 5, 20_001], 4),  // parts of K
@@ -384,7 +387,7 @@ fn products_of_tile_registers() {
     use super::micro::amx_tests::IN_MEMORY;
     use super::pack::Engine;
     if Isa::of_processor() < Isa::Avx512 {
-        println!("SKIPPED: no AVX-512, which transposes for AMX");
+        skipped("products on AMX's registers in memory, for want of AVX-512");
         return;
     }
     let engine = Engine {
@@ -421,13 +424,6 @@ fn products_of_tile_registers() {
                 }
             }
         }
-    }
-}
-
-#[test]
-fn amx_is_tested_where_there_is_some() {
-    if !isas().contains(&Isa::Amx) {
-        println!("SKIPPED: this processor has no AMX; its instructions are not tested here");
     }
 }
 
