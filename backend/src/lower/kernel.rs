@@ -56,9 +56,45 @@ pub fn lower(graph: &Graph, group: &EntitySet<NodeId>, roots: &[Root]) -> Result
         match attempt(graph, group, roots, &space) {
             Err((Refusal::Split { inner, .. }, Some(k))) => space.split(k, inner),
             Err((refusal, _)) => return Err(refusal),
-            Ok(done) => return Ok(done),
+            Ok(done) => {
+                let tiled = tiled(&space, &done.kernel);
+                let tiled = tiled.and_then(|space| attempt(graph, group, roots, &space).ok());
+                return Ok(tiled.unwrap_or(done));
+            }
         }
     }
+}
+
+/// Rows of a tile: their lines fit in the ways of the few cache sets that a power of two as stride reaches.
+const TILE: i64 = 32;
+
+/// The space of a pointwise kernel that reads across the order in which it writes, so that a line that
+/// is read serves neighbouring iterations of the outer loop while it is in cache.
+fn tiled(space: &Space, kernel: &Kernel) -> Option<Space> {
+    let [outer, inner] = space.loops.as_slice() else {
+        return None;
+    };
+    let [Stmt::Loop(within)] = kernel.root.body.as_slice() else {
+        return None;
+    };
+    let across = |s: &Stmt| match s {
+        Stmt::Let {
+            inst: Inst::Load { index, .. },
+            ..
+        } => {
+            let step = |var: VarId| index.vars.iter().find(|t| t.0 == var).map_or(0, |t| t.1);
+            step(kernel.root.var) == 1 && step(within.var).abs() > 1
+        }
+        _ => false,
+    };
+    let fits = inner.extent % TILE == 0 && inner.extent > TILE && outer.extent > 1;
+    if !space.cols.is_empty() || !fits || !within.body.iter().any(across) {
+        return None;
+    }
+    let mut tiled = space.clone();
+    tiled.split(1, TILE);
+    tiled.loops.swap(0, 1);
+    Some(tiled)
 }
 
 /// One attempt; a refusal comes with the loop that a split is asked for.

@@ -16,7 +16,6 @@ impl Lower<'_> {
         copy: usize,
     ) -> Result<Reg, Refused> {
         let ty = self.kernel.values[value];
-        let refuse = || Err(Refused::Inst(format!("{inst:?}")));
         match inst {
             Inst::Const(c) => Ok(self.constant(*c)),
             Inst::Var(v) => {
@@ -37,12 +36,12 @@ impl Lower<'_> {
                 op: op @ (BinaryOp::Shl | BinaryOp::Shr),
                 args: [a, n],
             } => {
+                let a = self.get(*a, copy);
                 let imm = match self.consts[*n] {
                     Some(Const::I32(n)) if (0..32).contains(&n) => n as u8,
                     Some(Const::I64(n)) if (0..64).contains(&n) => n as u8,
-                    _ => return refuse(),
+                    _ => return self.binary(*op, ty, a, self.get(*n, copy)),
                 };
-                let a = self.get(*a, copy);
                 Ok(self.shift(o::shift(*op == BinaryOp::Shl, ty), ty, a, imm))
             }
             Inst::Binary { op, args: [a, b] } => {

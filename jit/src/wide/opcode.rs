@@ -125,6 +125,9 @@ pub fn binary(op_: BinaryOp, ty: Type) -> Option<Opcode> {
         B::Mul => of38(ty, 0x40),
         B::Min => of38(ty, 0x39),
         B::Max => of38(ty, 0x3D),
+        // Counts that are out of range, unsigned, give 0 and the sign, as the IR says.
+        B::Shl => of38(ty, 0x47),
+        B::Shr => of38(ty, 0x46),
         _ => return None,
     })
 }
