@@ -376,4 +376,32 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn transposed_operands_are_read_in_tiles() {
+        let (mut g, rows, cols) = (Graph::default(), 3, 2 * TILE);
+        let x = push(&mut g, Op::Input(0), &[], &[rows, cols]);
+        let y = push(&mut g, Op::Input(1), &[], &[cols, rows]);
+        let yt = push(
+            &mut g,
+            Op::View(View::Permute(vec![1, 0])),
+            &[y],
+            &[rows, cols],
+        );
+        let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[x, yt], &[rows, cols]);
+        let mut group = EntitySet::new();
+        group.extend([g.producers[yt], g.producers[sum]]);
+        let k = lower(&g, &group, &[Root::whole(&g, sum)]).unwrap().kernel;
+        assert_eq!(k.vars[k.root.var].extent, 2);
+        let data: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
+        let mut mem = [data.clone(), data, vec![-1.0; (rows * cols) as usize]];
+        let (mut at, mut v) = (vec![0; k.vars.len()], vec![0.0; k.values.len()]);
+        run(&k.root, &k, &mut at, &mut v, &mut mem);
+        for i in 0..rows {
+            for j in 0..cols {
+                let want = i * cols + j + j * rows + i;
+                assert_eq!(mem[2][(i * cols + j) as usize], want as f32);
+            }
+        }
+    }
 }
