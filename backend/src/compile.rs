@@ -31,8 +31,7 @@ pub fn compile(json: &[u8]) -> Result<Program, Error> {
 pub fn specialise(document: &Document, symbols: &Symbols) -> Result<Program, Error> {
     let (graph, clusters) = fuse(document, symbols)?;
     let code = generate(&clusters)?;
-    let plan =
-        plan::build::build(&graph, &clusters, &code, &document.options).map_err(Error::Internal)?;
+    let plan = plan::build::build(&graph, &clusters, &code, document).map_err(Error::Internal)?;
     Ok(Program {
         graph,
         clusters,

@@ -57,14 +57,13 @@ impl Ready {
         let steps = &program.plan.steps;
         let is_call = |s: &&Step| matches!(s, Step::External(_));
         let calls = steps.iter().filter(is_call).count();
-        let products = steps.iter().filter(|s| matches!(s, Step::Product(_)));
+        let products = steps.iter().filter(|s| matches!(own(s), Step::Product(_)));
         let products = products.count();
         let attentions = steps.iter().filter(|s| matches!(s, Step::Attention(_)));
         let attentions = attentions.count();
         let long = steps.iter().any(|s| match s {
             Step::Kernel { extent, grain, .. } => extent > grain,
-            Step::Convolution(_) => true,
-            Step::Product(_) | Step::Attention(_) => true,
+            Step::Convolution(_) | Step::Product(_) | Step::Attention(_) | Step::Either(_) => true,
             other => is_call(&other),
         });
         let through_python =
@@ -133,6 +132,14 @@ impl Specialisations {
                 plans.ready.remove(&oldest);
             }
         }
+    }
+}
+
+/// The step, or the way of ours where there are two.
+fn own(step: &Step) -> &Step {
+    match step {
+        Step::Either(either) => &either.own,
+        step => step,
     }
 }
 

@@ -17,10 +17,9 @@ from ipex.arguments import Unsupported
 from ipex.dynamo import restore_addcdiv
 from ipex.errors import CompileError, FallbackWarning
 from ipex.serialize import serialize
-from ipex.settings import Settings, parse
+from ipex.settings import Settings, of
 
 OLDEST, NEWEST = (2, 11), (2, 15)
-_MODES = (None, "default")
 LIBTORCH = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
 
 
@@ -56,7 +55,7 @@ def compile_graph(
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     fallback = _fallback(gm, settings)
     try:
-        graph = serialize(gm, kind, frozen)
+        graph = serialize(gm, kind, frozen, settings.max_autotune)
         compiled = _core.compile(
             graph.document, graph.callables, graph.constants, fallback, LIBTORCH
         )
@@ -125,9 +124,7 @@ def ipex(
 ) -> Callable[..., Any]:
     """``torch.compile(model, backend="ipex", options={...})``; options as in `ipex.settings`."""
     check_version(torch.__version__)
-    settings = parse(options)
-    if mode not in _MODES:
-        raise ValueError(f"backend 'ipex' has no mode {mode!r}; valid modes: 'default'")
+    settings = of(mode, options)
 
     restore_addcdiv(gm)
     plain: list[Callable[..., Any]] = []

@@ -88,10 +88,13 @@ class Serialized:
     """Attributes of the module, to be passed behind the arguments."""
 
 
-def serialize(gm: GraphModule, kind: str, frozen: Sequence[int] = ()) -> Serialized:
-    """Writes a functionalised ATen graph; `frozen` are the arguments that never change. Raises
-    Unsupported."""
-    return _Writer(gm).write(kind, frozen)
+def serialize(
+    gm: GraphModule, kind: str, frozen: Sequence[int] = (), autotune: bool = False
+) -> Serialized:
+    """Writes a functionalised ATen graph; `frozen` are the arguments that never change, `autotune`
+    lets the first call choose between implementations. Raises Unsupported."""
+    options = {"products": _products(), "frozen": list(frozen), "autotune": autotune}
+    return _Writer(gm).write(kind, options)
 
 
 def _products() -> str:
@@ -129,13 +132,13 @@ class _Writer:
                 self.parts.setdefault(node.args[0], {})[node.args[1]] = node.name
             self.tokens.update(_tokens(node))
 
-    def write(self, kind: str, frozen: Sequence[int]) -> Serialized:
+    def write(self, kind: str, options: dict[str, Any]) -> Serialized:
         for node in self.gm.graph.nodes:
             self._node(node)
         document = {
             "protocol": 2,
             "producer": {"torch": torch.__version__},
-            "options": {"products": _products(), "frozen": list(frozen)},
+            "options": options,
             "kind": kind,
             "graph_module": {"graph": self.graph},
             "schemas": self.schemas,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -16,6 +16,29 @@ class Settings:
     freezing: bool = False
     """Parameters and buffers never change: graphs without gradients pack them once. Edits after the
     first call are not seen."""
+    max_autotune: bool = False
+    """The first call times our kernels and ATen's where both can, and takes the faster; also
+    ``mode="max-autotune"``. What it finds is kept on disk."""
+
+
+MODES = {
+    None: False,
+    "default": False,
+    "reduce-overhead": False,  # a call costs little in any mode
+    "max-autotune": True,
+    "max-autotune-no-cudagraphs": True,
+}
+"""The modes of ``torch.compile``: whether they ask for `Settings.max_autotune`."""
+
+
+def of(mode: str | None, options: Mapping[str, Any] | None) -> Settings:
+    """The settings for what was given to ``torch.compile``. Raises as `parse`, and ValueError for
+    an unknown mode."""
+    if mode not in MODES:
+        valid = ", ".join(repr(m) for m in MODES if m)
+        raise ValueError(f"backend 'ipex' has no mode {mode!r}; valid modes: {valid}")
+    settings = parse(options)
+    return replace(settings, max_autotune=True) if MODES[mode] else settings
 
 
 def parse(options: Mapping[str, Any] | None) -> Settings:

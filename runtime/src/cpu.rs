@@ -118,6 +118,23 @@ fn amx() -> bool {
     false
 }
 
+/// The processor's name, such as `AMD EPYC 9R14`; the architecture's where there is none.
+pub fn model() -> &'static str {
+    static MODEL: OnceLock<String> = OnceLock::new();
+    MODEL.get_or_init(|| brand().unwrap_or_else(|| std::env::consts::ARCH.into()))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn brand() -> Option<String> {
+    let brand = raw_cpuid::CpuId::new().get_processor_brand_string()?;
+    Some(brand.as_str().trim().into())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn brand() -> Option<String> {
+    None
+}
+
 /// Sizes of the data caches in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caches {

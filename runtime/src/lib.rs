@@ -2,6 +2,7 @@
 
 pub mod aten;
 pub mod attention;
+mod choices;
 pub mod conv;
 pub mod cpu;
 pub mod dtype;

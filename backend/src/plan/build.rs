@@ -7,12 +7,12 @@ use crate::fusion::cluster::{Clusters, Group};
 use crate::graph::strided::{Strided, strided};
 use crate::graph::{Graph, GraphOutput, Op, ValueId};
 use crate::lower::kernel::Lowered;
-use crate::protocol::document::Options;
+use crate::protocol::document::{Document, Options};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    AttentionStep, Buffer, BufferId, CallArg, ConvolutionStep, ExternalCall, IndexRule, KernelCode,
-    Output, Plan, ProductStep, Route, Step, TensorRef, Then,
+    AttentionStep, Buffer, BufferId, CallArg, ConvolutionStep, Either, ExternalCall, IndexRule,
+    KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -23,7 +23,7 @@ pub fn build(
     graph: &Graph,
     clusters: &Clusters,
     code: &[Vec<KernelCode>],
-    options: &Options,
+    document: &Document,
 ) -> Result<Plan, String> {
     let mut planner = Planner {
         graph,
@@ -34,8 +34,9 @@ pub fn build(
         },
         lifetimes: Vec::new(),
         followers: followers(graph, &clusters.groups),
-        constant: constant(graph, &clusters.groups, &options.frozen),
-        options,
+        constant: constant(graph, &clusters.groups, &document.options.frozen),
+        options: &document.options,
+        torch: document.producer.get("torch").map_or("", String::as_str),
         used: used(graph),
     };
     planner.buffers(clusters)?;
@@ -57,6 +58,8 @@ struct Planner<'a> {
     /// By group.
     constant: Vec<bool>,
     options: &'a Options,
+    /// PyTorch's version, if it wrote the document.
+    torch: &'a str,
     used: EntitySet<ValueId>,
 }
 
@@ -230,9 +233,9 @@ impl Planner<'_> {
                         result: self.reference(node.results[0])?.buffer,
                         then: None,
                     };
-                    self.plan
-                        .steps
-                        .push(Step::Convolution(Box::new(convolution)));
+                    let rival = convolution.rival(self.reference(node.results[0])?);
+                    let problem = convolution.problem();
+                    self.own(Step::Convolution(Box::new(convolution)), problem, rival);
                 }
                 Op::External { name, route, args } => {
                     // What nobody uses is not taken: it may differ from what its meta function
@@ -251,16 +254,16 @@ impl Planner<'_> {
                         outputs: outputs.collect::<Result<_, _>>()?,
                     };
                     let precision = self.options.products;
-                    let step = if let Some(attention) = AttentionStep::of(&call) {
-                        Step::Attention(Box::new(attention))
+                    if let Some(attention) = AttentionStep::of(&call) {
+                        self.plan.steps.push(Step::Attention(Box::new(attention)));
                     } else if let Some(product) =
                         ProductStep::of(&call, precision, |b| self.pack(b))
                     {
-                        Step::Product(Box::new(product))
+                        let problem = product.problem();
+                        self.own(Step::Product(Box::new(product)), problem, Some(call));
                     } else {
-                        Step::External(Box::new(call))
-                    };
-                    self.plan.steps.push(step);
+                        self.plan.steps.push(Step::External(Box::new(call)));
+                    }
                 }
                 Op::IndexSelect { dim, .. } | Op::Gather { dim } => {
                     let rule = match node.op {
@@ -296,6 +299,21 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// A step of ours; with a rival of ATen's if the person wants the faster one found out.
+    fn own(&mut self, own: Step, problem: String, rival: Option<ExternalCall>) {
+        let Some(rival) = rival.filter(|_| self.options.autotune) else {
+            self.plan.steps.push(own);
+            return;
+        };
+        self.plan.steps.push(Step::Either(Box::new(Either {
+            own,
+            aten: vec![Step::External(Box::new(rival))],
+            problem: format!("torch {}, {problem}", self.torch),
+            slot: self.plan.eithers,
+        })));
+        self.plan.eithers += 1;
+    }
+
     /// A kernel as a step of its own, or as what follows the step in front of it: it may read what is
     /// released after that step.
     fn attach(&mut self, step: Step, follower: Option<Follower>) {
@@ -306,32 +324,15 @@ impl Planner<'_> {
         let is_release = |s: &Step| matches!(s, Step::Release(_));
         let at = self.plan.steps.iter().rposition(|s| !is_release(s));
         let at = at.map_or(0, |n| n + 1);
-        let last = match self.plan.steps[..at].last_mut() {
-            Some(Step::Convolution(c)) => Some(&mut c.then),
-            Some(Step::Product(p)) => Some(&mut p.then),
-            _ => None,
+        let Some(then) = then(&step, f) else {
+            self.plan.steps.insert(at, step);
+            return;
         };
-        match (step, last) {
-            (
-                Step::Kernel {
-                    name,
-                    code,
-                    args,
-                    grain,
-                    ..
-                },
-                Some(then),
-            ) => {
-                *then = Some(Then {
-                    name,
-                    code,
-                    args,
-                    planes: f.walk.planes,
-                    iterations: f.walk.iterations,
-                    grain,
-                });
-            }
-            (step, _) => self.plan.steps.insert(at, step),
+        match self.plan.steps[..at].last_mut() {
+            Some(Step::Convolution(c)) => c.then = Some(then),
+            Some(Step::Product(p)) => p.then = Some(then),
+            Some(Step::Either(either)) => either.follow(then, step),
+            _ => self.plan.steps.insert(at, step),
         }
     }
 
@@ -431,6 +432,28 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// A kernel as what follows a convolution or product.
+fn then(step: &Step, f: Follower) -> Option<Then> {
+    let Step::Kernel {
+        name,
+        code,
+        args,
+        grain,
+        ..
+    } = step
+    else {
+        return None;
+    };
+    Some(Then {
+        name: name.clone(),
+        code: code.clone(),
+        args: args.clone(),
+        planes: f.walk.planes,
+        iterations: f.walk.iterations,
+        grain: *grain,
+    })
 }
 
 /// Scalar operations in one run of a loop body.

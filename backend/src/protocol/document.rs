@@ -33,6 +33,8 @@ pub struct Options {
     pub products: Precision,
     /// Arguments (by position) that never change.
     pub frozen: Vec<u32>,
+    /// Whether the first call finds out which of two implementations is faster.
+    pub autotune: bool,
 }
 
 fn precision<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {

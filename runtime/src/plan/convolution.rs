@@ -1,12 +1,13 @@
 //! Convolutions of a plan, on kernels of our own.
 
 use super::packed::Packed;
-use super::{BufferId, TensorRef, Then};
+use super::{BufferId, CallArg, Callable, ExternalCall, Route, TensorRef, Then};
 use crate::Error;
+use crate::aten::dispatch::{Argument, Operator, Return};
 use crate::aten::{Aten, Tensor};
 use crate::conv::{self, Operation, Pointers, Shape, Threads, Weights};
 use crate::cpu::Isa;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A convolution, and perhaps a kernel that runs on its planes while they are in cache.
 #[derive(Clone)]
@@ -87,6 +88,73 @@ impl ConvolutionStep {
         convolve(None)?;
         run(0, planes);
         Ok(())
+    }
+
+    /// The same by ATen, into a tensor of its own; none for maxima. `result` is all of this step's result.
+    pub fn rival(&self, result: TensorRef) -> Option<ExternalCall> {
+        let weight = self
+            .weight
+            .as_ref()
+            .filter(|_| self.operation == Operation::Sum)?;
+        let dims = self.image.sizes.len().checked_sub(2)?;
+        let of = |pair: [usize; 2]| {
+            let last = pair[2usize.checked_sub(dims)?..].iter();
+            Some(Argument::List(
+                last.map(|&n| Argument::Word(n as u64)).collect(),
+            ))
+        };
+        let s = &self.shape;
+        let bias = match &self.bias {
+            Some(_) => Argument::Present(Box::new(Argument::Tensor)),
+            None => Argument::Word(0),
+        };
+        let operator = Operator {
+            name: c"aten::convolution".into(),
+            overload: c"".into(),
+            arguments: vec![
+                Argument::Tensor,
+                Argument::Tensor,
+                bias,
+                of(s.stride)?,
+                of(s.padding)?,
+                of(s.dilation)?,
+                Argument::Word(0),
+                of([0, 0])?,
+                Argument::Word(s.groups as u64),
+            ],
+            returns: vec![Return::Tensor],
+        };
+        let tensors = [Some(&self.image), Some(weight), self.bias.as_ref()];
+        Some(ExternalCall {
+            name: "aten.convolution.default".into(),
+            route: Route::Dispatcher {
+                operator: Arc::new(operator),
+                // There is none: what fails is not taken.
+                callable: Callable {
+                    index: u32::MAX,
+                    numbers: Vec::new(),
+                },
+            },
+            keeps: false,
+            args: tensors
+                .into_iter()
+                .flatten()
+                .cloned()
+                .map(CallArg::Tensor)
+                .collect(),
+            outputs: vec![Some(result)],
+        })
+    }
+
+    /// The problem that it solves: what a choice between it and ATen depends on.
+    pub fn problem(&self) -> String {
+        let packed = if self.pack.is_some() { ", packed" } else { "" };
+        let bias = if self.bias.is_some() { ", bias" } else { "" };
+        let strides = &self.image.strides;
+        format!(
+            "{:?} {:?}/{strides:?}{bias}{packed}",
+            self.operation, self.shape
+        )
     }
 
     /// The transformed weights, made by the first call that wants them.

@@ -2,6 +2,7 @@
 
 use super::arena::{Arena, Line};
 use super::check::check_index;
+use super::either::{Either, Way};
 use super::kept::Kept;
 use super::packed::Packed;
 use super::profile::Profile;
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::Error;
 use crate::aten::{Aten, Tensor};
+use crate::conv::Threads;
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
@@ -52,6 +54,7 @@ pub struct Executable {
     idle: Mutex<Vec<State>>,
     profile: Option<Profile>,
     packs: Vec<OnceLock<Packed>>,
+    ways: Vec<OnceLock<Way>>,
     kept: Kept,
 }
 
@@ -73,6 +76,7 @@ impl Executable {
         Executable {
             profile: Profile::from_environment(&plan),
             packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
+            ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
             kept: Kept::new(&plan),
             plan,
             aten,
@@ -232,10 +236,41 @@ impl Executable {
                 // SAFETY: the plan's tensors lie in their buffers.
                 unsafe { step.run(&state.data, self.aten) }
             }
+            Step::Either(either) => {
+                let way = self.way(either, state, host)?;
+                self.go(either, way, state, host)
+            }
             Step::Release(BufferId(b)) => {
                 state.tensors[*b as usize] = None;
                 Ok(())
             }
+        }
+    }
+
+    /// The way that is taken, which the first call finds out unless an earlier process did.
+    fn way(&self, either: &Either, state: &mut State, host: &mut dyn Host) -> Result<Way, Error> {
+        let slot = &self.ways[either.slot as usize];
+        if let Some(way) = slot.get() {
+            return Ok(*way);
+        }
+        let threads = self.aten.count();
+        let way = match either.known(threads) {
+            Some(way) => way,
+            None => either.measure(threads, |way| self.go(either, way, state, host))?,
+        };
+        Ok(*slot.get_or_init(|| way))
+    }
+
+    fn go(
+        &self,
+        either: &Either,
+        way: Way,
+        state: &mut State,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
+        match way {
+            Way::Own => self.step(&either.own, state, host),
+            Way::Aten => self.steps(&either.aten, state, host),
         }
     }
 

@@ -4,6 +4,7 @@ mod arena;
 mod attention;
 mod check;
 mod convolution;
+mod either;
 mod execute;
 mod kept;
 mod packed;
@@ -12,6 +13,7 @@ mod profile;
 
 pub use attention::AttentionStep;
 pub use convolution::ConvolutionStep;
+pub use either::Either;
 pub use execute::{Executable, Host, Value};
 pub use product::ProductStep;
 
@@ -209,6 +211,7 @@ pub enum Step {
     Convolution(Box<ConvolutionStep>),
     Product(Box<ProductStep>),
     Attention(Box<AttentionStep>),
+    Either(Box<Either>),
     /// Every element of an i64 tensor must lie in `0..size`, the size of the indexed dimension.
     CheckIndex {
         index: TensorRef,
@@ -247,6 +250,8 @@ pub struct Plan {
     pub arena_bytes: u64,
     /// Weights that are packed once, by [`ProductStep::pack`] and [`ConvolutionStep::pack`].
     pub packs: u32,
+    /// Steps with a choice of two ways.
+    pub eithers: u32,
     /// Steps that the first call runs, before the others: what follows from frozen arguments alone.
     pub once: Vec<Step>,
     pub steps: Vec<Step>,

@@ -88,6 +88,15 @@ impl ProductStep {
         Some(step)
     }
 
+    /// The problem that it solves: what a choice between it and ATen depends on.
+    pub fn problem(&self) -> String {
+        let of = |t: &TensorRef| format!("{} {:?}/{:?}", t.scalar_type, t.sizes, t.strides);
+        let packed = if self.pack.is_some() { " packed" } else { "" };
+        let input = self.input.as_ref().map_or(String::new(), of);
+        let (name, a, b, precision) = (&self.name, of(&self.a), of(&self.b), self.precision);
+        format!("{name} {a} by {b}{packed}, {input}, {precision:?}")
+    }
+
     /// The product, with the buffers' first bytes; none if ranks or types are not ours.
     fn product(&self, data: impl Fn(&TensorRef) -> *mut u8) -> Option<Product> {
         let rank = self.out.sizes.len();

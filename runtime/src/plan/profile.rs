@@ -77,6 +77,7 @@ fn describe(step: &Step) -> String {
             format!("{} {:?} {:?}, {then}", p.name, p.a.sizes, p.b.sizes)
         }
         Step::Attention(a) => format!("attention {:?} {:?}", a.q.sizes, a.k.sizes),
+        Step::Either(e) => format!("{} or ATen", describe(&e.own)),
         Step::CheckIndex { index, .. } => format!("check of indices {:?}", index.sizes),
         Step::Release(_) => "release".into(),
     }
