@@ -3,6 +3,7 @@
 pub mod aten;
 pub mod attention;
 mod choices;
+pub mod bag;
 pub mod conv;
 pub mod cpu;
 pub mod dtype;

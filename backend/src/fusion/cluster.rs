@@ -201,14 +201,12 @@ impl Clustering<'_> {
     fn lowered(&self, nodes: Vec<NodeId>) -> Result<Group, Refusal> {
         let mut set: EntitySet<NodeId> = EntitySet::new();
         set.extend(nodes.iter().copied());
-        let gathers = |n: &NodeId| match &self.graph.nodes[*n] {
-            node if node.op.gathers() => {
-                let index = self.graph.owner(node.operands[1]);
-                set.contains(self.graph.producers[index])
-            }
-            _ => false,
+        let is_unchecked = |n: &NodeId| {
+            let node = &self.graph.nodes[*n];
+            let mut indices = node.operands.iter().skip(1).map(|&v| self.graph.owner(v));
+            node.op.gathers() && indices.any(|v| set.contains(self.graph.producers[v]))
         };
-        if nodes.iter().any(gathers) {
+        if nodes.iter().any(is_unchecked) {
             return Err(Refusal::UncheckedIndex);
         }
         let results = nodes

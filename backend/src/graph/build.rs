@@ -250,11 +250,16 @@ impl<'a> Build<'a> {
         });
         let outputs: Vec<Option<Meta>> = metas.iter().cloned().map(Some).collect();
         let used: Vec<bool> = names.iter().map(|n| self.used.contains(n)).collect();
+        let callable = Callable {
+            index: n,
+            numbers: numbers(&self.resolver, node)?,
+        };
         let call = NodeCall {
             target,
             args: &args,
             outputs: &outputs,
             used: &used,
+            callable: &callable,
         };
         let translated = (!self.left.contains(&origin))
             .then(|| translate(&mut self.graph, origin, &call).ok())
@@ -264,10 +269,6 @@ impl<'a> Build<'a> {
             None => {
                 let schema = self.schemas.get(&node.target);
                 let schema = schema.map(|text| Schema::parse(text)).transpose()?;
-                let callable = Callable {
-                    index: n,
-                    numbers: numbers(&self.resolver, node)?,
-                };
                 self.external(callable, target, &args, schema.as_ref(), metas, origin)
             }
         };

@@ -93,11 +93,12 @@ pub enum Op {
         op: ReduceOp,
         dims: Vec<usize>,
     },
-    /// operands: source, index (i64 compute). `out[.., i.., ..] = src[.., index[i..], ..]`:
-    /// the index tensor's dims replace `dim`; out of range is an error raised by a check before
-    /// the group runs. (index_select, embedding, select by tensor.)
+    /// operands: source, an index (i64 compute) for each of `dims` (sorted), all of one shape.
+    /// `out[.., i.., ..] = src[.., index[i..], ..]`: the dims of the indices replace `dims`, or stand in front
+    /// if those are not neighbours ([`index_place`]). Out of range is an error raised by a check before the group
+    /// runs. (index_select, embedding, indexing by tensors.)
     IndexSelect {
-        dim: usize,
+        dims: Vec<usize>,
         rule: IndexRule,
     },
     /// operands: source, index of the result's rank: `torch.gather`.
@@ -249,6 +250,12 @@ impl Graph {
     }
 }
 
+/// Where in the result of [`Op::IndexSelect`] the dims of its indices begin.
+pub fn index_place(dims: &[usize]) -> usize {
+    let neighbours = dims.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    if neighbours { dims[0] } else { 0 }
+}
+
 impl Op {
     /// Whether consumers compute it wherever they need it: it costs nothing.
     pub fn is_free(&self) -> bool {
@@ -260,7 +267,7 @@ impl Op {
         !matches!(self, Op::View(_) | Op::Input(_) | Op::External { .. })
     }
 
-    /// Whether its second operand is an index, which is checked in memory before it is used.
+    /// Whether its operands from the second on are indices, which are checked in memory before they are used.
     pub fn gathers(&self) -> bool {
         matches!(self, Op::IndexSelect { .. } | Op::Gather { .. })
     }

@@ -83,7 +83,7 @@ impl Display for Op {
             Op::View(View::Expand) => f.write_str("expand"),
             Op::Reduce { op, dims } => write!(f, "{op} over {dims:?}"),
             Op::ArgReduce { op, dims } => write!(f, "position of {op} over {dims:?}"),
-            Op::IndexSelect { dim, rule } => write!(f, "index_select along {dim}, {rule:?}"),
+            Op::IndexSelect { dims, rule } => write!(f, "index_select along {dims:?}, {rule:?}"),
             Op::Gather { dim } => write!(f, "gather along {dim}"),
             Op::Cat { dim } => write!(f, "cat along {dim}"),
             Op::Pad {
@@ -94,7 +94,7 @@ impl Display for Op {
             Op::External { name, route, .. } => {
                 let by = match route {
                     Route::OutFunction { symbol } => symbol,
-                    Route::Convolution(..) | Route::Attention(_) => "ipex",
+                    Route::Convolution(..) | Route::Attention(_) | Route::Bag(..) => "ipex",
                     Route::Dispatcher { .. } => "the dispatcher",
                     Route::Python { .. } => "Python",
                 };

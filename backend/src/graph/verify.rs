@@ -9,7 +9,7 @@
 //! - the tensors among a call's arguments name its operands;
 //! - results of the graph exist, and only free nodes are forced into memory.
 
-use super::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View};
+use super::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View, index_place};
 use ipex_jit::kernel::{Const, ReduceOp, Type, signature};
 use ipex_runtime::plan::CallArg;
 use thiserror::Error;
@@ -187,9 +187,13 @@ fn check_op(graph: &Graph, op: &Op, operands: &[&Meta], result: &Meta) -> Checke
             count("operands", 1, operands.len())?;
             check_reduction(op, dims, operands[0], result)
         }
-        Op::IndexSelect { .. } | Op::Gather { .. } => {
+        Op::IndexSelect { dims, .. } => {
+            count("operands", 1 + dims.len(), operands.len())?;
+            check_select(dims, operands[0], &operands[1..], result)
+        }
+        Op::Gather { dim } => {
             count("operands", 2, operands.len())?;
-            check_gather(op, operands[0], operands[1], result)
+            check_gather(*dim, operands[0], operands[1], result)
         }
         Op::Cat { dim } => check_cat(*dim, operands, result),
         Op::Pad {
@@ -310,26 +314,38 @@ fn check_reduction(op: &Op, dims: &[usize], operand: &Meta, result: &Meta) -> Ch
     ensure(fits, || types(&[operand], result))
 }
 
-fn check_gather(op: &Op, source: &Meta, index: &Meta, result: &Meta) -> Checked {
+/// The types of a gather.
+fn check_index(source: &Meta, index: &Meta, result: &Meta) -> Checked {
     let same = source.scalar_type == result.scalar_type && index.ty() == Some(Type::I64);
-    ensure(same, || types(&[source, index], result))?;
-    let rank = source.sizes.len();
-    match op {
-        Op::IndexSelect { dim, .. } => {
-            ensure(*dim < rank, || attribute(dim, source))?;
-            let (before, after) = (&source.sizes[..*dim], &source.sizes[dim + 1..]);
-            sizes([before, &index.sizes, after].concat(), result)
-        }
-        Op::Gather { dim } => {
-            ensure(*dim < rank && index.sizes.len() == rank, || {
-                attribute(dim, source)
-            })?;
-            let inside = (0..rank).all(|d| d == *dim || index.sizes[d] <= source.sizes[d]);
-            ensure(inside, || attribute(&index.sizes, source))?;
-            sizes(index.sizes.clone(), result)
-        }
-        _ => Ok(()),
+    ensure(same, || types(&[source, index], result))
+}
+
+fn check_select(dims: &[usize], source: &Meta, indices: &[&Meta], result: &Meta) -> Checked {
+    let sorted = dims.windows(2).all(|pair| pair[0] < pair[1]);
+    let inside = dims.last().is_some_and(|&d| d < source.sizes.len());
+    ensure(sorted && inside, || attribute(dims, source))?;
+    for index in indices {
+        check_index(source, index, result)?;
+        ensure(index.sizes == indices[0].sizes, || {
+            attribute(&index.sizes, indices[0])
+        })?;
     }
+    let kept = (0..source.sizes.len()).filter(|d| !dims.contains(d));
+    let mut expected: Vec<i64> = kept.map(|d| source.sizes[d]).collect();
+    let at = index_place(dims);
+    expected.splice(at..at, indices[0].sizes.iter().copied());
+    sizes(expected, result)
+}
+
+fn check_gather(dim: usize, source: &Meta, index: &Meta, result: &Meta) -> Checked {
+    check_index(source, index, result)?;
+    let rank = source.sizes.len();
+    ensure(dim < rank && index.sizes.len() == rank, || {
+        attribute(dim, source)
+    })?;
+    let inside = (0..rank).all(|d| d == dim || index.sizes[d] <= source.sizes[d]);
+    ensure(inside, || attribute(&index.sizes, source))?;
+    sizes(index.sizes.clone(), result)
 }
 
 fn check_cat(dim: usize, operands: &[&Meta], result: &Meta) -> Checked {

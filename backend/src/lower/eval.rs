@@ -3,7 +3,8 @@
 use super::body::{Body, Place};
 use super::index::{AffineExpr, view_index};
 use crate::fusion::refusal::Refusal;
-use crate::graph::{Graph, NodeId, Op, ValueId};
+use crate::graph::strided::strided;
+use crate::graph::{Graph, NodeId, Op, ValueId, index_place};
 use cranelift_entity::EntitySet;
 use ipex_jit::kernel::{self, BinaryOp, Carry, Const, Inst, Mem, ReduceOp, Type};
 use ipex_runtime::DType;
@@ -176,22 +177,26 @@ impl<'a> Eval<'a> {
                 let from = node.operands[0];
                 let in_sizes = &graph.values[from].sizes;
                 let inner = view_index(view, idx, &meta.sizes, in_sizes, &self.body.vars);
-                let inner = inner.map_err(|r| self.body.only_loops(r, in_sizes, &meta.sizes))?;
-                self.eval(from, &inner)
+                match inner.map_err(|r| self.body.only_loops(r, in_sizes, &meta.sizes)) {
+                    Ok(inner) => self.eval(from, &inner),
+                    Err(refusal) => self.stored(value, idx)?.ok_or(refusal),
+                }
             }
             Op::Reduce { op, dims } => self.reduce(value, *op, dims, node.operands[0], idx, false),
             Op::ArgReduce { op, dims } => {
                 self.reduce(value, *op, dims, node.operands[0], idx, true)
             }
-            Op::IndexSelect { dim, .. } => {
-                let (source, index) = (node.operands[0], node.operands[1]);
-                let rank = graph.values[index].sizes.len();
-                let at = self.eval(index, &idx[*dim..dim + rank])?;
-                let place = self.body.place(&idx[*dim..dim + rank], self.levels[&index]);
-                let n = graph.values[source].sizes[*dim];
-                let mut inner = idx[..*dim].to_vec();
-                inner.push(self.body.gathered(at, n, place));
-                inner.extend_from_slice(&idx[dim + rank..]);
+            Op::IndexSelect { dims, .. } => {
+                let (source, indices) = (node.operands[0], &node.operands[1..]);
+                let (first, rank) = (index_place(dims), graph.values[indices[0]].sizes.len());
+                let (at, mut inner) = (&idx[first..first + rank], idx.to_vec());
+                inner.drain(first..first + rank);
+                for (&dim, &index) in dims.iter().zip(indices) {
+                    let v = self.eval(index, at)?;
+                    let place = self.body.place(at, self.levels[&index]);
+                    let n = graph.values[source].sizes[dim];
+                    inner.insert(dim, self.body.gathered(v, n, place));
+                }
                 self.eval(source, &inner)
             }
             Op::Gather { dim } => {
@@ -205,6 +210,25 @@ impl<'a> Eval<'a> {
             }
             _ => self.elementwise(value, id, idx),
         }
+    }
+
+    /// The element `idx` of a view in memory that strides express, though its index is not affine in the operand's
+    /// dims: loops run across them, or end in the middle of one that a reshape has joined.
+    fn stored(
+        &mut self,
+        value: ValueId,
+        idx: &[AffineExpr],
+    ) -> Result<Option<kernel::ValueId>, Refusal> {
+        let graph = self.graph;
+        let in_memory = |v: ValueId| !self.is_inline(graph.producers[v]);
+        let Some(at) = strided(graph, value, &in_memory) else {
+            return Ok(None);
+        };
+        let mem = Mem::Param(self.body.input(graph, at.base)?);
+        let mut index = self.body.address(&at.strides, idx);
+        index.offset += at.offset;
+        let (place, ty) = (self.body.place(idx, 0), self.ty(value)?);
+        Ok(Some(self.body.inst(place, ty, Inst::Load { mem, index })))
     }
 
     fn reduce(

@@ -348,9 +348,11 @@ mod tests {
     #[test]
     fn add_of_reshaped_and_transposed() {
         let mut g = Graph::default();
-        let x = push(&mut g, Op::Input(0), &[], &[2, 3, 4]);
+        let x = push(&mut g, Op::Input(0), &[], &[3, 2, 4]);
+        let turned = Op::View(View::Permute(vec![1, 0, 2]));
+        let turned = push(&mut g, turned, &[x], &[2, 3, 4]);
         let y = push(&mut g, Op::Input(1), &[], &[12, 2]);
-        let x2 = push(&mut g, Op::View(View::Reshape), &[x], &[2, 12]);
+        let x2 = push(&mut g, Op::View(View::Reshape), &[turned], &[2, 12]);
         let y2 = push(&mut g, Op::View(View::Permute(vec![1, 0])), &[y], &[2, 12]);
         let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[x2, y2], &[2, 12]);
         let mut group = EntitySet::new();
@@ -372,7 +374,8 @@ mod tests {
         );
         for i in 0..2 {
             for j in 0..12 {
-                assert_eq!(mem[2][i * 12 + j], (i * 12 + j + j * 2 + i) as f32);
+                let x = j / 4 * 8 + i * 4 + j % 4;
+                assert_eq!(mem[2][i * 12 + j], (x + j * 2 + i) as f32);
             }
         }
     }

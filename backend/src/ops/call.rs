@@ -1,6 +1,7 @@
 //! An ATen call as the translation sees it: arguments complete and in the schema's order.
 
 use crate::graph::{Meta, ValueId};
+use ipex_runtime::plan::Callable;
 
 /// An argument. The schema's defaults are filled in, keyword arguments are in their place.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,4 +44,6 @@ pub struct NodeCall<'a> {
     pub outputs: &'a [Option<Meta>],
     /// Which results somebody reads. A rule may leave out unread ones at the end.
     pub used: &'a [bool],
+    /// Carries out the call in PyTorch.
+    pub callable: &'a Callable,
 }

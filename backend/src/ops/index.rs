@@ -23,7 +23,10 @@ fn select(
     }
     let meta = b.meta(b.dtype(source)?, &c.output(0)?.sizes);
     Ok(vec![b.push(
-        Op::IndexSelect { dim, rule },
+        Op::IndexSelect {
+            dims: vec![dim],
+            rule,
+        },
         &[source, index],
         meta,
     )])
@@ -45,7 +48,7 @@ pub fn index_select(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refus
     select(b, c, dim, source, index, IndexRule::Select)
 }
 
-/// `aten.index.Tensor` with one index; negative ones count from the end.
+/// `aten.index.Tensor` by integers, which broadcast; negative ones count from the end.
 pub fn index(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let (source, OpArg::Tensors(list)) = (c.tensor(0)?, c.arg(1)) else {
         return c.refuse("no list");
@@ -53,21 +56,46 @@ pub fn index(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let given: Vec<_> = (0..list.len())
         .filter_map(|d| Some((d, list[d]?)))
         .collect();
-    let &[(dim, index)] = given.as_slice() else {
-        return c.refuse("not one index");
-    };
-    let (dtype, sizes) = (b.dtype(index)?, b.sizes(index));
     let empty = b.graph.values[source].numel() == 0 || c.output(0)?.numel() == 0;
-    if !matches!(dtype, DType::I64 | DType::I32) || empty {
-        return c.refuse("a mask, or an empty tensor");
+    if given.is_empty() || empty {
+        return c.refuse("no index, or an empty tensor");
     }
-    let n = b.sizes(source)[dim];
+    let (mut operands, mut shape) = (vec![source], Vec::new());
+    for &(dim, index) in &given {
+        if !matches!(b.dtype(index)?, DType::I64 | DType::I32) {
+            return c.refuse("a mask");
+        }
+        operands.push(wrapped(b, index, b.sizes(source)[dim])?);
+        shape = broadcast(&shape, &b.sizes(index));
+    }
+    for index in &mut operands[1..] {
+        *index = b.expand(*index, &shape);
+    }
+    let dims = given.iter().map(|g| g.0).collect();
+    let rule = IndexRule::Wrapping;
+    let meta = b.meta(b.dtype(source)?, &c.output(0)?.sizes);
+    Ok(vec![b.push(
+        Op::IndexSelect { dims, rule },
+        &operands,
+        meta,
+    )])
+}
+
+/// An index into a dimension of this size, negative ones counted from its end.
+fn wrapped(b: &mut Builder, index: ValueId, size: i64) -> Result<ValueId, Refusal> {
+    let sizes = b.sizes(index);
     let index = b.convert(index, DType::I64)?;
     let zero = b.full(DType::I64, &sizes, 0.0);
     let negative = b.compare(CmpOp::Lt, index, zero);
-    let wrapped = b.with(BinaryOp::Add, index, n as f64)?;
-    let index = b.select(negative, wrapped, index);
-    select(b, c, dim, source, index, IndexRule::Wrapping)
+    let wrapped = b.with(BinaryOp::Add, index, size as f64)?;
+    Ok(b.select(negative, wrapped, index))
+}
+
+/// The sizes that two shapes without empty dims broadcast to.
+fn broadcast(a: &[i64], b: &[i64]) -> Vec<i64> {
+    let rank = a.len().max(b.len());
+    let size = |of: &[i64], d: usize| (d + of.len()).checked_sub(rank).map_or(1, |k| of[k]);
+    (0..rank).map(|d| size(a, d).max(size(b, d))).collect()
 }
 
 /// `aten.gather`

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod args;
 pub mod attention;
+pub mod bag;
 pub mod call;
 pub mod compare;
 pub mod composite;
@@ -13,6 +14,7 @@ pub mod index;
 pub mod integer;
 pub mod loss;
 pub mod pointwise;
+pub mod pool;
 pub mod reduce;
 pub mod table;
 pub mod view;

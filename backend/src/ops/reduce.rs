@@ -55,9 +55,13 @@ pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<Value
     if dims.iter().all(|&d| sizes[d] == 1) {
         return Ok(vec![b.full(DType::I64, &c.output(0)?.sizes, 0.0)]);
     }
-    if dims.len() > 1 {
-        return c.refuse("a position within several dims");
-    }
+    // Without a dim, the position is one in the flat tensor.
+    let (v, sizes, dims) = if dims.len() > 1 {
+        let numel = sizes.iter().product();
+        (b.reshape(v, &[numel]), vec![numel], vec![0])
+    } else {
+        (v, sizes, dims)
+    };
     let kept = sizes.iter().enumerate().filter(|(d, _)| !dims.contains(d));
     let kept: Vec<i64> = kept.map(|(_, &n)| n).collect();
     let meta = b.meta(DType::I64, &kept);

@@ -1,8 +1,8 @@
 //! One row for each ATen overload.
 
 use super::{
-    NodeCall, activation, attention, compare, composite, conv, create, index, integer, loss,
-    pointwise, reduce, view,
+    NodeCall, activation, attention, bag, compare, composite, conv, create, index, integer, loss,
+    pointwise, pool, reduce, view,
 };
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -181,6 +181,8 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
     ("aten._scaled_dot_product_flash_attention_for_cpu.default", attention::flash),
     ("aten.convolution.default", conv::convolution), ("aten.max_pool2d_with_indices.default", conv::max_pool),
+    ("aten.avg_pool2d.default", pool::average), ("aten._adaptive_avg_pool2d.default", pool::adaptive_average),
+    ("aten._embedding_bag.default", bag::bag), ("aten._embedding_bag_forward_only.default", bag::bag),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
     ("aten.index_select.default", index::index_select), ("aten.gather.default", index::gather),
     ("aten.index.Tensor", index::index), ("aten._unsafe_index.Tensor", index::index),

@@ -9,7 +9,7 @@ pub fn force(graph: &mut Graph) {
     for node in graph.nodes.values() {
         match node.op {
             Op::External { .. } => wanted.extend(node.operands.iter().map(|&v| (v, false))),
-            _ if node.op.gathers() => wanted.push((node.operands[1], false)),
+            _ if node.op.gathers() => wanted.extend(node.operands[1..].iter().map(|&v| (v, false))),
             _ => {}
         }
     }

@@ -5,13 +5,13 @@ use super::offsets::{Interval, assign};
 use super::planewise::{Follower, followers};
 use crate::fusion::cluster::{Clusters, Group};
 use crate::graph::strided::{Strided, strided};
-use crate::graph::{Graph, GraphOutput, Op, ValueId};
+use crate::graph::{Graph, GraphOutput, Node, Op, ValueId};
 use crate::lower::kernel::Lowered;
 use crate::protocol::document::{Document, Options};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    AttentionStep, Buffer, BufferId, CallArg, ConvolutionStep, Either, ExternalCall, IndexRule,
+    AttentionStep, BagStep, Buffer, BufferId, CallArg, ConvolutionStep, Either, ExternalCall, IndexRule,
     KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
 };
 
@@ -176,9 +176,9 @@ impl Planner<'_> {
         let mut values: Vec<ValueId> = kernels.collect();
         for &n in &group.nodes {
             let node = &self.graph.nodes[n];
-            match node.op {
+            match &node.op {
                 Op::External { .. } => values.extend(&node.operands),
-                Op::IndexSelect { .. } | Op::Gather { .. } => values.push(node.operands[1]),
+                _ if node.op.gathers() => values.extend(&node.operands[1..]),
                 _ => {}
             }
         }
@@ -256,6 +256,8 @@ impl Planner<'_> {
                     let precision = self.options.products;
                     if let Some(attention) = AttentionStep::of(&call) {
                         self.plan.steps.push(Step::Attention(Box::new(attention)));
+                    } else if let Some(bag) = BagStep::of(&call) {
+                        self.plan.steps.push(Step::Bag(Box::new(bag)));
                     } else if let Some(product) =
                         ProductStep::of(&call, precision, |b| self.pack(b))
                     {
@@ -265,20 +267,8 @@ impl Planner<'_> {
                         self.plan.steps.push(Step::External(Box::new(call)));
                     }
                 }
-                Op::IndexSelect { dim, .. } | Op::Gather { dim } => {
-                    let rule = match node.op {
-                        Op::IndexSelect { rule, .. } => rule,
-                        _ => IndexRule::Gather,
-                    };
-                    let (dim, size) = (*dim, graph.values[node.operands[0]].sizes[*dim]);
-                    let index = self.reference(node.operands[1])?;
-                    self.plan.steps.push(Step::CheckIndex {
-                        index,
-                        dim,
-                        size,
-                        rule,
-                    });
-                }
+                Op::IndexSelect { dims, rule } => self.checks(node, dims, *rule)?,
+                Op::Gather { dim } => self.checks(node, &[*dim], IndexRule::Gather)?,
                 _ => {}
             }
         }
@@ -312,6 +302,25 @@ impl Planner<'_> {
             slot: self.plan.eithers,
         })));
         self.plan.eithers += 1;
+    }
+
+    /// Checks of a gather's indices along `dims`.
+    fn checks(&mut self, node: &Node, dims: &[usize], rule: IndexRule) -> Result<(), String> {
+        for (n, &dim) in dims.iter().enumerate() {
+            let mut index = self.reference(node.operands[1 + n])?;
+            // What broadcasting repeats is looked at once.
+            for (size, &stride) in index.sizes.iter_mut().zip(&index.strides) {
+                *size = if stride == 0 { (*size).min(1) } else { *size };
+            }
+            self.plan.steps.push(Step::CheckIndex {
+                index,
+                // ATen moves the indexed dimensions to the front.
+                dim: if rule == IndexRule::Wrapping { n } else { dim },
+                size: self.graph.values[node.operands[0]].sizes[dim],
+                rule,
+            });
+        }
+        Ok(())
     }
 
     /// A kernel as a step of its own, or as what follows the step in front of it: it may read what is

@@ -53,12 +53,7 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
     if planes == 0 || graph.values[result].numel() == 0 {
         return None;
     }
-    let checked = |n: &NodeId| {
-        matches!(
-            graph.nodes[*n].op,
-            Op::IndexSelect { .. } | Op::Gather { .. }
-        )
-    };
+    let checked = |n: &NodeId| graph.nodes[*n].op.gathers();
     let [lowered] = then.kernels.as_slice() else {
         return None;
     };

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ipex.serialize import _argument
+from ipex.arguments import argument
 
 
 def arguments(name: str) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def arguments(name: str) -> list[dict[str, Any]]:
     for arg in schema.arguments:
         row = {"name": arg.name}
         if arg.has_default_value():
-            row["default"] = _argument(arg.default_value, name)
+            row["default"] = argument(arg.default_value, name)
         rows.append(row)
     return rows
 

@@ -68,9 +68,9 @@ impl IndexRule {
                 "INDICES element is out of DATA bounds, id={index} axis_dim={size}"
             )),
             IndexRule::Select => Error::Index("index out of range in self".into()),
-            // Negative ones have been counted from the end; ATen moves the dimension to the front.
-            IndexRule::Wrapping if index < 0 => Error::Index(text(index - size, 0)),
-            IndexRule::Wrapping => Error::Index(text(index, 0)),
+            // Negative ones have been counted from the end.
+            IndexRule::Wrapping if index < 0 => Error::Index(text(index - size, dim)),
+            IndexRule::Wrapping => Error::Index(text(index, dim)),
             IndexRule::Gather => Error::Range(text(index, dim)),
         }
     }
@@ -105,7 +105,7 @@ mod tests {
         );
         assert_eq!(
             message(check(&[2], &[4], 1, 2, IndexRule::Wrapping)),
-            "index -5 is out of bounds for dimension 0 with size 2"
+            "index -5 is out of bounds for dimension 1 with size 2"
         );
         assert!(check(&[2], &[2], 2, 8, IndexRule::Select).is_ok());
     }

@@ -7,7 +7,8 @@ use super::kept::Kept;
 use super::packed::Packed;
 use super::profile::Profile;
 use super::{
-    Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step, TensorRef,
+    BagStep, Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step,
+    TensorRef,
 };
 use crate::Error;
 use crate::aten::{Aten, Tensor};
@@ -240,6 +241,7 @@ impl Executable {
                 let way = self.way(either, state, host)?;
                 self.go(either, way, state, host)
             }
+            Step::Bag(step) => self.bag(step, state, host),
             Step::Release(BufferId(b)) => {
                 state.tensors[*b as usize] = None;
                 Ok(())
@@ -321,7 +323,7 @@ impl Executable {
                     Err(_) => host.call(callable, self.tensors(call, state)?)?,
                 }
             }
-            Route::Convolution(..) | Route::Attention(_) => {
+            Route::Convolution(..) | Route::Attention(_) | Route::Bag(..) => {
                 return Err(Error::Plan(format!("{} as a call", call.name)));
             }
             Route::OutFunction { symbol } => {
@@ -356,6 +358,25 @@ impl Executable {
             }
         }
         Ok(())
+    }
+
+    fn bag(&self, step: &BagStep, state: &mut State, host: &mut dyn Host) -> Result<(), Error> {
+        // SAFETY: the plan's tensors lie in their buffers.
+        let result = match unsafe { step.run(&state.data, self.aten) }? {
+            Some(result) => result,
+            None => {
+                let given = [&step.table, &step.indices, &step.offsets];
+                let tensors = given.into_iter().chain(&step.weights);
+                let tensors = tensors
+                    .map(|t| self.tensor(t, state))
+                    .collect::<Result<_, _>>()?;
+                let mut results = host.call(&step.callable, tensors)?;
+                results.truncate(1);
+                let missing = || Error::Plan("an embedding bag returned nothing".into());
+                results.pop().ok_or_else(missing)?
+            }
+        };
+        self.adopt(&step.out, result, state)
     }
 
     /// The tensors among a call's arguments.

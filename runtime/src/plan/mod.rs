@@ -2,6 +2,7 @@
 
 mod arena;
 mod attention;
+mod bag;
 mod check;
 mod convolution;
 mod either;
@@ -12,6 +13,7 @@ mod product;
 mod profile;
 
 pub use attention::AttentionStep;
+pub use bag::{BagStep, Rule as BagRule};
 pub use convolution::ConvolutionStep;
 pub use either::Either;
 pub use execute::{Executable, Host, Value};
@@ -130,6 +132,9 @@ pub enum Route {
     /// Attention by the kernels of [`crate::attention`]; the tensors are queries, keys, values and perhaps
     /// a mask, all of four dimensions, and the results are memory of the plan.
     Attention(Rule),
+    /// Bags of embeddings by the kernels of [`crate::bag`]; the tensors are table, indices, offsets and perhaps
+    /// weights. The callable is called where indices or offsets are wrong.
+    Bag(BagRule, Callable),
     /// PyTorch's dispatcher. If it fails, the callable is called: it raises what eager raises.
     Dispatcher {
         operator: Arc<Operator>,
@@ -212,6 +217,7 @@ pub enum Step {
     Product(Box<ProductStep>),
     Attention(Box<AttentionStep>),
     Either(Box<Either>),
+    Bag(Box<BagStep>),
     /// Every element of an i64 tensor must lie in `0..size`, the size of the indexed dimension.
     CheckIndex {
         index: TensorRef,

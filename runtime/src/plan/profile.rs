@@ -78,6 +78,7 @@ fn describe(step: &Step) -> String {
         }
         Step::Attention(a) => format!("attention {:?} {:?}", a.q.sizes, a.k.sizes),
         Step::Either(e) => format!("{} or ATen", describe(&e.own)),
+        Step::Bag(b) => format!("embedding bag {:?} {:?}", b.table.sizes, b.out.sizes),
         Step::CheckIndex { index, .. } => format!("check of indices {:?}", index.sizes),
         Step::Release(_) => "release".into(),
     }
