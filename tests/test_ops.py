@@ -177,6 +177,16 @@ def test_mutated_argument():
     torch.testing.assert_close(b, a)
 
 
+@pytest.mark.parametrize("dims", [(0, 2, 3), (1, 2, 3), None])
+def test_moments_are_as_exact_as_eager(dims):
+    """Eager sums in f64: a batch norm's statistics decide on which side of a kink numbers fall."""
+    x = torch.randn(7, 16, 32, 32) + 0.1
+    exact = torch.var_mean(x.double(), dims)
+    got = torch.compile(torch.var_mean, backend="ipex", options={"strict": True})(x, dims)
+    for g, e in zip(got, exact, strict=True):
+        torch.testing.assert_close(g.double(), e, rtol=7e-8, atol=0.0)
+
+
 def test_index_out_of_range_raises():
     f = torch.compile(lambda i, w: F.embedding(i, w), backend="ipex", options={"strict": True})
     with torch.no_grad(), pytest.raises(IndexError, match="out of range"):

@@ -82,7 +82,7 @@ pub fn var_mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     Ok(vec![b.reshape(v, &sizes), b.reshape(mean, &sizes)])
 }
 
-/// Variance (or its root) and mean, in two passes over the data.
+/// Variance (or its root) and mean, in two passes over the data; sums are f64, as eager's.
 fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal> {
     let v = float_input(b, c)?;
     let sizes = b.sizes(v);
@@ -93,16 +93,24 @@ fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal>
         c.number(2)?
     };
     let n: i64 = dims.iter().map(|&d| sizes[d]).product();
-    let mean = mean_of(b, v, &dims)?;
+    let mean = double_mean(b, v, &dims, n as f64)?;
     let spread = b.spread(mean, &dims, &sizes);
     let centered = b.binary(B::Sub, v, spread)?;
     let square = b.binary(B::Mul, centered, centered)?;
-    let sum = b.reduce(ReduceOp::Sum, square, &dims)?;
-    let mut v = b.with(B::Div, sum, (n as f64 - correction).max(0.0))?;
+    let mut v = double_mean(b, square, &dims, (n as f64 - correction).max(0.0))?;
     if c.target.starts_with("aten.std") {
         v = b.unary(U::Sqrt, v)?;
     }
     Ok((v, mean))
+}
+
+/// A sum in f64 over a number, in the operand's type.
+fn double_mean(b: &mut Builder, v: ValueId, dims: &[usize], over: f64) -> Result<ValueId, Refusal> {
+    let dtype = b.dtype(v)?;
+    let v = b.convert(v, DType::F64)?;
+    let sum = b.reduce(ReduceOp::Sum, v, dims)?;
+    let mean = b.with(B::Div, sum, over)?;
+    b.convert(mean, dtype)
 }
 
 /// sum, prod, amax, amin over dims
