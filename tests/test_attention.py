@@ -149,7 +149,9 @@ def test_empty(sizes):
     q = heads(batch, n, rows)
     k, v = heads(batch, n, keys), heads(batch, n, keys)
     with torch.no_grad():
-        check(sdpa, q, k, v)
+        got = compiled(sdpa)(q, k, v)
+    # Not against eager: in PyTorch 2.11 it divides by the number of heads, and the process dies.
+    assert got.shape == q.shape and not got.any()
 
 
 @pytest.mark.parametrize("case", ["plain", "causal", "mask", "groups", "fully_masked"])

@@ -12,6 +12,9 @@ use ipex_runtime::plan::Route;
 /// `aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, dropout_p, is_causal, *, attn_mask, scale)`:
 /// what AOTAutograd makes of `scaled_dot_product_attention` on a CPU. What is refused here goes to ATen.
 pub fn flash(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    if c.output(0)?.numel() == 0 {
+        return nothing(b, c);
+    }
     let [q, k, v] = [c.tensor(0)?, c.tensor(1)?, c.tensor(2)?];
     if c.number(3)? != 0.0 {
         return c.refuse("dropout");
@@ -42,6 +45,19 @@ pub fn flash(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         lse,
     };
     attention(b, c.target, rule, parts).map_err(|why| why.of(c.target))
+}
+
+/// The results without heads, queries or values. (ATen's kernel divides by the number of heads in PyTorch 2.11.)
+fn nothing(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (dtype, sizes) = (c.output_dtype(0)?, &c.output(0)?.sizes);
+    let mut results = vec![b.full(dtype, sizes, 0.0)];
+    if let Some(Some(lse)) = c.outputs.get(1) {
+        if lse.numel() > 0 && c.used.get(1).copied().unwrap_or(true) {
+            return c.refuse("values without columns, whose sums are read");
+        }
+        results.push(b.full(c.output_dtype(1)?, &lse.sizes, 0.0));
+    }
+    Ok(results)
 }
 
 /// Tensors of an attention: queries, keys and values of four dimensions, a mask that is broadcast to
