@@ -239,6 +239,10 @@ def test_average_pooling_that_may_be_left_to_eager(f):
     check(f, torch.randn(2, 3, 12, 9))
 
 
+def test_group_norm(graphs):
+    check(lambda x: F.group_norm(x, 4) * 2, torch.randn(2, 8, 6, 6), graphs=graphs)
+
+
 def test_a_view_that_ends_within_a_joined_dimension(graphs):
     """As the scan of Mamba: three iterations do not split into pairs, but strides express it."""
 

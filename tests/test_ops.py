@@ -136,6 +136,16 @@ CASES = {
         lambda x: [torch.signbit(x), torch.signbit(x.double()), torch.fmax(x, x.flip(0))],
         torch.tensor([0.0, -0.0, INF, -INF, float("nan"), -2.0]),
     ),
+    "as_strided": (lambda x: (x * 2).as_strided((4, 128), (128, 1)) + 1, X),
+    "as_strided_elsewhere": (
+        lambda x: [
+            (x * 2).as_strided((4, 128), (128, 1), 0),
+            (x * 2).as_strided((8, 64), (1, 8)) + 1,
+            (x * 2).t().as_strided((8, 64), (64, 1)) + 1,
+            (x * 2)[:, :32].as_strided((4, 64), (64, 1)) + 1,
+        ],
+        X,
+    ),
     "scalar_tensor": (lambda x: x + torch.tensor(2.0), X),
     "input_returned": (lambda x, y: (x, x + y), X, Y),
     "same_twice": (lambda x: (x + 1,) * 2, X),

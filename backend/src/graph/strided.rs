@@ -1,6 +1,6 @@
 //! Values that lie in memory as a strided view of another value.
 
-use super::{Graph, Op, ValueId, View};
+use super::{Graph, Meta, Op, ValueId, View};
 
 /// A view of a value that is (or will be) in memory. Strides and offset in elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +102,13 @@ pub fn reshape_strides(from: &[i64], strides: &[i64], to: &[i64]) -> Option<Vec<
         left /= n;
     }
     Some(result)
+}
+
+/// Whether a tensor lies in row-major order without gaps.
+pub fn row_major(meta: &Meta) -> bool {
+    let expected = contiguous(&meta.sizes);
+    let mut dims = meta.sizes.iter().zip(meta.strides.iter().zip(&expected));
+    dims.all(|(&n, (s, e))| n == 1 || s == e)
 }
 
 /// Row-major strides.

@@ -3,7 +3,7 @@
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
-use crate::graph::strided::contiguous;
+use crate::graph::strided::row_major;
 use crate::graph::{Meta, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
@@ -223,12 +223,6 @@ fn channels_last(meta: &Meta) -> bool {
 
 fn is_row_major(b: &Builder, v: ValueId) -> bool {
     row_major(&b.graph.values[v])
-}
-
-fn row_major(meta: &Meta) -> bool {
-    let expected = contiguous(&meta.sizes);
-    let mut dims = meta.sizes.iter().zip(meta.strides.iter().zip(&expected));
-    dims.all(|(&n, (s, e))| n == 1 || s == e)
 }
 
 /// `p @ q` as a call into memory of the plan.

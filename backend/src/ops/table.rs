@@ -174,7 +174,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.reshape.default", view::reshape), ("aten.unsqueeze.default", view::reshape),
     ("aten.squeeze.dim", view::reshape), ("aten.squeeze.dims", view::reshape),
     ("aten.squeeze.default", view::reshape), ("aten.alias.default", view::reshape),
-    ("aten.detach.default", view::reshape),
+    ("aten.detach.default", view::reshape), ("aten.as_strided.default", view::as_strided),
     ("aten.expand.default", view::expand), ("aten.permute.default", view::permute),
     ("aten.t.default", view::t), ("aten.transpose.int", view::transpose),
     ("aten.select.int", view::select), ("aten.slice.Tensor", view::slice),

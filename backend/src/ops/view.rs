@@ -3,6 +3,7 @@
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
+use crate::graph::strided::row_major;
 use crate::graph::{Op, ValueId, View};
 
 fn push(
@@ -21,6 +22,16 @@ fn push(
 pub fn reshape(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = c.tensor(0)?;
     Ok(vec![push(b, c, 0, View::Reshape, v)?])
+}
+
+/// `aten.as_strided` that shows all of a row-major tensor in row-major order (the decomposition of a group norm has it).
+pub fn as_strided(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (of, out) = (&b.graph.values[c.tensor(0)?], c.output(0)?);
+    let whole = of.numel() == out.numel() && row_major(of) && row_major(out);
+    if !whole || !matches!(c.arg(3), OpArg::None) {
+        return c.refuse("other elements, or another order");
+    }
+    reshape(b, c)
 }
 
 /// `aten.expand`
