@@ -11,9 +11,13 @@ X, IMAGE, INDEX = torch.randn(4, 6), torch.randn(2, 3, 8, 8), torch.tensor([0, 2
 DISPATCHED = {
     "int": (lambda x: (x * 2).cumsum(1), X),
     "lists": (lambda x: F.unfold(x * 2, 3, stride=2, padding=1), IMAGE),
-    "optional": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), IMAGE),
+    "optional": (lambda x: F.avg_pool3d(x, 2, divisor_override=3), IMAGE),
     "optional_tensor": (lambda x: torch.searchsorted(x, x, sorter=x.argsort(1)), X),
-    "optional_tensors": (lambda x, i: (x * 2)[i, :, i], IMAGE[0], INDEX),
+    "optional_tensors": (
+        lambda x, i: torch.ops.aten.index_put(x * 2, [i, None, i], x[0, 0]),
+        IMAGE[0],
+        INDEX,
+    ),
     # f32 has a kernel of ours.
     "attention": (
         lambda q: F.scaled_dot_product_attention(q, q, q),

@@ -140,6 +140,20 @@ def test_nan_and_infinity():
     assert got[:, [5, 7]].isnan().all() and got.isnan().sum() == 40
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("k", [2, 4])
+def test_few_terms_are_rounded_as_eager_rounds_them(k, dtype):
+    """Scores in the thousands: their softmax would show another rounding of the products before."""
+
+    def f(c, a, b):
+        return torch.addmm(c, a, b), torch.baddbmm(c, a.view(2, -1, k), b.expand(2, -1, -1)), a @ b
+
+    args = [100 * randn(*sizes, dtype=dtype) for sizes in ((4,), (10, k), (k, 4))]
+    with torch.no_grad():
+        got, want = torch.compile(f, backend="ipex", options=STRICT, dynamic=False)(*args), f(*args)
+    assert all(map(torch.equal, got, want))
+
+
 @pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_bf16"])
 def test_under_a_cap(isa):
     environment = {**os.environ, "IPEX_ISA": isa}

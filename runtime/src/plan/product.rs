@@ -15,6 +15,10 @@ use std::sync::OnceLock;
 /// follows finds whole rows in cache.
 const ROWS_PER_THREAD: usize = 24;
 
+/// Multiply-adds up to which a product is left to ATen: a call costs about as much as they do, and what an ill-conditioned
+/// step makes of their rounding (softmax of scores in the thousands) is eager's then.
+const FEW: usize = 256;
+
 /// Rows from which f16 products are widened to f32 instead of left to ATen.
 const F16_ROWS: usize = 16;
 
@@ -81,7 +85,8 @@ impl ProductStep {
             then: None,
         };
         let product = step.product(|_| std::ptr::null_mut())?;
-        if !product.is_supported() || !has_fast_kernels(&product) {
+        let work = product.m * product.n * product.k * product.batch.count;
+        if work <= FEW || !product.is_supported() || !has_fast_kernels(&product) {
             return None;
         }
         step.pack = pack(b);
