@@ -128,6 +128,7 @@ CASES = {
         lambda x: [
             torch.arange(1, 7, 0.5) + x[0, :12],
             torch.arange(64) * x,
+            torch.arange(5.0, -3.0, -2.0, dtype=torch.int64) * 2,
             torch.eye(64) @ x.t(),
         ],
         X,
@@ -201,6 +202,28 @@ def test_index_out_of_range_raises():
     f = torch.compile(lambda i, w: F.embedding(i, w), backend="ipex", options={"strict": True})
     with torch.no_grad(), pytest.raises(IndexError, match="out of range"):
         f(torch.tensor([0, 50]), torch.randn(50, 16))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.clone(),
+        lambda x: x.to(torch.float32, copy=True),
+        lambda x: x.t().clone(),
+        lambda x: torch.ops.aten.lift_fresh_copy(x),
+    ],
+)
+def test_a_copy_shares_nothing(f):
+    def twice(x):
+        y = x + 1
+        return f(x), y, f(y)
+
+    x = X.clone()
+    with torch.no_grad():
+        results = torch.compile(twice, backend="ipex", options={"strict": True})(x)
+    for n, r in enumerate(results):
+        r.fill_(n)
+    assert torch.equal(x, X) and [r[0, 0].item() for r in results] == [0, 1, 2]
 
 
 def test_results_do_not_share_memory_between_calls():

@@ -146,7 +146,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.ge.Tensor", compare!(CmpOp::Ge)), ("aten.ge.Scalar", compare!(CmpOp::Ge)),
     ("aten.where.self", pointwise::where_self),
     ("aten._to_copy.default", pointwise::to_copy), ("prims.convert_element_type.default", pointwise::to_copy),
-    ("aten.clone.default", pointwise::to_copy),
+    ("aten.clone.default", pointwise::to_copy), ("aten.lift_fresh_copy.default", pointwise::to_copy),
     ("aten.full.default", create::full), ("aten.scalar_tensor.default", create::scalar_tensor),
     ("aten.arange.start_step", create::arange), ("aten.arange.start", create::arange),
     ("aten.arange.default", create::arange),
