@@ -63,7 +63,11 @@ impl Ready {
         let attentions = attentions.count();
         let long = steps.iter().any(|s| match s {
             Step::Kernel { extent, grain, .. } => extent > grain,
-            Step::Convolution(_) | Step::Product(_) | Step::Attention(_) | Step::Bag(_) | Step::Either(_) => true,
+            Step::Convolution(_)
+            | Step::Product(_)
+            | Step::Attention(_)
+            | Step::Bag(_)
+            | Step::Either(_) => true,
             other => is_call(&other),
         });
         let through_python =

@@ -2,8 +2,8 @@
 
 pub mod aten;
 pub mod attention;
-mod choices;
 pub mod bag;
+mod choices;
 pub mod conv;
 pub mod cpu;
 pub mod dtype;

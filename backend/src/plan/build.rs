@@ -11,8 +11,8 @@ use crate::protocol::document::{Document, Options};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    AttentionStep, BagStep, Buffer, BufferId, CallArg, ConvolutionStep, Either, ExternalCall, IndexRule,
-    KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
+    AttentionStep, BagStep, Buffer, BufferId, CallArg, ConvolutionStep, Either, ExternalCall,
+    IndexRule, KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
