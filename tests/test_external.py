@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from ipex import backend
 
 torch.manual_seed(0)
 X, IMAGE, INDEX = torch.randn(4, 6), torch.randn(2, 3, 8, 8), torch.tensor([0, 2])
@@ -47,30 +46,16 @@ PYTHON = {
 }
 
 
-def run(monkeypatch, f, *args):
-    """The result of the compiled function, and the graph behind it."""
-    graphs = []
-    compile_graph = backend.compile_graph
-
-    def spy(*graph):
-        graphs.append(compile_graph(*graph))
-        return graphs[-1]
-
-    monkeypatch.setattr(backend, "compile_graph", spy)
-    g = torch.compile(f, backend="ipex", options={"strict": True}, dynamic=False)
-    with torch.no_grad():
-        result = g(*args)
-    (graph,) = graphs
-    return result, graph
-
-
-def check(monkeypatch, f, args):
+def check(graphs, f, args):
     torch.manual_seed(1)
     with torch.no_grad():
         want = f(*args)
     state = torch.get_rng_state()
     torch.manual_seed(1)
-    got, graph = run(monkeypatch, f, *args)
+    g = torch.compile(f, backend="ipex", options={"strict": True}, dynamic=False)
+    with torch.no_grad():
+        got = g(*args)
+    (graph,) = graphs
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(got, want, check_stride=True)
     assert graph.calls > 0
@@ -78,24 +63,24 @@ def check(monkeypatch, f, args):
 
 
 @pytest.mark.parametrize("name", DISPATCHED)
-def test_dispatched(monkeypatch, name):
+def test_dispatched(graphs, name):
     f, *args = DISPATCHED[name]
-    assert check(monkeypatch, f, args).python_calls == 0
+    assert check(graphs, f, args).python_calls == 0
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_through_python(monkeypatch, name):
+def test_through_python(graphs, name):
     f, *args = PYTHON[name]
-    assert check(monkeypatch, f, args).python_calls > 0
+    assert check(graphs, f, args).python_calls > 0
 
 
-def test_custom_operator_in_python(monkeypatch):
+def test_custom_operator_in_python(graphs):
     @torch.library.custom_op("ipex_test::twice", mutates_args=())
     def twice(x: torch.Tensor) -> torch.Tensor:
         return x * 2
 
     twice.register_fake(torch.empty_like)
-    assert check(monkeypatch, lambda x: twice(x + 1), (X,)).python_calls == 1
+    assert check(graphs, lambda x: twice(x + 1), (X,)).python_calls == 1
 
 
 ERRORS = {
@@ -129,20 +114,20 @@ def test_errors_are_those_of_eager(name):
             assert str(got.value) == str(want.value)
 
 
-def test_views_do_not_share_reused_memory(monkeypatch):
+def test_views_do_not_share_reused_memory(graphs):
     def f(x):
         diagonal = torch.diagonal(x * 2)
         return diagonal + torch.cumsum(x * 3, 0).sum() * 0 + torch.diagonal(x.exp())
 
-    check(monkeypatch, f, (torch.rand(64, 64),))
+    check(graphs, f, (torch.rand(64, 64),))
 
 
-def test_views_of_arguments_that_begin_inside_their_storage(monkeypatch):
+def test_views_of_arguments_that_begin_inside_their_storage(graphs):
     def f(x):
         return x[1:].cumsum(0), x.t().sort(0).values, x[:, 2:].t().argsort(0)
 
     x = torch.randn(60)[12:52].view(5, 8)
-    check(monkeypatch, f, (x,))
+    check(graphs, f, (x,))
 
 
 def test_operands_are_freed():

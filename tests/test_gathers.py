@@ -3,23 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from ipex import _core
 
 NAN, INF = float("nan"), float("inf")
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """The graphs that are compiled from here on."""
-    made = []
-    compile_document = _core.compile
-
-    def record(*args):
-        made.append(compile_document(*args))
-        return made[-1]
-
-    monkeypatch.setattr(_core, "compile", record)
-    return made
 
 
 def compiled(f):

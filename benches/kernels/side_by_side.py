@@ -99,12 +99,10 @@ def traffic(name: str, shape: Shape, dtype: torch.dtype) -> int:
     kernel, args = CASES[name](shape, dtype)
     if name == "adamw":  # parameters and moments are written, gradients are not
         return sum(t.nbytes * (1 if k % 5 in (1, 4) else 2) for k, t in enumerate(args))
+    results = tensors(kernel(*args))
     if name == "embedding_add_norm":  # rows of the table, not all of it
         args[1] = args[2]
-    moved = sum(t.nbytes for t in tensors(args))
-    if name == "embedding_add_norm":
-        kernel, args = CASES[name](shape, dtype)
-    return moved + sum(t.nbytes for t in tensors(kernel(*args)))
+    return sum(t.nbytes for t in [*tensors(args), *results])
 
 
 def copy_bandwidth(shape: Shape, dtype: torch.dtype, rounds: int) -> float:

@@ -17,7 +17,7 @@ from ipex.arguments import Unsupported
 from ipex.dynamo import restore_addcdiv
 from ipex.errors import CompileError, FallbackWarning
 from ipex.serialize import serialize
-from ipex.settings import Settings, of
+from ipex.settings import Settings, settings_for
 
 OLDEST, NEWEST = (2, 11), (2, 15)
 LIBTORCH = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
@@ -124,7 +124,7 @@ def ipex(
 ) -> Callable[..., Any]:
     """``torch.compile(model, backend="ipex", options={...})``; options as in `ipex.settings`."""
     check_version(torch.__version__)
-    settings = of(mode, options)
+    settings = settings_for(mode, options)
 
     restore_addcdiv(gm)
     plain: list[Callable[..., Any]] = []

@@ -31,7 +31,7 @@ MODES = {
 """The modes of ``torch.compile``: whether they ask for `Settings.max_autotune`."""
 
 
-def of(mode: str | None, options: Mapping[str, Any] | None) -> Settings:
+def settings_for(mode: str | None, options: Mapping[str, Any] | None) -> Settings:
     """The settings for what was given to ``torch.compile``. Raises as `parse`, and ValueError for
     an unknown mode."""
     if mode not in MODES:

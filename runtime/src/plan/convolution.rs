@@ -150,9 +150,12 @@ impl ConvolutionStep {
     pub fn problem(&self) -> String {
         let packed = if self.pack.is_some() { ", packed" } else { "" };
         let bias = if self.bias.is_some() { ", bias" } else { "" };
-        let strides = &self.image.strides;
+        let (image, weight) = (
+            &self.image.strides,
+            self.weight.as_ref().map(|w| &w.strides),
+        );
         format!(
-            "{:?} {:?}/{strides:?}{bias}{packed}",
+            "{:?} {:?}/{image:?}/{weight:?}{bias}{packed}",
             self.operation, self.shape
         )
     }
