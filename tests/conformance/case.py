@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from .compare import Difference, compare
+from .compare import Difference, compare, same_sharing, sharing
 from .samples import DTYPES, Job, describe, operators, samples, twin
 from .tolerance import UNDEFINED
 
@@ -137,6 +137,7 @@ class Judge:
         op, dtype = self.job.op, self.dtype
         compare(got.outputs, want.outputs, op, dtype, values=values, what="output")
         compare(got.inputs, want.inputs, op, dtype, values=values, what="input afterwards")
+        same_sharing(sharing(got.outputs, got.inputs), sharing(want.outputs, want.inputs))
         compare(got.grads, want.grads, op, dtype, values=values, what="gradient")
         if not own_way and not torch.equal(got.generator, want.generator):
             raise Difference("the generator's state differs afterwards")

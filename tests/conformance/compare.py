@@ -32,6 +32,32 @@ def same_kind(got: torch.Tensor, want: torch.Tensor, where: str) -> None:
         raise Difference(f"{where}: stride {got.stride()}, not {want.stride()} of {want.shape}")
 
 
+def _address(t: Any) -> int:
+    """Of the memory of a tensor of numbers in memory; 0 for anything else."""
+    if not isinstance(t, torch.Tensor) or t.layout is not torch.strided or t.is_nested or t.is_meta:
+        return 0
+    return t.untyped_storage().data_ptr()
+
+
+def sharing(outputs: Any, inputs: Any) -> list[str]:
+    """For each result that shares memory with an argument or an earlier result: which, with which."""
+    owners = {}
+    for n, leaf in enumerate(pytree.tree_leaves(inputs)):
+        owners.setdefault(_address(leaf), f"input {n}")
+    found = []
+    for n, leaf in enumerate(pytree.tree_leaves(outputs)):
+        owner = owners.setdefault(address := _address(leaf), f"output {n}")
+        if address and owner != f"output {n}":
+            found.append(f"output {n} with {owner}")
+    return found
+
+
+def same_sharing(got: list[str], want: list[str]) -> None:
+    """Raises Difference unless results share memory as eager's do."""
+    if got != want:
+        raise Difference(f"shared memory: {', '.join(got) or 'none'}; not {', '.join(want) or 'none'}")
+
+
 def _same_elements(got: torch.Tensor, want: torch.Tensor, bounds: Any, where: str) -> None:
     rtol, atol = bounds
     try:

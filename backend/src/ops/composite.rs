@@ -1,6 +1,6 @@
 //! Elementwise operators that are a few primitives.
 
-use super::pointwise::{input, operand, round};
+use super::pointwise::{copy, input, operand, round};
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::Op;
@@ -35,7 +35,7 @@ pub fn sign(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = input(b, c)?;
     let dtype = b.dtype(v)?;
     if dtype == DType::Bool {
-        return Ok(vec![v]);
+        return copy(b, c, v);
     }
     let above = against(b, CmpOp::Gt, v, 0.0)?;
     let below = against(b, CmpOp::Lt, v, 0.0)?;

@@ -2,6 +2,7 @@
 
 use super::NodeCall;
 use super::OpArg;
+use super::pointwise::copy;
 use super::view::part;
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -151,8 +152,7 @@ fn own(b: &mut Builder, c: &NodeCall, v: ValueId) -> Result<Vec<ValueId>, Refusa
     if matches!(b.graph.producer(v).op, Op::Cat { .. }) {
         return Ok(vec![v]);
     }
-    let meta = c.output(0)?.clone();
-    Ok(vec![b.push(Op::Convert { narrow: false }, &[v], meta)])
+    copy(b, c, v)
 }
 
 /// `aten.roll`

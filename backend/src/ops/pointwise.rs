@@ -49,8 +49,10 @@ pub fn unary(b: &mut Builder, c: &NodeCall, op: UnaryOp) -> Result<Vec<ValueId>,
     let v = input(b, c)?;
     if !b.dtype(v)?.is_float() {
         match op {
-            UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Trunc | UnaryOp::Round => return Ok(vec![v]),
-            UnaryOp::Abs if b.dtype(v)? == DType::U8 => return Ok(vec![v]),
+            UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Trunc | UnaryOp::Round => {
+                return copy(b, c, v);
+            }
+            UnaryOp::Abs if b.dtype(v)? == DType::U8 => return copy(b, c, v),
             UnaryOp::Neg | UnaryOp::Abs if b.dtype(v)? != DType::Bool => {}
             _ => return c.refuse("integers"),
         }
@@ -155,8 +157,13 @@ pub fn to_copy(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = c.tensor(0)?;
     let (from, to) = (b.dtype(v)?, c.output_dtype(0)?);
     if from == to {
-        let out = c.output(0)?.clone();
-        return Ok(vec![b.push(Op::Convert { narrow: false }, &[v], out)]);
+        return copy(b, c, v);
     }
     Ok(vec![cast(b, v, to)?])
+}
+
+/// The elements of `v` as a result in memory of its own.
+pub fn copy(b: &mut Builder, c: &NodeCall, v: ValueId) -> Result<Vec<ValueId>, Refusal> {
+    let out = c.output(0)?.clone();
+    Ok(vec![b.push(Op::Convert { narrow: false }, &[v], out)])
 }
