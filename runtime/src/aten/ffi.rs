@@ -1,5 +1,6 @@
 //! The functions of libtorch that we call, found at run time in the copy that Python has loaded.
 
+use super::team;
 use crate::Error;
 use libloading::os::unix::{Library, RTLD_LAZY};
 use std::ffi::{CStr, c_char, c_void};
@@ -181,13 +182,20 @@ impl Aten {
         result
     }
 
-    /// Runs `body` over `begin..end` on ATen's threads, in pieces of at least `grain`.
+    /// Runs `body` over `0..end` on ATen's threads, in pieces of at least `grain`.
     pub fn parallel(
         &self,
         end: i64,
         grain: i64,
         body: &(dyn Fn(i64, i64) + Sync),
     ) -> Result<(), Error> {
+        if let Some(threads) = team::threads() {
+            let (len, grain) = (end.max(0) as usize, grain.max(1) as usize);
+            let each = len.div_ceil(threads).max(grain);
+            let piece = |n: usize| body((n * each) as i64, len.min((n + 1) * each) as i64);
+            team::run(len.div_ceil(each), &piece);
+            return Ok(());
+        }
         extern "C" fn call(begin: i64, end: i64, context: *mut c_void) {
             // SAFETY: `context` is the reference below, which outlives the loop.
             let body = unsafe { *context.cast::<&(dyn Fn(i64, i64) + Sync)>() };

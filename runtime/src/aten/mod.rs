@@ -2,6 +2,7 @@
 
 pub mod dispatch;
 mod ffi;
+mod team;
 mod tensor;
 mod threads;
 

@@ -1,12 +1,15 @@
 //! ATen's threads for our kernels.
 
-use super::Aten;
+use super::{Aten, team};
 use crate::Error;
 use crate::conv::Threads;
 use crate::gemm::Parallel;
 
 impl Threads for Aten {
     fn count(&self) -> usize {
+        if let Some(threads) = team::threads() {
+            return threads;
+        }
         let mut n = 1;
         // SAFETY: writes one number.
         let status = unsafe { (self.torch_get_num_threads)(&mut n) };
@@ -38,6 +41,9 @@ impl Parallel for Aten {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
         if tasks == 1 {
             task(0);
+            return Ok(());
+        }
+        if team::run(tasks, task) {
             return Ok(());
         }
         self.parallel(tasks as i64, 1, &|begin, end| {

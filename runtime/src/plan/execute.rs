@@ -6,6 +6,7 @@ use super::either::{Either, Way};
 use super::kept::Kept;
 use super::packed::Packed;
 use super::profile::Profile;
+use super::sections::{Section, sections};
 use super::{
     BagStep, Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step,
     TensorRef,
@@ -14,7 +15,7 @@ use crate::Error;
 use crate::aten::{Aten, Tensor};
 use crate::conv::Threads;
 use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who carries out calls that ATen's C ABI does not.
 pub trait Host {
@@ -57,6 +58,7 @@ pub struct Executable {
     packs: Vec<OnceLock<Packed>>,
     ways: Vec<OnceLock<Way>>,
     kept: Kept,
+    sections: Vec<Section>,
 }
 
 impl Executable {
@@ -79,6 +81,7 @@ impl Executable {
             packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
             ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
             kept: Kept::new(&plan),
+            sections: sections(&plan.steps),
             plan,
             aten,
             constants,
@@ -161,7 +164,7 @@ impl Executable {
         self.kept
             .fill(|| self.steps(&self.plan.once, state, host))?;
         match &self.profile {
-            None => self.steps(&self.plan.steps, state, host)?,
+            None => self.in_sections(state, host, |_| {})?,
             Some(profile) => self.profiled(profile, state, host)?,
         }
         let outputs = self.plan.outputs.iter();
@@ -172,6 +175,33 @@ impl Executable {
         steps.iter().try_for_each(|s| self.step(s, state, host))
     }
 
+    /// All steps but those of the first call, each section's on one team of threads where that pays. `done` is
+    /// called after each.
+    fn in_sections(
+        &self,
+        state: &mut State,
+        host: &mut dyn Host,
+        mut done: impl FnMut(Duration),
+    ) -> Result<(), Error> {
+        for section in &self.sections {
+            let mut steps = self.plan.steps[section.steps.clone()].iter();
+            let mut run = || {
+                steps.try_for_each(|step| {
+                    let start = self.profile.as_ref().map(|_| Instant::now());
+                    self.step(step, state, host)?;
+                    done(start.map_or(Duration::ZERO, |s| s.elapsed()));
+                    Ok(())
+                })
+            };
+            if section.team {
+                self.aten.team(run)??;
+            } else {
+                run()?;
+            }
+        }
+        Ok(())
+    }
+
     fn profiled(
         &self,
         profile: &Profile,
@@ -179,11 +209,7 @@ impl Executable {
         host: &mut dyn Host,
     ) -> Result<(), Error> {
         let mut times = Vec::with_capacity(self.plan.steps.len());
-        for step in &self.plan.steps {
-            let start = Instant::now();
-            self.step(step, state, host)?;
-            times.push(start.elapsed());
-        }
+        self.in_sections(state, host, |time| times.push(time))?;
         profile.add(&self.plan, &times);
         Ok(())
     }

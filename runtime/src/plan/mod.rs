@@ -11,6 +11,7 @@ mod kept;
 mod packed;
 mod product;
 mod profile;
+mod sections;
 
 pub use attention::AttentionStep;
 pub use bag::{BagStep, Rule as BagRule};
