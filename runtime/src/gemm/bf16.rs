@@ -1,5 +1,6 @@
 //! f32 to bf16 and back with AVX512-BF16: sums into results, and rows into operands.
 
+use super::micro::Rounded;
 use super::shape::Product;
 use crate::DType;
 use std::arch::x86_64::*;
@@ -60,6 +61,28 @@ pub unsafe fn finish(
                 _mm512_mask_storeu_epi16(to.wrapping_add(j), keep, rounded);
             }
         }
+    }
+}
+
+/// Rounds the sums of 32 columns into a row of the result.
+///
+/// # Safety
+/// The row is valid memory.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn round_row(sums: &[f32; STEP], out: &Rounded, row: usize) {
+    // SAFETY: whole registers of the sums; the row by contract.
+    unsafe {
+        let mut low = _mm512_loadu_ps(sums.as_ptr());
+        let mut high = _mm512_loadu_ps(sums.as_ptr().add(STEP / 2));
+        if !out.added.is_null() {
+            let added = out.added.add(row * out.added_stride);
+            let [x, y] = widen(_mm512_loadu_si512(added.cast()));
+            (low, high) = (_mm512_add_ps(low, x), _mm512_add_ps(high, y));
+        }
+        let rounded = _mm512_cvtne2ps_pbh(high, low);
+        let rounded = std::mem::transmute::<__m512bh, __m512i>(rounded);
+        _mm512_storeu_si512(out.to.add(row * out.stride).cast(), rounded);
     }
 }
 

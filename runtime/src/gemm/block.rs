@@ -2,17 +2,21 @@
 
 use super::blocking::{Larger, block_rows, block_units, conflicts, part};
 use super::finish::{Finish, finish};
-use super::micro::{Tile, Transpose};
+use super::micro::{Rounded, Tile, Transpose};
 use super::pack::{Engine, PackedB};
 use super::scratch;
-use super::shape::Product;
+use super::shape::{Matrix, Product};
 use crate::DType;
+use crate::cpu::Isa;
 use std::ops::Range;
 
 /// Units of K at a time when B is read in place: rows of B that are streamed side by side.
 const STREAMS: usize = 16;
 /// Panels for which a copy of A without conflicts pays.
 const PANELS_PER_COPY: usize = 2;
+
+/// See [`super::micro::Kernels::rounded`].
+type RoundedTiles = unsafe fn(usize, &Tile, &Rounded);
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -236,13 +240,14 @@ impl Block<'_> {
                         b_stride,
                         ..self.destination(panel, unit == 0, partial)
                     };
-                    if by_tile && panel == self.panels.start {
+                    let finished = if by_tile && panel == self.panels.start {
                         self.first_tiles(&tile, ks.clone());
+                        0
                     } else {
-                        self.tiles(&tile, panel, ks.start);
-                    }
-                    if last && self.finish != Finish::InPlace && (self.by_panel) {
-                        self.finish(panel..panel + 1);
+                        self.tiles(&tile, panel, ks.start)
+                    };
+                    if last && self.finish != Finish::InPlace && self.by_panel {
+                        self.finish(panel..panel + 1, finished);
                     }
                 }
             }
@@ -253,11 +258,12 @@ impl Block<'_> {
         }
         if self.finish != Finish::InPlace && !self.by_panel {
             // SAFETY: by contract.
-            unsafe { self.finish(self.panels.clone()) };
+            unsafe { self.finish(self.panels.clone(), 0) };
         }
     }
 
-    unsafe fn finish(&self, panels: Range<usize>) {
+    /// The first `finished` rows of the block need nothing more.
+    unsafe fn finish(&self, panels: Range<usize>, finished: usize) {
         if self.finish == Finish::Turned {
             for (n, panel) in panels.enumerate() {
                 // SAFETY: by contract.
@@ -272,9 +278,9 @@ impl Block<'_> {
             finish(
                 p,
                 isa,
-                self.rows.clone(),
+                self.rows.start + finished..self.rows.end,
                 columns,
-                self.sums.data,
+                self.sums.data.wrapping_add(finished * self.sums.stride),
                 self.sums.stride,
             );
         }
@@ -412,8 +418,9 @@ impl Block<'_> {
         })
     }
 
-    /// Runs through the block's rows, while the next panel comes closer.
-    unsafe fn tiles(&self, first: &Tile, panel: usize, k: usize) {
+    /// Runs through the block's rows, while the next panel comes closer. How many of them are results
+    /// already.
+    unsafe fn tiles(&self, first: &Tile, panel: usize, k: usize) -> usize {
         let kernels = self.work.engine.kernels;
         let (next, step) = self.next(panel, k);
         let count = self.rows.len().div_ceil(kernels.height);
@@ -423,15 +430,61 @@ impl Block<'_> {
         } else {
             (step / count).min(64)
         };
+        let first = Tile {
+            next,
+            next_step,
+            ..*first
+        };
+        if let Some((rounded, out)) = self.rounded(&first, panel) {
+            let rows = self.rows.len() / kernels.height * kernels.height;
+            // SAFETY: by contract.
+            unsafe {
+                rounded(rows, &first, &out);
+                if rows < self.rows.len() {
+                    (kernels.tile)(self.rows.len() - rows, &first.down(rows));
+                }
+            }
+            return rows;
+        }
         for (n, rows) in self.cut(kernels.rows).enumerate() {
             let tile = Tile {
                 next: next.wrapping_add(n * next_step * first.k),
-                next_step,
                 ..first.down(rows.start)
             };
             // SAFETY: by contract.
             unsafe { (kernels.tile)(rows.len(), &tile) };
         }
+        0
+    }
+
+    /// The kernel that rounds sums itself, and where to, if it applies to this panel.
+    fn rounded(&self, t: &Tile, panel: usize) -> Option<(RoundedTiles, Rounded)> {
+        let (p, kernels) = (self.work.p, self.work.engine.kernels);
+        let rounded = kernels.rounded?;
+        let input = p.input.filter(|_| p.beta != 0.0);
+        let plain = |i: Matrix| i.dtype == DType::BF16 && i.strides[1] == 1 && i.strides[0] >= 0;
+        let applies = self.work.engine.isa >= Isa::Avx512Bf16
+            && self.by_panel
+            && self.finish == Finish::Copy
+            && self.rows.len() >= kernels.height
+            && t.cols == kernels.cols
+            && t.k > 0
+            && t.k.is_multiple_of(16)
+            && p.c.dtype == DType::BF16
+            && p.c.strides[0] >= 0
+            && p.alpha == 1.0
+            && input.is_none_or(|i| p.beta == 1.0 && plain(i));
+        let (row, col) = (
+            self.rows.start,
+            self.work.columns(&(panel..panel + 1)).start,
+        );
+        let out = Rounded {
+            to: p.c.at(row, col).cast_mut(),
+            stride: 2 * p.c.strides[0].unsigned_abs(),
+            added: input.map_or(std::ptr::null(), |i| i.at(row, col)),
+            added_stride: input.map_or(0, |i| 2 * i.strides[0].unsigned_abs()),
+        };
+        applies.then_some((rounded, out))
     }
 
     /// Where the next panel's data starts, and how many bytes it has for each unit of K.

@@ -390,20 +390,44 @@ fn products_of_tile_registers() {
         skipped("products on AMX's registers in memory, for want of AVX-512");
         return;
     }
+    let rounds = Isa::of_processor() >= Isa::Avx512Bf16;
+    if !rounds {
+        skipped("sums rounded by the tile kernel, for want of AVX512-BF16");
+    }
     let engine = Engine {
-        isa: Isa::Scalar,
+        // Of what is not the kernels'.
+        isa: if rounds { Isa::Avx512Bf16 } else { Isa::Scalar },
         math: Math::Bf16,
         kernels: &IN_MEMORY,
     };
     let mut random = Random(5);
-    for [m, n, k] in [[37, 70, 530], [3, 33, 64], [300, 40, 66], [64, 64, 768]] {
-        for (a_layout, c_type) in [(Layout::Rows, DType::BF16), (Layout::Columns, DType::F32)] {
+    let shapes = [
+        [37, 70, 530],
+        [3, 33, 64],
+        [300, 40, 66],
+        [64, 64, 768],
+        [300, 96, 512],
+        [101, 128, 96],
+    ];
+    for [m, n, k] in shapes {
+        for (a_layout, c_type, input) in [
+            (Layout::Rows, DType::BF16, None),
+            (Layout::Rows, DType::BF16, Some(Layout::OneRow)),
+            (Layout::Rows, DType::BF16, Some(Layout::PaddedRows)),
+            (Layout::Columns, DType::F32, None),
+        ] {
             let mut make = |rows, cols, layout| {
                 Owned::new(DType::BF16, [rows, cols], layout, |_, _| random.next())
             };
             let (a, b) = (make(m, k, a_layout), make(k, n, Layout::Columns));
+            let input =
+                input.map(|layout| Owned::new(c_type, [m, n], layout, |_, _| random.next()));
             let c = Owned::new(c_type, [m, n], Layout::PaddedRows, |_, _| 0.0);
-            let product = Product::new([m, n, k], a.view, b.view, c.view);
+            let product = Product {
+                input: input.as_ref().map(|i| i.view),
+                beta: 1.0,
+                ..Product::new([m, n, k], a.view, b.view, c.view)
+            };
             // SAFETY: valid matrices.
             unsafe {
                 let packed = PackedB::with(&b.view, [k, n], engine, &Fake(2)).unwrap();
@@ -418,7 +442,9 @@ fn products_of_tile_registers() {
             }
             for i in 0..m {
                 for j in 0..n {
-                    let want: f64 = (0..k).map(|p| a.get(i, p) * b.get(p, j)).sum();
+                    let added = input.as_ref().map_or(0.0, |input| input.get(i, j));
+                    let sum: f64 = (0..k).map(|p| a.get(i, p) * b.get(p, j)).sum();
+                    let want = sum + added;
                     let most = 1e-3 + want.abs() * 2f64.powi(-8);
                     assert!((c.get(i, j) - want).abs() < most, "{m} {n} {k}: [{i}, {j}]");
                 }

@@ -5,7 +5,8 @@
 //! ran before or runs next. [`crate::cpu`] has asked Linux for the permission to use them.
 
 use super::avx512::{DOT_ROWS, bf16_dot, transpose};
-use super::{Kernels, Math, Tile, no_dot};
+use super::{Kernels, Math, Rounded, Tile, no_dot};
+use crate::gemm::bf16::round_row;
 use std::arch::asm;
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
@@ -33,6 +34,7 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
 static BF16: Kernels = Kernels {
     dot: bf16_dot,
     dot_rows: DOT_ROWS,
+    rounded: Some(rounded::<Bf16>),
     ..table::<Bf16>()
 };
 static I8: Kernels = table::<UnsignedBytes>();
@@ -47,6 +49,7 @@ pub(super) const fn table<T: Registers>() -> Kernels {
         alignment: LINE,
         cols: COLS,
         tile: tile::<T>,
+        rounded: None,
         transpose,
         dot: no_dot,
         dot_rows: 0,
@@ -209,6 +212,89 @@ unsafe fn tile<T: Registers>(rows: usize, t: &Tile) {
     unsafe { T::release() };
 }
 
+/// Sums of 32 rows, on their way from tile registers to the result.
+#[repr(C, align(64))]
+struct Sums([[f32; COLS]; HEIGHT]);
+
+/// See [`Kernels::rounded`]. The sums of 32 rows stay in registers for all of K, and are rounded while those of
+/// the next are computed.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) unsafe fn rounded<T: Registers>(rows: usize, t: &Tile, out: &Rounded) {
+    debug_assert!(rows.is_multiple_of(HEIGHT) && t.k.is_multiple_of(SIDE) && t.cols == COLS);
+    let mut sums = [const { Sums([[0.0; COLS]; HEIGHT]) }; 2];
+    let steps = t.k / SIDE;
+    let each = HEIGHT.div_ceil(steps.max(1));
+    let mut soon = Soon::of(t);
+    // SAFETY: by contract.
+    unsafe {
+        T::configure(&CONFIGURATIONS[HEIGHT - 1]);
+        for (n, first) in (0..rows).step_by(HEIGHT).enumerate() {
+            let [sums, before] = &mut sums;
+            let (sums, before) = match n % 2 {
+                0 => (sums, &*before),
+                _ => (before, &*sums),
+            };
+            let mut rounding = if n == 0 { HEIGHT..HEIGHT } else { 0..HEIGHT };
+            let (mut a, mut b) = (t.a as usize + first * t.a_stride, t.b as usize);
+            zero_sums::<T, true, true>();
+            for _ in 0..steps {
+                multiply::<T, true, true>([a, t.a_stride], [b, t.b_stride]);
+                soon.fetch();
+                for row in rounding.by_ref().take(each) {
+                    round_row(&before.0[row], out, first - HEIGHT + row);
+                }
+                a += LINE;
+                b += SIDE * t.b_stride;
+            }
+            store_sums::<T, true, true>(sums.0.as_mut_ptr() as usize, 4 * COLS);
+        }
+        T::release();
+        let last = &sums[(rows / HEIGHT + 1) % 2];
+        for (row, sums) in last.0.iter().enumerate() {
+            round_row(sums, out, rows - HEIGHT + row);
+        }
+    }
+}
+
+/// Memory that is needed soon, and comes closer some lines at a time.
+struct Soon {
+    next: *const u8,
+    /// Lines for 16 units of K.
+    lines: usize,
+    /// Lines until the next jump.
+    run: usize,
+    most: usize,
+    jump: usize,
+}
+
+impl Soon {
+    /// See [`Tile::next`].
+    fn of(t: &Tile) -> Soon {
+        Soon {
+            next: t.next,
+            // At least a line at a time.
+            lines: (SIDE * t.next_step).div_ceil(LINE),
+            run: t.next_run,
+            most: t.next_run,
+            jump: t.next_jump,
+        }
+    }
+
+    #[inline(always)]
+    fn fetch(&mut self) {
+        for _ in 0..self.lines {
+            // SAFETY: a hint.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.next.cast()) };
+            self.next = self.next.wrapping_add(LINE);
+            self.run -= 1;
+            if self.run == 0 {
+                self.next = self.next.wrapping_add(self.jump);
+                self.run = self.most;
+            }
+        }
+    }
+}
+
 /// Some units of all rows. `fetched`: bytes of `next` for each 32 rows.
 #[inline(always)]
 unsafe fn step_of<T: Registers>(rows: usize, t: &Tile, fetched: usize, configured: &mut usize) {
@@ -246,20 +332,10 @@ unsafe fn sums<T: Registers, const LOWER: bool, const RIGHT: bool>(rows: usize, 
             zero_sums::<T, LOWER, RIGHT>();
         }
         let (mut a, mut b) = (t.a as usize, t.b as usize);
-        let (mut next, mut run) = (t.next, t.next_run);
-        // At least a line at a time.
-        let lines = (SIDE * t.next_step).div_ceil(LINE);
+        let mut soon = Soon::of(t);
         for _ in 0..t.k / SIDE {
             multiply::<T, LOWER, RIGHT>([a, t.a_stride], [b, t.b_stride]);
-            for _ in 0..lines {
-                _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                next = next.wrapping_add(LINE);
-                run -= 1;
-                if run == 0 {
-                    next = next.wrapping_add(t.next_jump);
-                    run = t.next_run;
-                }
-            }
+            soon.fetch();
             a += LINE;
             b += SIDE * t.b_stride;
         }

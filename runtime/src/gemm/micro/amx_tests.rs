@@ -1,7 +1,7 @@
 //! The AMX kernels on tile registers in memory, so that all but the instructions is tested everywhere;
 //! the instructions run in the tests of whole products, on processors that have them.
 
-use super::amx::{Configuration, Registers, add_floats, table};
+use super::amx::{Configuration, Registers, add_floats, rounded, table};
 use super::{Kernels, Math, Tile, kernels};
 use crate::cpu::Isa;
 use half::bf16;
@@ -115,7 +115,10 @@ impl<const KIND: u8> Registers for InMemory<KIND> {
 }
 
 /// AMX kernels in memory, for products as a whole.
-pub static IN_MEMORY: Kernels = table::<InMemory<BF16>>();
+pub static IN_MEMORY: Kernels = Kernels {
+    rounded: Some(rounded::<InMemory<BF16>>),
+    ..table::<InMemory<BF16>>()
+};
 static UNSIGNED: Kernels = table::<InMemory<U8>>();
 static SIGNED: Kernels = table::<InMemory<S8>>();
 

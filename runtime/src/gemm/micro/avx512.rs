@@ -29,6 +29,7 @@ macro_rules! table {
             alignment: 1,
             cols: COLS,
             tile: $tile,
+            rounded: None,
             transpose,
             dot: $dot,
             dot_rows: $dot_rows,

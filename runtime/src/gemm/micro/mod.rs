@@ -102,6 +102,19 @@ impl Tile {
     }
 }
 
+/// Where [`Kernels::rounded`] writes. Strides in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounded {
+    /// First element of the result (bf16).
+    pub to: *mut u8,
+    /// Between rows of the result.
+    pub stride: usize,
+    /// What is added before rounding (bf16), null for nothing.
+    pub added: *const u8,
+    /// Between rows of `added`; 0 adds the same row everywhere.
+    pub added_stride: usize,
+}
+
 /// The work of one call of [`Kernels::dot`], for a B whose columns lie along K:
 /// `c[i, j] = sum_k a[i, k] * b[k, j]`. Strides in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +187,12 @@ pub struct Kernels {
     /// The processor has the instruction set, and the tile's pointers and strides address memory that
     /// is valid for what the fields say.
     pub tile: unsafe fn(rows: usize, tile: &Tile),
+    /// As `tile`, but the result is rounded to bf16: all columns of a panel for a multiple of `height` rows,
+    /// whole registers of K, no `init`. None where rounding afterwards is as fast.
+    ///
+    /// # Safety
+    /// As above; the processor has AVX512-BF16.
+    pub rounded: Option<unsafe fn(rows: usize, tile: &Tile, out: &Rounded)>,
     /// Rows of units become columns of a panel.
     ///
     /// # Safety

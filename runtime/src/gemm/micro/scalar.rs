@@ -32,6 +32,7 @@ macro_rules! table {
                 alignment: 1,
                 cols: COLS,
                 tile: entry,
+                rounded: None,
                 transpose,
                 dot: no_dot,
                 dot_rows: 0,
