@@ -232,6 +232,8 @@ mod tests {
                 let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                 let led = run(tasks, &|n| {
                     assert!(super::threads().is_none(), "loops in a task are its own");
+                    // Long enough for others to come, and to be left behind by a leader that does not wait.
+                    (0..200).for_each(|_| std::hint::spin_loop());
                     counts[n].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(led);
