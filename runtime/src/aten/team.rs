@@ -161,15 +161,57 @@ pub(super) fn threads() -> Option<usize> {
     (!team.is_null()).then(|| unsafe { (*team).next.len() })
 }
 
-/// The leading thread's work, in a place that other threads see but do not touch.
-struct Work<F>(RefCell<Option<F>>);
+/// Something of the leading thread's, in a place that other threads see but do not touch.
+struct Own<T>(RefCell<Option<T>>);
 
-// SAFETY: only the thread that made it takes the work.
-unsafe impl<F> Sync for Work<F> {}
+// SAFETY: only the thread that made it uses it.
+unsafe impl<T> Sync for Own<T> {}
 
-impl<F> Work<F> {
-    fn take(&self) -> Option<F> {
+impl<T> Own<T> {
+    fn new(value: Option<T>) -> Own<T> {
+        Own(RefCell::new(value))
+    }
+
+    fn take(&self) -> Option<T> {
         self.0.take()
+    }
+
+    fn put(&self, value: T) {
+        self.0.replace(Some(value));
+    }
+}
+
+/// Opens a region: calls a body with the number of each of its threads, on that thread. The first should be the caller's,
+/// and others may be late, or left out; returns when all have.
+type Region<'a> = &'a dyn Fn(&(dyn Fn(usize) + Sync)) -> Result<(), Error>;
+
+/// Calls `f`, whose loops are those of one region of `threads` threads. The others leave as soon as `f` ends, also with a
+/// panic.
+fn lead<R>(threads: usize, region: Region, f: impl FnOnce() -> R) -> Result<R, Error> {
+    let team = Team::new(threads);
+    let caller = thread::current().id();
+    let (work, result) = (Own::new(Some(f)), Own::new(None));
+    let status = region(&|n| {
+        let leads = thread::current().id() == caller;
+        if n > 0 && !leads {
+            team.follow(n);
+        }
+        if n > 0 {
+            return;
+        }
+        // Were the first not the caller, the work would be done below.
+        if leads && let Some(f) = work.take() {
+            LED.set(&team);
+            result.put(catch_unwind(AssertUnwindSafe(f)));
+            LED.set(std::ptr::null());
+        }
+        team.round.0.store(OVER, Ordering::Release);
+    });
+    match (result.take(), work.take()) {
+        (Some(Ok(result)), _) => Ok(result),
+        (Some(Err(panic)), _) => resume_unwind(panic),
+        (None, Some(f)) => status.map(|()| f()),
+        (None, None) => Err(Error::Plan("a team without work".into())),
     }
 }
 
@@ -181,80 +223,113 @@ impl Aten {
         if threads <= 1 || !LED.get().is_null() {
             return Ok(f());
         }
-        let team = Team::new(threads);
-        let caller = thread::current().id();
-        let mut result = None;
-        let lead = Work(RefCell::new(Some(|| {
-            LED.set(&team);
-            result = Some(catch_unwind(AssertUnwindSafe(f)));
-            LED.set(std::ptr::null());
-        })));
-        let status = self.parallel(threads as i64, 1, &|begin, _| {
-            if begin > 0 {
-                team.follow(begin as usize);
-            } else {
-                // PyTorch's first part is the caller's. Were it not, the work would be done below.
-                if thread::current().id() == caller
-                    && let Some(lead) = lead.take()
-                {
-                    lead();
-                }
-                team.round.0.store(OVER, Ordering::Release);
-            }
-        });
-        if let Some(lead) = lead.take() {
-            status?;
-            lead();
-        }
-        match result {
-            Some(Ok(result)) => Ok(result),
-            Some(Err(panic)) => resume_unwind(panic),
-            None => Err(Error::Plan("a team without work".into())),
-        }
+        let region = |body: &(dyn Fn(usize) + Sync)| {
+            self.parallel(threads as i64, 1, &|begin, _| body(begin as usize))
+        };
+        lead(threads, &region, f)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
-    /// Loops of all lengths on a team of `threads`, of whom `absent` never come.
-    fn lead(threads: usize, absent: usize) {
-        let team = Team::new(threads);
-        thread::scope(|scope| {
-            for n in 1..threads - absent {
-                let team = &team;
-                scope.spawn(move || team.follow(n));
+    /// A region of `threads` threads, of whom the last `absent` come when the others have left.
+    fn region(
+        threads: usize,
+        absent: usize,
+    ) -> impl Fn(&(dyn Fn(usize) + Sync)) -> Result<(), Error> {
+        move |body| {
+            thread::scope(|scope| {
+                let followers: Vec<_> = (1..threads - absent)
+                    .map(|n| scope.spawn(move || body(n)))
+                    .collect();
+                body(0);
+                leave(&followers);
+                for n in threads - absent..threads {
+                    scope.spawn(move || body(n));
+                }
+            });
+            Ok(())
+        }
+    }
+
+    /// Waits for threads whose leader is through. They can't be stopped, so that the process ends if they stay.
+    fn leave(followers: &[thread::ScopedJoinHandle<()>]) {
+        let start = Instant::now();
+        while !followers.iter().all(|f| f.is_finished()) {
+            thread::yield_now();
+            if start.elapsed() > Duration::from_secs(60) {
+                eprintln!("threads wait for a leader that has left");
+                std::process::exit(1);
             }
-            LED.set(&team);
-            for round in 0..2000 {
-                let tasks = round % 23;
-                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-                let led = run(tasks, &|n| {
-                    assert!(super::threads().is_none(), "loops in a task are its own");
-                    // Long enough for others to come, and to be left behind by a leader that does not wait.
-                    (0..200).for_each(|_| std::hint::spin_loop());
-                    counts[n].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(led);
-                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
-            }
-            LED.set(std::ptr::null());
-            team.round.0.store(OVER, Ordering::Release);
+        }
+    }
+
+    /// A loop of `tasks` tasks on the team that this thread leads.
+    fn count(tasks: usize) {
+        let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+        let led = run(tasks, &|n| {
+            assert!(super::threads().is_none(), "loops in a task are its own");
+            // Long enough for others to come, and to be left behind by a leader that does not wait.
+            (0..200).for_each(|_| std::hint::spin_loop());
+            counts[n].fetch_add(1, Ordering::Relaxed);
         });
+        assert!(led);
+        assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+    }
+
+    /// Loops of all lengths.
+    fn all_lengths(threads: usize, absent: usize) {
+        let led = lead(threads, &region(threads, absent), || {
+            assert_eq!(super::threads(), Some(threads));
+            (0..2000).for_each(|n| count(n % 23));
+        });
+        led.unwrap();
         assert!(!run(3, &|_| panic!("nobody leads")));
     }
 
     #[test]
     fn every_task_runs_once_before_the_loop_ends() {
-        for threads in 1..5 {
-            lead(threads, 0);
-        }
+        (1..5).for_each(|threads| all_lengths(threads, 0));
     }
 
     #[test]
     fn threads_that_do_not_come_are_not_waited_for() {
-        lead(4, 2);
-        lead(3, 2);
+        all_lengths(4, 2);
+        all_lengths(3, 2);
+    }
+
+    #[test]
+    fn threads_leave_a_leader_that_stops() {
+        for loops in [0, 1, 5] {
+            let stopped = lead(4, &region(4, 0), || {
+                (0..loops).for_each(|_| count(7));
+                Err::<(), _>("a step failed")
+            });
+            assert_eq!(stopped.unwrap(), Err("a step failed"));
+            let panicked = catch_unwind(|| {
+                lead(4, &region(4, 1), || {
+                    (0..loops).for_each(|_| count(7));
+                    resume_unwind(Box::new("a step panicked"))
+                })
+            });
+            let panic = panicked.map(|_: Result<(), _>| ()).unwrap_err();
+            assert_eq!(panic.downcast_ref(), Some(&"a step panicked"));
+            assert!(super::threads().is_none());
+        }
+    }
+
+    #[test]
+    fn a_region_whose_first_thread_is_another_runs_the_work_after_it() {
+        let other: Region = &|body| {
+            thread::scope(|scope| scope.spawn(|| body(0)).join()).unwrap();
+            body(1);
+            Ok(())
+        };
+        assert_eq!(lead(2, other, super::threads).unwrap(), None);
+        let failed: Region = &|_| Err(Error::Plan("no threads".into()));
+        assert!(lead(2, failed, || ()).is_err());
     }
 }

@@ -14,6 +14,7 @@ use super::{
 use crate::Error;
 use crate::aten::{Aten, Tensor};
 use crate::conv::Threads;
+use std::borrow::Cow;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,8 @@ pub struct Executable {
     packs: Vec<OnceLock<Packed>>,
     ways: Vec<OnceLock<Way>>,
     kept: Kept,
-    sections: Vec<Section>,
+    /// Known as soon as all choices are made.
+    sections: OnceLock<Vec<Section>>,
 }
 
 impl Executable {
@@ -81,7 +83,7 @@ impl Executable {
             packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
             ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
             kept: Kept::new(&plan),
-            sections: sections(&plan.steps),
+            sections: OnceLock::new(),
             plan,
             aten,
             constants,
@@ -183,7 +185,7 @@ impl Executable {
         host: &mut dyn Host,
         mut done: impl FnMut(Duration),
     ) -> Result<(), Error> {
-        for section in &self.sections {
+        for section in self.sections().iter() {
             let mut steps = self.plan.steps[section.steps.clone()].iter();
             let mut run = || {
                 steps.try_for_each(|step| {
@@ -200,6 +202,20 @@ impl Executable {
             }
         }
         Ok(())
+    }
+
+    fn sections(&self) -> Cow<'_, [Section]> {
+        if let Some(sections) = self.sections.get() {
+            return Cow::Borrowed(sections);
+        }
+        let settled = self.ways.iter().all(|way| way.get().is_some());
+        let sections = sections(&self.plan.steps, |slot| {
+            self.ways[slot as usize].get().copied()
+        });
+        match settled {
+            true => Cow::Borrowed(self.sections.get_or_init(|| sections)),
+            false => Cow::Owned(sections),
+        }
     }
 
     fn profiled(

@@ -1,6 +1,7 @@
 //! Which steps share a region of threads.
 
-use super::Step;
+use super::either::Way;
+use super::{Step, TensorRef};
 use std::ops::Range;
 
 /// Multiplications from which a product is split over threads.
@@ -26,8 +27,15 @@ enum Kind {
     Foreign,
 }
 
-fn kind(step: &Step) -> Kind {
+/// `way` names the way that a choice's slot has taken.
+fn kind(step: &Step, way: &dyn Fn(u32) -> Option<Way>) -> Kind {
     let split = |wide: bool| if wide { Kind::Parallel } else { Kind::Serial };
+    // Others are copied by ATen, or left to it.
+    let ours = |given: &[Option<&TensorRef>]| match given.iter().flatten().all(|t| t.is_row_major())
+    {
+        true => Kind::Parallel,
+        false => Kind::Foreign,
+    };
     match step {
         Step::Kernel { extent, grain, .. } => split(extent > grain),
         Step::Product(p) => {
@@ -35,24 +43,26 @@ fn kind(step: &Step) -> Kind {
             split(p.a.sizes.iter().product::<i64>().saturating_mul(columns) >= WORK)
         }
         Step::Attention(_) => Kind::Parallel,
-        Step::Convolution(c) => {
-            let mut given = [Some(&c.image), c.weight.as_ref(), c.bias.as_ref()]
-                .into_iter()
-                .flatten();
-            // Others are copied by ATen first.
-            match given.all(|t| t.is_row_major()) {
-                true => Kind::Parallel,
-                false => Kind::Foreign,
-            }
-        }
+        Step::Convolution(c) => ours(&[Some(&c.image), c.weight.as_ref(), c.bias.as_ref()]),
+        Step::Bag(bag) => ours(&[
+            Some(&bag.table),
+            Some(&bag.indices),
+            Some(&bag.offsets),
+            bag.weights.as_ref(),
+        ]),
+        Step::Either(either) => match way(either.slot) {
+            Some(Way::Own) => kind(&either.own, way),
+            // To be timed, or ATen's.
+            Some(Way::Aten) | None => Kind::Foreign,
+        },
         Step::CheckIndex { .. } | Step::Release(_) => Kind::Serial,
         Step::External(_) => Kind::Foreign,
     }
 }
 
-/// All steps, in order.
-pub fn sections(steps: &[Step]) -> Vec<Section> {
-    cut(steps.iter().map(kind))
+/// All steps, in order; `way` names the way that a choice's slot has taken, if it is known.
+pub fn sections(steps: &[Step], way: impl Fn(u32) -> Option<Way>) -> Vec<Section> {
+    cut(steps.iter().map(|step| kind(step, &way)))
 }
 
 fn cut(kinds: impl Iterator<Item = Kind>) -> Vec<Section> {
@@ -80,6 +90,9 @@ fn cut(kinds: impl Iterator<Item = Kind>) -> Vec<Section> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DType;
+    use crate::bag::Reduction;
+    use crate::plan::{BagRule, BagStep, BufferId, Callable, Either};
 
     #[test]
     fn loops_between_calls_of_aten_share_a_region() {
@@ -99,5 +112,57 @@ mod tests {
             section(5..7, false),
         ];
         assert_eq!(of(&split), expected);
+    }
+
+    fn bag(table_strides: [i64; 2]) -> Step {
+        let tensor = |sizes: &[i64], strides: &[i64], dtype: DType| TensorRef {
+            buffer: BufferId(0),
+            scalar_type: dtype.torch_code(),
+            sizes: sizes.to_vec(),
+            strides: strides.to_vec(),
+            offset: 0,
+        };
+        Step::Bag(Box::new(BagStep {
+            rule: BagRule {
+                reduction: Reduction::Sum,
+                ends: false,
+                padding: -1,
+            },
+            callable: Callable {
+                index: 0,
+                numbers: Vec::new(),
+            },
+            table: tensor(&[9, 4], &table_strides, DType::F32),
+            indices: tensor(&[5], &[1], DType::I64),
+            offsets: tensor(&[2], &[1], DType::I64),
+            weights: None,
+            out: tensor(&[2, 4], &[4, 1], DType::F32),
+        }))
+    }
+
+    #[test]
+    fn a_choice_counts_as_the_way_that_it_takes() {
+        let either = Step::Either(Box::new(Either {
+            own: bag([4, 1]),
+            aten: Vec::new(),
+            problem: String::new(),
+            slot: 3,
+        }));
+        let of = |way: Option<Way>| {
+            kind(&either, &|slot| {
+                assert_eq!(slot, 3);
+                way
+            })
+        };
+        assert!(of(None) == Kind::Foreign);
+        assert!(of(Some(Way::Aten)) == Kind::Foreign);
+        assert!(of(Some(Way::Own)) == Kind::Parallel);
+    }
+
+    #[test]
+    fn a_table_that_aten_reads_ends_a_section() {
+        let of = |strides| kind(&bag(strides), &|_| None);
+        assert!(of([4, 1]) == Kind::Parallel);
+        assert!(of([1, 9]) == Kind::Foreign);
     }
 }
