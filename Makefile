@@ -1,16 +1,21 @@
-.PHONY: test test-python test-oldest lint bench demo conformance models-conformance soak venv defaults
+.PHONY: gpu-tools gpu-env gpu-kernels test test-python test-oldest lint bench demo conformance models-conformance soak venv defaults
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= torch>=2.11,<2.16
+GPU := hpg
+GPU_PACKAGES := libze1 libze-dev intel-opencl-icd libigc-tools clang-15 llvm-15 llvm-spirv-15 spirv-tools
 PACKAGES := "$(TORCH)" numpy maturin pytest ruff mypy expecttest \
 	transformers timm torchvision
 
-## Rust and Python tests; sets up $(VENV) on the first run
+## Rust and Python tests; sets up $(VENV) on the first run. Ends with what was not run, for want of a tool
+test: export IPEX_NOT_RUN = $(abspath build)/not-run
 test: venv
+	@mkdir -p build; : > $(IPEX_NOT_RUN)
 	cargo test --workspace
 	$(BIN)/python -m pytest -q tests
+	@if [ -s $(IPEX_NOT_RUN) ]; then sort -u $(IPEX_NOT_RUN); echo "$$(sort -u $(IPEX_NOT_RUN) | wc -l) groups of tests NOT RUN"; fi
 
 ## The Python tests alone
 test-python: venv
@@ -67,3 +72,20 @@ $(BIN)/.packages: Makefile
 	@echo "installing PyTorch and model libraries into $(VENV); this takes a few minutes"
 	$(BIN)/pip install $(PACKAGES)
 	touch $@
+
+## What the tests of the GPU code need: Intel's loader, compilers, and OpenCL runtime for CPUs (Intel's licence; never shipped)
+gpu-tools:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		timeout 300 sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends $(GPU_PACKAGES)' >/dev/null; \
+	else echo "install as root: apt-get install $(GPU_PACKAGES)"; fi
+	$(PYTHON) -m venv build/gpu-tools
+	timeout 300 build/gpu-tools/bin/pip install -q intel-opencl-rt intel-cmplr-lib-rt
+
+## Exports that let any program here run on the tests' driver: eval "$$(make -s gpu-env)"; GPU=hpg, hpc, xe2 or plain
+gpu-env:
+	@cargo run -q -p ze_cpu --bin gpu-env -- $(GPU)
+
+## Builds the GPU kernels again; fails if a committed one differs
+gpu-kernels:
+	runtime/kernels/build.sh build/kernels
+	@for f in build/kernels/*.spv; do cmp $$f runtime/kernels/$$(basename $$f) || exit 1; done; echo "all kernels are as committed"

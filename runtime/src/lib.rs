@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod dtype;
 mod error;
 pub mod gemm;
+pub mod level_zero;
 pub mod plan;
 pub mod pool;
 #[cfg(test)]

@@ -1,0 +1,26 @@
+//! Intel GPUs by Level Zero: devices, memory, modules, kernels, streams.
+//!
+//! Nothing is linked: the loader is opened when a device is asked for, and where there is none, [`Error::NoDevice`] says
+//! what was looked for. Handles are owned by the types here and destroyed in the order that Level Zero asks for; what a queued
+//! command uses is kept until its [`Stream`] has been waited for. See `docs/gpu.md`.
+
+mod architecture;
+mod cache;
+mod context;
+mod driver;
+mod error;
+mod event;
+mod kernel;
+mod memory;
+mod module;
+mod stream;
+
+pub use architecture::Architecture;
+pub use context::Device;
+pub use driver::{Selection, devices, open};
+pub use error::{Error, NoDevice};
+pub use event::Timer;
+pub use kernel::{Argument, Kernel};
+pub use memory::{Buffer, HostBuffer};
+pub use module::{Module, Source};
+pub use stream::Stream;

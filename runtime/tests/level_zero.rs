@@ -1,0 +1,269 @@
+//! The safe layer over Level Zero, through the real loader, on `ze_cpu`.
+
+use ipex_runtime::level_zero::{Architecture, Argument, Device, Error, NoDevice, Source, devices};
+use std::time::Duration;
+use ze_cpu::control::Control;
+use ze_cpu::tiers;
+
+const AXPY: Source = Source {
+    name: "axpy",
+    spirv: include_bytes!("../kernels/axpy.spv"),
+    large_registers: false,
+    constants: &[],
+};
+
+#[test]
+fn on_every_device() {
+    tiers::run("Level Zero on ze_cpu", tiers::DEVICES);
+}
+
+/// Without the variables there is no driver here: an error that says what to do, and nothing else happens.
+#[test]
+fn no_device() {
+    if std::env::var_os("ZE_ENABLE_ALT_DRIVERS").is_some() {
+        return;
+    }
+    match devices() {
+        Err(Error::NoDevice(none @ (NoDevice::Loader(_) | NoDevice::Driver { .. }))) => {
+            assert!(none.to_string().contains("Install"), "{none}");
+        }
+        Ok(found) => assert!(!found.is_empty()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn device() -> &'static Device {
+    &devices().unwrap()[0]
+}
+
+fn bytes(x: &[f32]) -> Vec<u8> {
+    x.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// `y += a * x` a few times on a stream of its own.
+fn axpy(times: usize) {
+    let n = 1000;
+    let x: Vec<f32> = (0..n).map(|i| i as f32).collect();
+    let (device, mut stream) = (device(), device().stream().unwrap());
+    let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
+    kernel.set_group([64, 1, 1]).unwrap();
+    let (dx, dy) = (device.buffer(4 * n).unwrap(), device.buffer(4 * n).unwrap());
+    stream.write(&dx, &bytes(&x)).unwrap();
+    stream.fill(&dy, 0, 4 * n).unwrap();
+    let timer = device.timer().unwrap();
+    for k in 0..times {
+        let arguments = [
+            Argument::Memory(&dx, 0),
+            Argument::Memory(&dy, 0),
+            Argument::F32(2.0),
+            Argument::I32(n as i32),
+        ];
+        let timer = (k == 0).then_some(&timer);
+        // SAFETY: the kernel stays below n.
+        unsafe {
+            stream.launch(
+                &mut kernel,
+                [(n as u32).div_ceil(64), 1, 1],
+                &arguments,
+                timer,
+            )
+        }
+        .unwrap();
+    }
+    let mut got = vec![0; 4 * n];
+    stream.read(&dy, &mut got).unwrap();
+    let want: Vec<f32> = x.iter().map(|x| 2.0 * times as f32 * x).collect();
+    assert_eq!(got, bytes(&want));
+    assert!(timer.elapsed().unwrap() > Duration::ZERO);
+    assert_eq!(stream.launches(), times as u64);
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn commands_run_in_order() {
+    axpy(3);
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn the_device_is_what_was_asked_for() {
+    let want = match std::env::var("ZE_CPU_DEVICE").unwrap().as_str() {
+        "hpg" => Architecture::XeHpg,
+        "hpc" => Architecture::XeHpc,
+        "xe2" => Architecture::Xe2,
+        _ => Architecture::Plain,
+    };
+    assert_eq!(device().architecture(), want);
+    assert_eq!(device().memory_bytes(), 8 << 30);
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn eight_threads_have_a_stream_each() {
+    std::thread::scope(|s| (0..8).for_each(|k| drop(s.spawn(move || axpy(1 + k)))));
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn nothing_leaks() {
+    axpy(1);
+    let control = Control::open();
+    device().trim();
+    let before = control.count();
+    axpy(2);
+    device().trim();
+    let after = control.count();
+    assert_eq!(before[..8], after[..8]);
+    assert_eq!(after[8], before[8] + 2);
+    assert_eq!(after[1..8], [0; 7], "only the context stays");
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn out_of_memory() {
+    let control = Control::open();
+    control.fault("memory", 0, 1);
+    assert!(
+        device().buffer(5 << 20).is_ok(),
+        "there is enough once the pool is empty"
+    );
+    control.fault("memory", 0, 2);
+    let Err(Error::OutOfMemory { bytes, in_use }) = device().buffer(7 << 20).map(drop) else {
+        panic!("there was memory");
+    };
+    assert_eq!((bytes, in_use), (7 << 20, 0));
+    assert!(device().buffer(7 << 20).is_ok());
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn a_failed_build_has_its_log() {
+    let broken = Source {
+        name: "broken",
+        spirv: b"not SPIR-V at all...",
+        ..AXPY
+    };
+    let Err(Error::Build { module, name, log }) = device().module(&broken).map(drop) else {
+        panic!("it was built");
+    };
+    assert_eq!(
+        (module.as_str(), name),
+        ("broken", "ZE_RESULT_ERROR_MODULE_BUILD_FAILURE")
+    );
+    assert!(log.contains("not SPIR-V"), "{log}");
+    let missing = device()
+        .module(&AXPY)
+        .unwrap()
+        .kernel("nothing")
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        missing
+            .to_string()
+            .contains("ZE_RESULT_ERROR_INVALID_KERNEL_NAME"),
+        "{missing}"
+    );
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn wrong_arguments_are_refused() {
+    let (device, mut stream) = (device(), device().stream().unwrap());
+    let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
+    let buffer = device.buffer(64).unwrap();
+    let memory = Argument::Memory(&buffer, 0);
+    let mut launch = |arguments: &[Argument]| {
+        // SAFETY: refused before anything runs.
+        unsafe { stream.launch(&mut kernel, [1, 1, 1], arguments, None) }
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(launch(&[memory]).contains("1 arguments for 4"));
+    let wrong = launch(&[memory, memory, Argument::I64(1), Argument::I32(1)]);
+    assert!(
+        wrong.contains("argument 2 of axpy: ZE_RESULT_ERROR_INVALID_KERNEL_ARGUMENT_SIZE"),
+        "{wrong}"
+    );
+    assert!(stream.fill(&buffer, 0, 100).is_err(), "beyond the buffer");
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn modules_are_kept_on_disk() {
+    let folder = std::env::temp_dir().join(format!("ipex-cache-{}", std::process::id()));
+    // SAFETY: the tests of a device run in one thread.
+    unsafe { std::env::set_var("IPEX_CACHE_DIR", &folder) };
+    let first = device().module(&AXPY).unwrap();
+    let files = || {
+        std::fs::read_dir(folder.join("gpu"))
+            .unwrap()
+            .map(|f| f.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(files().len(), 1);
+    drop(first);
+    let stored = std::fs::metadata(&files()[0]).unwrap().modified().unwrap();
+    axpy(1);
+    assert_eq!(
+        std::fs::metadata(&files()[0]).unwrap().modified().unwrap(),
+        stored,
+        "taken from the disk"
+    );
+    std::fs::write(&files()[0], b"damaged").unwrap();
+    axpy(1);
+    assert!(
+        std::fs::read(&files()[0]).unwrap().len() > 100,
+        "compiled anew"
+    );
+    // A process that ends in the middle leaves a temporary file, which nobody reads.
+    std::fs::write(folder.join("gpu/.1-interrupted"), b"half").unwrap();
+    axpy(1);
+    std::fs::remove_dir_all(&folder).unwrap();
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("IPEX_CACHE_DIR") };
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn a_forked_process_is_told() {
+    devices().unwrap();
+    // SAFETY: the child only asks and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let told = matches!(devices(), Err(Error::Forked));
+        // SAFETY: ends without running what belongs to the parent.
+        unsafe { libc::_exit(if told { 7 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    unsafe { libc::waitpid(child, &mut status, 0) };
+    assert_eq!(libc::WEXITSTATUS(status), 7);
+}
+
+/// Last by name: the device is of no use afterwards.
+#[test]
+#[ignore = "needs a device"]
+fn zz_a_lost_device_says_so() {
+    let control = Control::open();
+    let (device, mut stream) = (device(), device().stream().unwrap());
+    let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
+    let buffer = device.buffer(4).unwrap();
+    let memory = Argument::Memory(&buffer, 0);
+    control.fault("launch", 0, 1);
+    // SAFETY: n is 1.
+    unsafe {
+        stream.launch(
+            &mut kernel,
+            [1, 1, 1],
+            &[memory, memory, Argument::F32(1.0), Argument::I32(1)],
+            None,
+        )
+    }
+    .unwrap();
+    let lost = stream.wait().unwrap_err();
+    assert!(lost.is_lost(), "{lost}");
+    assert!(
+        lost.to_string().contains("ZE_RESULT_ERROR_DEVICE_LOST"),
+        "{lost}"
+    );
+}

@@ -1,0 +1,60 @@
+//! One body of tests on every device: a test program runs itself again under `ze_cpu`.
+//!
+//! Tests that need a device are marked `#[ignore]`; one test that is not calls [`run`], which starts the
+//! program for the ignored ones with the variables of each device. Where a part is missing it says so on stderr, and in the file
+//! named by `IPEX_NOT_RUN`, from which `make test` prints the total.
+
+use crate::environment;
+use std::io::Write;
+use std::process::Command;
+
+/// Devices, without and with Intel's validation layer.
+pub const DEVICES: &[(&str, &[(&str, &str)])] = &[
+    ("hpg", &[]),
+    ("hpc", &[("ZE_CPU_API", "7")]),
+    ("plain", &[]),
+    (
+        "hpg",
+        &[
+            ("ZE_ENABLE_VALIDATION_LAYER", "1"),
+            ("ZE_ENABLE_PARAMETER_VALIDATION", "1"),
+        ],
+    ),
+];
+
+/// Says what is not tested here, past the test harness, which keeps what is printed.
+pub fn not_run(what: &str, missing: &str) {
+    let line = format!("NOT RUN: {what}: {missing}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Some(path) = std::env::var_os("IPEX_NOT_RUN") {
+        let file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path);
+        let _ = file.and_then(|mut f| f.write_all(line.as_bytes()));
+    }
+}
+
+/// Runs this program's ignored tests on each of these devices.
+///
+/// # Panics
+/// If a test fails.
+pub fn run(what: &str, devices: &[(&str, &[(&str, &str)])]) {
+    for (device, extra) in devices {
+        let variables = match environment::variables(device) {
+            Ok(variables) => variables,
+            Err(missing) => return not_run(what, &missing),
+        };
+        let program = std::env::current_exe().expect("this program");
+        let output = Command::new(program)
+            .args(["--ignored", "--test-threads", "1"])
+            .envs(variables)
+            .envs(extra.iter().copied())
+            .output()
+            .expect("this program starts");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(output.status.success(), "on {device} {extra:?}:\n{text}");
+        assert!(!text.contains("running 0 tests"), "no tests for {device}");
+    }
+}
