@@ -1,4 +1,4 @@
-.PHONY: gpu-tools gpu-env gpu-kernels test test-python test-oldest lint bench demo conformance models-conformance soak venv defaults
+.PHONY: gpu-tools gpu-env gpu-kernels gpu-verify test test-python test-oldest lint bench demo conformance models-conformance soak venv defaults
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -89,3 +89,7 @@ gpu-env:
 gpu-kernels:
 	runtime/kernels/build.sh build/kernels
 	@for f in build/kernels/*.spv; do cmp $$f runtime/kernels/$$(basename $$f) || exit 1; done; echo "all kernels are as committed"
+
+## Compiles the GPU kernels for real devices: DPAS, spills, calls, size; fails below what each declares
+gpu-verify:
+	$(PYTHON) runtime/kernels/census.py runtime/kernels

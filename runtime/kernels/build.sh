@@ -19,7 +19,7 @@ build() { # NAME SOURCE FLAGS...
     rm "$out/$name.bc" "$out/$name.opt.bc"
 }
 
-grep -v '^#' "$here/kernels.txt" | while read -r name source flags; do
+grep -v '^#' "$here/kernels.txt" | while read -r name source _ flags; do
     # shellcheck disable=SC2086
     build "$name" "$source" $flags
 done

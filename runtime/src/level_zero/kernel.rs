@@ -14,8 +14,8 @@ use std::sync::Arc;
 pub enum Argument<'a> {
     /// A pointer to a byte of device memory.
     Memory(&'a Buffer, usize),
-    /// A pointer that is null.
-    Null,
+    /// A pointer into memory that the caller keeps until the stream was waited for, or null.
+    Address(*const u8),
     /// A 32-bit integer.
     I32(i32),
     /// A 64-bit integer.
@@ -136,10 +136,7 @@ impl Kernel {
                 address = buffer.address(*offset);
                 (8, (&raw const address).cast())
             }
-            Argument::Null => {
-                address = null_mut();
-                (8, (&raw const address).cast())
-            }
+            Argument::Address(p) => (8, std::ptr::from_ref(p).cast()),
             Argument::I32(i) => (4, std::ptr::from_ref(i).cast()),
             Argument::I64(i) => (8, std::ptr::from_ref(i).cast()),
             Argument::F32(x) => (4, std::ptr::from_ref(x).cast()),

@@ -11,8 +11,10 @@ mod driver;
 mod error;
 mod event;
 mod kernel;
+pub mod library;
 mod memory;
 mod module;
+pub mod product;
 mod stream;
 
 pub use architecture::Architecture;

@@ -115,13 +115,36 @@ impl Stream {
         unsafe { self.copy(from.address(at), to.data().cast(), bytes, "download") }
     }
 
-    /// Queues a copy between buffers of the device.
-    pub fn transfer(&mut self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<(), Error> {
-        self.within(from.bytes(), 0, bytes, "copy")?;
-        self.within(to.bytes(), 0, bytes, "copy")?;
-        self.kept.extend([from.keep(), to.keep()]);
-        // SAFETY: both ends hold the bytes.
-        unsafe { self.copy(from.address(0), to.address(0), bytes, "copy") }
+    /// Queues a copy of the first bytes to an address of the device.
+    ///
+    /// # Safety
+    /// There is room for them, in memory that the caller keeps until the stream was waited for.
+    pub unsafe fn upload_to(
+        &mut self,
+        from: &HostBuffer,
+        to: *const u8,
+        bytes: usize,
+    ) -> Result<(), Error> {
+        self.within(from.bytes(), 0, bytes, "upload")?;
+        self.kept.push(from.keep());
+        // SAFETY: by contract.
+        unsafe { self.copy(from.data().cast(), to.cast_mut().cast(), bytes, "upload") }
+    }
+
+    /// Queues a copy of bytes from an address of the device.
+    ///
+    /// # Safety
+    /// They are there, in memory that the caller keeps until the stream was waited for.
+    pub unsafe fn download_from(
+        &mut self,
+        from: *const u8,
+        to: &HostBuffer,
+        bytes: usize,
+    ) -> Result<(), Error> {
+        self.within(to.bytes(), 0, bytes, "download")?;
+        self.kept.push(to.keep());
+        // SAFETY: by contract.
+        unsafe { self.copy(from.cast(), to.data().cast(), bytes, "download") }
     }
 
     /// Queues a fill by one byte.

@@ -1,0 +1,131 @@
+//! The kernels of `runtime/kernels`, compiled when they are first asked for.
+
+use super::context::Device;
+use super::error::Error;
+use super::module::{Module, Source};
+use crate::DType;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+macro_rules! modules {
+    ($($name:literal)*) => {
+        /// Names and SPIR-V.
+        const MODULES: &[(&str, &[u8])] = &[
+            $(($name, include_bytes!(concat!("../../kernels/", $name, ".spv"))),)*
+        ];
+    };
+}
+
+modules! {
+    "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_i8_sg8" "matmul_i8_sg16"
+    "pack16" "pack8" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
+}
+
+/// What follows a product of matrix instructions before it is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Epilogue {
+    /// What is computed of each element.
+    pub activation: Activation,
+    /// A row is added first.
+    pub bias: bool,
+    /// A matrix is added last.
+    pub residual: bool,
+}
+
+/// A function of one element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the functions")]
+pub enum Activation {
+    #[default]
+    None,
+    Relu,
+    /// With erf.
+    Gelu,
+    GeluTanh,
+    Silu,
+}
+
+/// Compiled modules of one device.
+pub struct Library {
+    device: Device,
+    modules: Mutex<HashMap<(&'static str, Epilogue), Module>>,
+}
+
+/// How a type is written in names of modules.
+fn suffix(dtype: DType) -> Option<&'static str> {
+    Some(match dtype {
+        DType::F32 => "f32",
+        DType::F16 => "f16",
+        DType::BF16 => "bf16",
+        DType::I8 => "i8",
+        _ => return None,
+    })
+}
+
+impl Library {
+    /// For a device.
+    pub fn new(device: &Device) -> Library {
+        let (device, modules) = (device.clone(), Mutex::default());
+        Library { device, modules }
+    }
+
+    /// Products by matrix instructions; none if the device or the type has none.
+    pub fn matmul(&self, dtype: DType, epilogue: Epilogue) -> Result<Option<Module>, Error> {
+        let lanes = self.device.architecture().matrix_sub_group();
+        let name = lanes.zip(suffix(dtype).filter(|_| dtype != DType::F32));
+        let name = name.map(|(lanes, ty)| format!("matmul_{ty}_sg{lanes}"));
+        name.map(|n| self.module(&n, epilogue)).transpose()
+    }
+
+    /// Packing for these.
+    pub fn pack(&self, dtype: DType) -> Result<Module, Error> {
+        let name = if dtype.size() == 1 { "pack8" } else { "pack16" };
+        self.module(name, Epilogue::default())
+    }
+
+    /// Products of f32, f16 or bf16 without matrix instructions.
+    pub fn product(&self, dtype: DType) -> Result<Module, Error> {
+        let ty = suffix(dtype).unwrap_or_default();
+        self.module(&format!("product_{ty}"), Epilogue::default())
+    }
+
+    /// Attention of f32, f16 or bf16.
+    pub fn attention(&self, dtype: DType) -> Result<Module, Error> {
+        let ty = suffix(dtype).unwrap_or_default();
+        self.module(&format!("attention_{ty}"), Epilogue::default())
+    }
+
+    fn module(&self, name: &str, epilogue: Epilogue) -> Result<Module, Error> {
+        let found = MODULES.iter().find(|(n, _)| *n == name);
+        let &(name, spirv) = found.ok_or_else(|| Error::Launch {
+            kernel: name.into(),
+            reason: "there is no such kernel".into(),
+        })?;
+        let key = (name, epilogue);
+        let known = self.modules.lock().ok().and_then(|m| m.get(&key).cloned());
+        if let Some(module) = known {
+            return Ok(module);
+        }
+        let constants = [
+            (0, epilogue.activation as i32),
+            (1, epilogue.bias.into()),
+            (2, epilogue.residual.into()),
+        ];
+        let matrix = name.starts_with("matmul");
+        // Only these have the constants.
+        let module = self.device.module(&Source {
+            name,
+            spirv,
+            large_registers: matrix,
+            constants: if matrix && !name.contains("i8") {
+                &constants
+            } else {
+                &[]
+            },
+        })?;
+        if let Ok(mut modules) = self.modules.lock() {
+            modules.insert(key, module.clone());
+        }
+        Ok(module)
+    }
+}
