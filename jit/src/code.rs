@@ -97,6 +97,7 @@ impl From<CompiledKernel> for KernelCode {
         KernelCode {
             entry: kernel.entry(),
             code: kernel.code,
+            device: Err("compiled for the CPU alone".into()),
         }
     }
 }

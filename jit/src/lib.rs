@@ -1,4 +1,4 @@
-//! The loop-level kernel IR and the code generators for CPUs.
+//! The loop-level kernel IR and the code generators for CPUs and GPUs.
 
 pub mod builtins;
 pub mod code;
@@ -7,6 +7,7 @@ pub mod cranelift;
 pub mod interpret;
 pub mod kernel;
 pub mod math;
+pub mod spirv;
 pub mod wide;
 
 pub use code::CompiledKernel;
