@@ -5,7 +5,7 @@ use crate::fusion::cluster::{Clusters, cluster};
 use crate::graph::Graph;
 use crate::protocol::Document;
 use crate::protocol::expr::Symbols;
-use crate::{graph, passes, plan, protocol};
+use crate::{gpu, graph, passes, plan, protocol};
 use ipex_jit::kernel::{Kernel, verify};
 use ipex_runtime::plan::{KernelCode, Plan};
 use rayon::prelude::*;
@@ -30,7 +30,7 @@ pub fn compile(json: &[u8]) -> Result<Program, Error> {
 /// Compiles a document for these values of its symbols.
 pub fn specialise(document: &Document, symbols: &Symbols) -> Result<Program, Error> {
     let (graph, clusters) = fuse(document, symbols)?;
-    let code = generate(&clusters)?;
+    let code = generate(&clusters, document.options.gpu.is_some())?;
     let plan = plan::build::build(&graph, &clusters, &code, document).map_err(Error::Internal)?;
     Ok(Program {
         graph,
@@ -93,8 +93,8 @@ fn verify_kernels(graph: &Graph, clusters: &Clusters) -> Result<(), Error> {
     Ok(())
 }
 
-/// Compiles every different kernel once, in parallel.
-fn generate(clusters: &Clusters) -> Result<Vec<Vec<KernelCode>>, Error> {
+/// Compiles every different kernel once, in parallel; for GPUs too if asked to.
+fn generate(clusters: &Clusters, gpu: bool) -> Result<Vec<Vec<KernelCode>>, Error> {
     let kernels = clusters
         .groups
         .iter()
@@ -110,7 +110,13 @@ fn generate(clusters: &Clusters) -> Result<Vec<Vec<KernelCode>>, Error> {
     }
     let code: Vec<KernelCode> = unique
         .par_iter()
-        .map(|k| ipex_jit::compile(k).map(KernelCode::from))
+        .map(|k| {
+            let mut code = KernelCode::from(ipex_jit::compile(k)?);
+            if gpu {
+                code.device = gpu::kernel(k);
+            }
+            Ok::<_, ipex_jit::CompileError>(code)
+        })
         .collect::<Result<_, _>>()
         .map_err(|e| Error::Internal(e.to_string()))?;
     let of_group = |g: &crate::fusion::cluster::Group| {

@@ -5,6 +5,7 @@
 pub mod compile;
 pub mod error;
 pub mod fusion;
+mod gpu;
 pub mod graph;
 pub mod lower;
 pub mod ops;

@@ -9,7 +9,9 @@ use crate::error::Error;
 use crate::protocol::Document;
 use crate::protocol::expr::{Number, Symbols};
 use ipex_runtime::aten::Aten;
-use ipex_runtime::plan::{Executable, Route, Step};
+use ipex_runtime::level_zero::{self, Selection};
+use ipex_runtime::plan::device::Target;
+use ipex_runtime::plan::{Executable, Plan, Route, Step};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -78,9 +80,27 @@ impl Ready {
             groups: program.clusters.groups.len() - calls - products - attentions,
             attentions,
             calls,
-            executable: Executable::new(program.plan, aten),
+            executable: executable(program.plan, aten, document)?,
         }))
     }
+}
+
+/// The plan on the device that the document asks for.
+fn executable(plan: Plan, aten: &'static Aten, document: &Document) -> Result<Executable, Error> {
+    let Some(index) = document.options.gpu else {
+        return Ok(Executable::new(plan, aten));
+    };
+    let unsupported = |reason: String| Error::Unsupported {
+        node: "the whole graph".into(),
+        reason,
+    };
+    let index = index as usize;
+    let device = level_zero::open(Selection { index }).map_err(|e| unsupported(e.to_string()))?;
+    let target = Target {
+        device: device.clone(),
+        frozen: document.options.frozen.clone(),
+    };
+    Executable::on_device(plan, aten, target).map_err(|e| unsupported(e.to_string()))
 }
 
 impl Specialisations {

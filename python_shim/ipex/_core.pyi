@@ -8,6 +8,8 @@ class Compiled:
     calls: int
     attentions: int
     packed_bytes: int
+    gpu_counts: list[int]
+    gpu_left_to_cpu: list[str]
     def __call__(self, args: list[Any]) -> Any: ...
 
 def compile(
@@ -17,3 +19,5 @@ def compile(
     fallback: Callable[[list[Any], str], Any],
     libtorch: str,
 ) -> Compiled: ...
+
+def find_gpu(index: int) -> str: ...

@@ -12,7 +12,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.fx import GraphModule
 
-from ipex import _core, decompositions
+from ipex import _core, decompositions, device
 from ipex.arguments import Unsupported
 from ipex.dynamo import restore_addcdiv
 from ipex.errors import CompileError, FallbackWarning
@@ -50,12 +50,16 @@ def _boxed(f: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
 
 
 def compile_graph(
-    gm: GraphModule, kind: str, settings: Settings, frozen: Sequence[int] = ()
+    gm: GraphModule,
+    kind: str,
+    settings: Settings,
+    frozen: Sequence[int] = (),
+    gpu: int | None = None,
 ) -> Callable[[list[Any]], Any]:
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     fallback = _fallback(gm, settings)
     try:
-        graph = serialize(gm, kind, frozen, settings.max_autotune)
+        graph = serialize(gm, kind, frozen, settings.max_autotune, gpu)
         compiled = _core.compile(
             graph.document, graph.callables, graph.constants, fallback, LIBTORCH
         )
@@ -126,6 +130,7 @@ def ipex(
     check_version(torch.__version__)
     settings = settings_for(mode, options)
 
+    gpu = device.gpu(settings.device)
     restore_addcdiv(gm)
     plain: list[Callable[..., Any]] = []
 
@@ -134,7 +139,7 @@ def ipex(
             frozen = (
                 _static(graph, example_inputs) if settings.freezing and kind == "inference" else []
             )
-            compiled = compile_graph(graph, kind, settings, frozen)
+            compiled = compile_graph(graph, kind, settings, frozen, gpu)
             inference = kind == "inference" and isinstance(compiled, _core.Compiled)
             if inference and _is_plain(graph, len(example_inputs)):
                 plain.append(compiled)

@@ -89,11 +89,21 @@ class Serialized:
 
 
 def serialize(
-    gm: GraphModule, kind: str, frozen: Sequence[int] = (), autotune: bool = False
+    gm: GraphModule,
+    kind: str,
+    frozen: Sequence[int] = (),
+    autotune: bool = False,
+    gpu: int | None = None,
 ) -> Serialized:
     """Writes a functionalised ATen graph; `frozen` are the arguments that never change, `autotune`
-    lets the first call choose between implementations. Raises Unsupported."""
-    options = {"products": _products(), "frozen": list(frozen), "autotune": autotune}
+    lets the first call choose between implementations, `gpu` is the number of the GPU to run on.
+    Raises Unsupported."""
+    options = {
+        "products": _products(),
+        "frozen": list(frozen),
+        "autotune": autotune,
+        "gpu": gpu,
+    }
     return _Writer(gm).write(kind, options)
 
 

@@ -19,6 +19,9 @@ class Settings:
     max_autotune: bool = False
     """The first call times our kernels and ATen's where both can, and takes the faster; also
     ``mode="max-autotune"``. What it finds is kept on disk."""
+    device: str = "cpu"
+    """``"cpu"``; ``"gpu"`` or ``"gpu:1"``: an Intel GPU by Level Zero, CPU tensors in and out;
+    ``"auto"``: a GPU if there is one."""
 
 
 MODES = {

@@ -25,6 +25,9 @@ pub enum Error {
     /// As `Index`, where eager raises a RuntimeError.
     #[error("{0}")]
     Range(String),
+    /// The GPU failed.
+    #[error("{0}")]
+    Device(String),
     /// The system has no memory for the intermediates of a call.
     #[error("no memory for {0} bytes of intermediates")]
     Memory(usize),

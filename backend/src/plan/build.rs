@@ -33,7 +33,11 @@ pub fn build(
             ..Plan::default()
         },
         lifetimes: Vec::new(),
-        followers: followers(graph, &clusters.groups),
+        // On a GPU every kernel is a launch of its own.
+        followers: match document.options.gpu {
+            None => followers(graph, &clusters.groups),
+            Some(_) => vec![None; clusters.groups.len()],
+        },
         constant: constant(graph, &clusters.groups, &document.options.frozen),
         options: &document.options,
         torch: document.producer.get("torch").map_or("", String::as_str),
@@ -291,7 +295,8 @@ impl Planner<'_> {
 
     /// A step of ours; with a rival of ATen's if the person wants the faster one found out.
     fn own(&mut self, own: Step, problem: String, rival: Option<ExternalCall>) {
-        let Some(rival) = rival.filter(|_| self.options.autotune) else {
+        let Some(rival) = rival.filter(|_| self.options.autotune && self.options.gpu.is_none())
+        else {
             self.plan.steps.push(own);
             return;
         };

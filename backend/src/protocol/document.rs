@@ -35,6 +35,8 @@ pub struct Options {
     pub frozen: Vec<u32>,
     /// Whether the first call finds out which of two implementations is faster.
     pub autotune: bool,
+    /// The GPU to run on, by its number; none for the CPU.
+    pub gpu: Option<u32>,
 }
 
 fn precision<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {

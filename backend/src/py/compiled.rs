@@ -11,6 +11,7 @@ use crate::specialise::{Ready, Specialisations};
 use crate::staged::{Failure, Staged};
 use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
+use ipex_runtime::level_zero::{self, Selection};
 use ipex_runtime::plan::Value;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -113,6 +114,14 @@ pub fn compile(
     })
 }
 
+/// The name of a GPU, or an error that says what was looked for.
+#[pyfunction]
+pub fn find_gpu(py: Python<'_>, index: usize) -> PyResult<&'static str> {
+    let found = py.detach(|| level_zero::open(Selection { index }));
+    let device = found.map_err(|e| CompileError::new_err(e.to_string()))?;
+    Ok(device.name())
+}
+
 #[pymethods]
 impl Compiled {
     /// AOTAutograd's mark of callables that take one list, which they may empty.
@@ -145,6 +154,21 @@ impl Compiled {
     #[getter]
     fn calls(&self) -> usize {
         self.first.as_ref().map_or(0, |f| f.calls)
+    }
+
+    /// Launches, uploads, downloads, those of them that were not for results, and calls on the GPU so far.
+    #[getter]
+    fn gpu_counts(&self) -> [u64; 5] {
+        let device = self.first.as_ref().and_then(|f| f.executable.device());
+        device.map_or([0; 5], |d| d.counts())
+    }
+
+    /// What the CPU does of a graph for the GPU, and why.
+    #[getter]
+    fn gpu_left_to_cpu(&self) -> Vec<String> {
+        let device = self.first.as_ref().and_then(|f| f.executable.device());
+        let steps = device.into_iter().flat_map(|d| d.host_steps());
+        steps.map(|(_, why)| why.to_string()).collect()
     }
 
     /// Bytes of frozen weights that were packed and are kept, beside the weights themselves.

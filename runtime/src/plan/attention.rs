@@ -55,12 +55,12 @@ impl AttentionStep {
             out: out.clone(),
             lse,
         };
-        let attention = step.attention(|_| std::ptr::null_mut())?;
+        let attention = step.shape(|_| std::ptr::null_mut())?;
         attention.is_supported().then_some(step)
     }
 
     /// The attention, with the buffers' first bytes; none if sizes or types do not fit.
-    fn attention(&self, data: impl Fn(&TensorRef) -> *mut u8) -> Option<Attention> {
+    pub(super) fn shape(&self, data: impl Fn(&TensorRef) -> *mut u8) -> Option<Attention> {
         let tensor = |t: &TensorRef, sizes: [i64; 4]| {
             let dtype = DType::from_torch(t.scalar_type)?;
             let mut strides = [0; 4];
@@ -110,7 +110,7 @@ impl AttentionStep {
     /// # Safety
     /// The buffers hold what the step's tensors address.
     pub unsafe fn run(&self, data: &[*mut u8], aten: &'static Aten) -> Result<(), Error> {
-        let attention = self.attention(|t| data[t.buffer.0 as usize]);
+        let attention = self.shape(|t| data[t.buffer.0 as usize]);
         let attention =
             attention.ok_or_else(|| Error::Plan(format!("{} is no attention", self.name)))?;
         // SAFETY: by contract.

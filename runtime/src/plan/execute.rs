@@ -2,6 +2,7 @@
 
 use super::arena::{Arena, Line};
 use super::check::check_index;
+use super::device::{self, OnDevice, Target};
 use super::either::{Either, Way};
 use super::kept::Kept;
 use super::packed::Packed;
@@ -44,6 +45,7 @@ struct State {
     /// Tensors that ATen or the caller owns, by buffer.
     tensors: Vec<Option<Tensor>>,
     args: Vec<*mut u8>,
+    device: Option<device::State>,
 }
 
 // SAFETY: the pointers are only followed by the call that owns the state.
@@ -61,9 +63,24 @@ pub struct Executable {
     kept: Kept,
     /// Known as soon as all choices are made.
     sections: OnceLock<Vec<Section>>,
+    device: Option<OnDevice>,
 }
 
 impl Executable {
+    /// Prepares a plan for a GPU.
+    pub fn on_device(plan: Plan, aten: &'static Aten, target: Target) -> Result<Executable, Error> {
+        let device = OnDevice::new(&plan, target).map_err(device::failed)?;
+        Ok(Executable {
+            device: Some(device),
+            ..Executable::new(plan, aten)
+        })
+    }
+
+    /// The GPU's part, if there is one.
+    pub fn device(&self) -> Option<&OnDevice> {
+        self.device.as_ref()
+    }
+
     /// Prepares a plan.
     pub fn new(plan: Plan, aten: &'static Aten) -> Executable {
         let constants = plan.buffers.iter().map(|b| match b {
@@ -84,6 +101,7 @@ impl Executable {
             ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
             kept: Kept::new(&plan),
             sections: OnceLock::new(),
+            device: None,
             plan,
             aten,
             constants,
@@ -104,27 +122,35 @@ impl Executable {
             });
         }
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
-        let mut state = idle.unwrap_or_else(|| self.new_state());
+        let mut state = match idle {
+            Some(state) => state,
+            None => self.new_state()?,
+        };
         // `mm_out` and its like refuse to record gradients.
         let result = self
             .aten
             .without_grad(|| self.run(&mut state, inputs, host));
         state.tensors.fill_with(|| None);
         state.arena.release();
+        if let (Some(on_device), Some(mine)) = (&self.device, &mut state.device) {
+            on_device.end(mine);
+        }
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(state);
         }
         result
     }
 
-    fn new_state(&self) -> State {
+    fn new_state(&self) -> Result<State, Error> {
         let n = self.plan.buffers.len();
-        State {
+        let device = self.device.as_ref().map(|d| d.new_state(&self.plan));
+        Ok(State {
+            device: device.transpose()?,
             arena: Arena::new(self.plan.arena_bytes as usize),
             data: vec![std::ptr::null_mut(); n],
             tensors: std::iter::repeat_with(|| None).take(n).collect(),
             args: Vec::new(),
-        }
+        })
     }
 
     fn run(
@@ -165,6 +191,11 @@ impl Executable {
         }
         self.kept
             .fill(|| self.steps(&self.plan.once, state, host))?;
+        if let Some(on_device) = &self.device {
+            self.on_gpu(on_device, state, host)?;
+            let outputs = self.plan.outputs.iter();
+            return outputs.map(|o| self.output(o, state)).collect();
+        }
         match &self.profile {
             None => self.in_sections(state, host, |_| {})?,
             Some(profile) => self.profiled(profile, state, host)?,
@@ -216,6 +247,55 @@ impl Executable {
             true => Cow::Borrowed(self.sections.get_or_init(|| sections)),
             false => Cow::Owned(sections),
         }
+    }
+
+    /// Runs the steps on the GPU, or on the CPU where that has no kernel; results end on the CPU.
+    fn on_gpu(
+        &self,
+        on_device: &OnDevice,
+        state: &mut State,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
+        let Some(mut mine) = state.device.take() else {
+            return Err(Error::Plan("a call without a device".into()));
+        };
+        let ran = self.on_gpu_with(on_device, &mut mine, state, host);
+        // Whatever happened, nothing may be running when the arguments are given back.
+        let waited = mine.stream.wait().map_err(device::failed);
+        state.device = Some(mine);
+        ran.and(waited)
+    }
+
+    fn on_gpu_with(
+        &self,
+        on_device: &OnDevice,
+        mine: &mut device::State,
+        state: &mut State,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
+        on_device.begin(&self.plan, mine);
+        for (k, buffer) in self.plan.buffers.iter().enumerate() {
+            if let (Buffer::Input(_), Some(tensor)) = (buffer, &state.tensors[k]) {
+                mine.bytes[k] = device::bytes_of(tensor)?;
+            }
+        }
+        for (n, step) in self.plan.steps.iter().enumerate() {
+            // SAFETY: the plan's tensors lie in their buffers.
+            if !unsafe { on_device.step(&self.plan, n, mine, &state.data) }? {
+                self.step(step, state, host)?;
+                on_device.written(step, mine);
+            }
+        }
+        for output in &self.plan.outputs {
+            let buffer = match output {
+                Output::Tensor(t) | Output::View(t) => t.buffer,
+                Output::Whole(buffer) => *buffer,
+                _ => continue,
+            };
+            let to = state.data[buffer.0 as usize];
+            on_device.fetch(&self.plan, mine, buffer, to)?;
+        }
+        Ok(())
     }
 
     fn profiled(

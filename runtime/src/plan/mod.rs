@@ -5,6 +5,7 @@ mod attention;
 mod bag;
 mod check;
 mod convolution;
+pub mod device;
 mod either;
 mod execute;
 mod kept;
@@ -92,6 +93,8 @@ pub struct KernelCode {
     pub entry: KernelFn,
     /// Keeps the executable pages alive.
     pub code: Arc<dyn std::any::Any + Send + Sync>,
+    /// The same for a GPU, or why there is none.
+    pub device: Result<Arc<device::DeviceKernel>, Arc<str>>,
 }
 
 /// An argument of an external call that the runtime passes; others are part of the route.

@@ -54,6 +54,21 @@ impl ProductStep {
         precision: Precision,
         pack: impl FnOnce(&TensorRef) -> Option<u32>,
     ) -> Option<ProductStep> {
+        let mut step = ProductStep {
+            precision,
+            ..ProductStep::any(call)?
+        };
+        let product = step.shape(|_| std::ptr::null_mut())?;
+        let work = product.m * product.n * product.k * product.batch.count;
+        if work <= FEW || !product.is_supported() || !has_fast_kernels(&product) {
+            return None;
+        }
+        step.pack = pack(&step.b);
+        Some(step)
+    }
+
+    /// The product that a call is, whoever computes it.
+    pub(super) fn any(call: &ExternalCall) -> Option<ProductStep> {
         if !matches!(call.route, Route::OutFunction { .. }) {
             return None;
         }
@@ -72,7 +87,7 @@ impl ProductStep {
             ] => (Some(input), a, b, *beta, *alpha),
             _ => return None,
         };
-        let mut step = ProductStep {
+        Some(ProductStep {
             name: call.name.clone(),
             a: a.clone(),
             b: b.clone(),
@@ -80,17 +95,10 @@ impl ProductStep {
             out: out.clone(),
             alpha: alpha as f32,
             beta: beta as f32,
-            precision,
+            precision: Precision::Full,
             pack: None,
             then: None,
-        };
-        let product = step.product(|_| std::ptr::null_mut())?;
-        let work = product.m * product.n * product.k * product.batch.count;
-        if work <= FEW || !product.is_supported() || !has_fast_kernels(&product) {
-            return None;
-        }
-        step.pack = pack(b);
-        Some(step)
+        })
     }
 
     /// The problem that it solves: what a choice between it and ATen depends on.
@@ -103,7 +111,7 @@ impl ProductStep {
     }
 
     /// The product, with the buffers' first bytes; none if ranks or types are not ours.
-    fn product(&self, data: impl Fn(&TensorRef) -> *mut u8) -> Option<Product> {
+    pub(super) fn shape(&self, data: impl Fn(&TensorRef) -> *mut u8) -> Option<Product> {
         let rank = self.out.sizes.len();
         let matrix = |t: &TensorRef, strides: &[i64]| {
             let dtype = DType::from_torch(t.scalar_type)?;
@@ -172,7 +180,7 @@ impl ProductStep {
         packs: &[OnceLock<Packed>],
     ) -> Result<(), Error> {
         let isa = Isa::detect();
-        let product = self.product(|t| data[t.buffer.0 as usize]);
+        let product = self.shape(|t| data[t.buffer.0 as usize]);
         let product = product.ok_or_else(|| Error::Plan(format!("{} is no product", self.name)))?;
         // SAFETY: by contract.
         let packed = unsafe { self.packed(&product, isa, aten, packs) }?;
