@@ -1,4 +1,4 @@
-.PHONY: gpu-tools gpu-env gpu-kernels gpu-verify test test-python test-oldest lint bench demo conformance models-conformance soak venv defaults
+.PHONY: gpu-tools gpu-env gpu-kernels gpu-verify gpu-selftest test test-python test-oldest lint bench demo conformance models-conformance soak venv defaults
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -93,3 +93,8 @@ gpu-kernels:
 ## Compiles the GPU kernels for real devices: DPAS, spills, calls, size; fails below what each declares
 gpu-verify:
 	$(PYTHON) runtime/kernels/census.py runtime/kernels
+
+## For the owner of a GPU: whether products are right there and how fast; the report is build/gpu-selftest.txt
+gpu-selftest:
+	@mkdir -p build
+	cargo run -q --release -p ipex-runtime --example gpu_selftest > build/gpu-selftest.txt; cat build/gpu-selftest.txt

@@ -115,6 +115,15 @@ impl Stream {
         unsafe { self.copy(from.address(at), to.data().cast(), bytes, "download") }
     }
 
+    /// Queues a copy between buffers of the device.
+    pub fn transfer(&mut self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<(), Error> {
+        self.within(from.bytes(), 0, bytes, "copy")?;
+        self.within(to.bytes(), 0, bytes, "copy")?;
+        self.kept.extend([from.keep(), to.keep()]);
+        // SAFETY: both ends hold the bytes.
+        unsafe { self.copy(from.address(0), to.address(0), bytes, "copy") }
+    }
+
     /// Queues a copy of the first bytes to an address of the device.
     ///
     /// # Safety

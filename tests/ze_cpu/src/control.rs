@@ -45,7 +45,13 @@ impl Control {
     /// If there is none.
     pub fn open() -> Control {
         let path = match std::env::var_os("ZE_ENABLE_ALT_DRIVERS") {
-            Some(path) => path.into(),
+            // The first of several.
+            Some(paths) => paths
+                .to_string_lossy()
+                .split(',')
+                .next()
+                .unwrap_or("")
+                .into(),
             None => environment::driver().expect("the driver's library"),
         };
         // SAFETY: the library is this crate.

@@ -5,6 +5,7 @@
 //! named by `IPEX_NOT_RUN`, from which `make test` prints the total.
 
 use crate::environment;
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::Command;
 
@@ -41,20 +42,32 @@ pub fn not_run(what: &str, missing: &str) {
 /// If a test fails.
 pub fn run(what: &str, devices: &[(&str, &[(&str, &str)])]) {
     for (device, extra) in devices {
-        let variables = match environment::variables(device) {
-            Ok(variables) => variables,
+        match environment::variables(device) {
+            Ok(mut variables) => {
+                variables.extend(extra.iter().map(|&(name, value)| (name, value.into())));
+                run_with(&format!("{device} {extra:?}"), &variables, "");
+            }
             Err(missing) => return not_run(what, &missing),
-        };
-        let program = std::env::current_exe().expect("this program");
-        let output = Command::new(program)
-            .args(["--ignored", "--test-threads", "1"])
-            .envs(variables)
-            .envs(extra.iter().copied())
-            .output()
-            .expect("this program starts");
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
-        assert!(output.status.success(), "on {device} {extra:?}:\n{text}");
-        assert!(!text.contains("running 0 tests"), "no tests for {device}");
+        }
     }
+}
+
+/// Runs this program's ignored tests whose names hold `filter` with these variables, in an empty folder.
+///
+/// # Panics
+/// If a test fails, or none runs.
+pub fn run_with(where_: &str, variables: &[(&str, OsString)], filter: &str) {
+    let folder = std::env::temp_dir().join(format!("ze_cpu-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--ignored", "--test-threads", "1", filter])
+        .envs(variables.iter().cloned())
+        .current_dir(&folder)
+        .output()
+        .expect("this program starts");
+    let _ = std::fs::remove_dir_all(&folder);
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(output.status.success(), "on {where_}:\n{text}");
+    assert!(!text.contains("running 0 tests"), "no tests on {where_}");
 }
