@@ -27,6 +27,7 @@ pub(super) struct Inner {
     id: u32,
     driver_version: u32,
     memory: u64,
+    f64: bool,
     /// Nanoseconds of a tick of kernel timestamps, and how many bits they have.
     pub tick: f64,
     pub tick_bits: u32,
@@ -93,6 +94,7 @@ impl Device {
             id: p.deviceId,
             driver_version: d.driverVersion,
             memory: memory(ze, handle)?,
+            f64: has_f64(ze, handle)?,
             tick: p.timerResolution as f64,
             tick_bits: p.kernelTimestampValidBits,
         }))))
@@ -111,6 +113,11 @@ impl Device {
     /// Bytes of its memory.
     pub fn memory_bytes(&self) -> u64 {
         self.0.memory
+    }
+
+    /// Whether it computes in f64.
+    pub fn has_f64(&self) -> bool {
+        self.0.f64
     }
 
     /// What tells compiled modules of different devices and drivers apart.
@@ -149,6 +156,17 @@ fn compute_group(ze: &LevelZero, device: ze_device_handle_t) -> Result<Option<u3
         };
         Ok(groups.iter().position(computes).map(|k| k as u32))
     }
+}
+
+fn has_f64(ze: &LevelZero, device: ze_device_handle_t) -> Result<bool, Error> {
+    let mut p = structure!(
+        ze_device_module_properties_t,
+        ZE_STRUCTURE_TYPE_DEVICE_MODULE_PROPERTIES
+    );
+    // SAFETY: as above.
+    let got = unsafe { (ze.zeDeviceGetModuleProperties)(device, &mut p) };
+    check(got, || "zeDeviceGetModuleProperties".into())?;
+    Ok(p.flags & ZE_DEVICE_MODULE_FLAG_FP64 != 0)
 }
 
 fn memory(ze: &LevelZero, device: ze_device_handle_t) -> Result<u64, Error> {

@@ -18,7 +18,7 @@ macro_rules! modules {
 
 modules! {
     "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_i8_sg8" "matmul_i8_sg16"
-    "pack16" "pack8" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
+    "pack16" "pack8" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16" "window_f32"
 }
 
 /// What follows a product of matrix instructions before it is stored.
@@ -93,6 +93,11 @@ impl Library {
     pub fn attention(&self, dtype: DType) -> Result<Module, Error> {
         let ty = suffix(dtype).unwrap_or_default();
         self.module(&format!("attention_{ty}"), Epilogue::default())
+    }
+
+    /// Convolutions and maxima of f32.
+    pub fn window(&self) -> Result<Module, Error> {
+        self.module("window_f32", Epilogue::default())
     }
 
     fn module(&self, name: &str, epilogue: Epilogue) -> Result<Module, Error> {

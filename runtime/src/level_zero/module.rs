@@ -95,11 +95,17 @@ impl Device {
             pConstants: if specialized { &constants } else { null() },
         );
         let (inner, mut handle, mut log) = (&self.0, null_mut(), null_mut());
+        // With several drivers the loader does not wrap the log of a module that failed, and reading it crashes.
+        let log_at = if inner.wrapped {
+            null_mut()
+        } else {
+            &raw mut log
+        };
         // SAFETY: the description's pointers outlive the call.
         let result = unsafe {
-            (inner.ze.zeModuleCreate)(inner.context, inner.handle, &desc, &mut handle, &mut log)
+            (inner.ze.zeModuleCreate)(inner.context, inner.handle, &desc, &mut handle, log_at)
         };
-        let text = take_log(inner, log, result);
+        let text = take_log(inner, log);
         if result != ZE_RESULT_SUCCESS {
             let (module, name, log) = (source.name.into(), name(result), text);
             return Err(Error::Build { module, name, log });
@@ -113,10 +119,9 @@ impl Device {
     }
 }
 
-/// The text of a build log, which is destroyed. With several drivers the loader does not wrap the log of a module that
-/// failed, and reading it crashes: it is left alone.
-fn take_log(inner: &Inner, log: ze_module_build_log_handle_t, result: ze_result_t) -> String {
-    if log.is_null() || (inner.wrapped && result != ZE_RESULT_SUCCESS) {
+/// The text of a build log, which is destroyed.
+fn take_log(inner: &Inner, log: ze_module_build_log_handle_t) -> String {
+    if log.is_null() {
         return "(no log: several drivers are installed)".into();
     }
     let (mut size, mut text) = (0, Vec::new());

@@ -1,7 +1,7 @@
 //! What a driver must know of a SPIR-V module: its kernels and their parameters, what it imports, its constants.
 
 use rspirv::dr::{Instruction, Module, Operand};
-use rspirv::spirv::{Decoration, ExecutionMode, LinkageType, Op, StorageClass};
+use rspirv::spirv::{Capability, Decoration, ExecutionMode, LinkageType, Op, StorageClass};
 use std::collections::HashMap;
 
 /// A kernel's parameter.
@@ -31,6 +31,8 @@ pub struct Signature {
     pub version: (u8, u8),
     pub kernels: HashMap<String, KernelSignature>,
     pub imports: Vec<String>,
+    /// Whether it computes in f64.
+    pub f64: bool,
     /// Bytes of each specialization constant, by its id.
     pub constants: HashMap<u32, usize>,
 }
@@ -95,6 +97,8 @@ pub fn read(bytes: &[u8]) -> Result<Signature, String> {
             ..Signature::default()
         },
     );
+    let capability = |i: &Instruction| i.operands == [Operand::Capability(Capability::Float64)];
+    signature.f64 = module.capabilities.iter().any(capability);
     let types: HashMap<u32, &Instruction> = module
         .types_global_values
         .iter()

@@ -8,6 +8,7 @@ mod attention;
 mod product;
 mod residence;
 mod state;
+mod window;
 
 use super::{Buffer, BufferId, Plan, Step};
 use crate::Error;
@@ -53,6 +54,8 @@ enum Work {
     Product(Box<super::ProductStep>),
     /// An attention.
     Attention,
+    /// A convolution, or maxima.
+    Window,
     /// Nothing is to be done.
     Nothing,
     /// The CPU does it, for this reason.
@@ -164,6 +167,9 @@ fn work<'a>(
     match step {
         Step::Kernel { code, name, .. } => match &code.device {
             Err(why) => Work::Host(format!("{name}: {why}")),
+            Ok(kernel) if kernel.f64 && !target.device.has_f64() => {
+                Work::Host(format!("{name}: the device has no f64"))
+            }
             Ok(kernel) => match modules.get(kernel.as_ref()) {
                 Some(module) => Work::Fused(module.clone()),
                 None => {
@@ -192,7 +198,10 @@ fn work<'a>(
             Some(p) if product::takes(&p) => Work::Product(Box::new(p)),
             _ => Work::Host(format!("{}: no GPU kernel", call.name)),
         },
-        Step::Convolution(_) => Work::Host("convolution: no GPU kernel yet".into()),
+        Step::Convolution(c) => match window::refusal(c) {
+            None => Work::Window,
+            Some(why) => Work::Host(format!("convolution: {why}")),
+        },
         Step::CheckIndex { .. } => Work::Host("indices are checked before they are used".into()),
         Step::Bag(_) => Work::Host("bags of embeddings: no GPU kernel".into()),
         Step::Either(_) => Work::Host("two ways on the CPU".into()),

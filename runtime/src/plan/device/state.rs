@@ -116,6 +116,7 @@ impl OnDevice {
             }
             (Work::Product(p), _) => self.product(plan, n, p, state, data)?,
             (Work::Attention, Step::Attention(a)) => self.attention(plan, n, a, state, data)?,
+            (Work::Window, Step::Convolution(c)) => self.window(plan, n, c, state, data)?,
             _ => {
                 for id in touched(step).0 {
                     if self.fetch(plan, state, id, data[id.0 as usize])? {

@@ -17,6 +17,7 @@ pub struct Kind {
     pub sub_groups: &'static [u32],
     /// Size of the sub-groups that have matrix instructions, or 0.
     pub matrix: u32,
+    pub f64: bool,
 }
 
 const KINDS: [(&str, Kind); 4] = [
@@ -27,6 +28,7 @@ const KINDS: [(&str, Kind); 4] = [
             id: 0x56a0,
             sub_groups: &[8, 16, 32],
             matrix: 8,
+            f64: false,
         },
     ),
     (
@@ -36,6 +38,7 @@ const KINDS: [(&str, Kind); 4] = [
             id: 0x0bd5,
             sub_groups: &[16, 32],
             matrix: 16,
+            f64: true,
         },
     ),
     (
@@ -45,6 +48,7 @@ const KINDS: [(&str, Kind); 4] = [
             id: 0xe20b,
             sub_groups: &[16, 32],
             matrix: 16,
+            f64: true,
         },
     ),
     (
@@ -54,6 +58,7 @@ const KINDS: [(&str, Kind); 4] = [
             id: 0x9a49,
             sub_groups: &[8, 16, 32],
             matrix: 0,
+            f64: false,
         },
     ),
 ];
@@ -169,7 +174,10 @@ pub unsafe extern "C" fn zeDeviceGetModuleProperties(
 ) -> ze_result_t {
     let p = &mut *p;
     p.spirvVersionSupported = api_version(1, 2);
-    p.flags = ZE_DEVICE_MODULE_FLAG_FP16 | ZE_DEVICE_MODULE_FLAG_FP64;
+    p.flags = ZE_DEVICE_MODULE_FLAG_FP16;
+    if kind().f64 {
+        p.flags |= ZE_DEVICE_MODULE_FLAG_FP64;
+    }
     (p.maxArgumentsSize, p.printfBufferSize) = (2048, 4 << 20);
     OK
 }

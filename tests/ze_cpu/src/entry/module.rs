@@ -30,6 +30,9 @@ fn check(s: &Signature, flags: &str) -> Result<(), String> {
         return Err(format!("unknown build flag {flag}"));
     }
     let device = kind();
+    if s.f64 && !device.f64 {
+        return Err("this device has no f64".into());
+    }
     let matrix = s.imports.iter().any(|i| is_matrix(i));
     for (name, k) in &s.kernels {
         if k.sub_group != 0 && !device.sub_groups.contains(&k.sub_group) {
