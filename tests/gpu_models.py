@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-
-import ipex.backend
 from ipex import _core
 
 torch.manual_seed(0)

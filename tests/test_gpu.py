@@ -1,4 +1,4 @@
-"""Graphs on the tests' GPU driver (`tests/ze_cpu`), against eager; and what happens without a GPU."""
+"""Graphs on the tests' GPU driver (`tests/ze_cpu`), against eager; and what comes without a GPU."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ipex
 import pytest
 import torch
-
-import ipex
 from ipex import CompileError
 
 ROOT = Path(__file__).parent.parent

@@ -13,8 +13,8 @@ _told = False
 def gpu(device: str) -> int | None:
     """The number of the GPU that a `device` option names; none for the CPU.
 
-    Raises CompileError if there is none, and ValueError for another name. For ``"auto"`` one line in the
-    log says why the CPU is taken.
+    Raises CompileError if there is none, and ValueError for another name. For ``"auto"`` one line
+    in the log says why the CPU is taken.
     """
     global _told
     if device == "cpu":

@@ -1,7 +1,7 @@
-"""Compiles the kernels for real GPUs by Intel's offline compiler and counts what is in their machine code.
+"""Compiles the kernels for real GPUs by Intel's offline compiler, and counts their instructions.
 
-Prints a row for each module and target, and fails if one has fewer DPAS than `kernels.txt` declares, spills registers, or calls
-what is not there. Debian's intel-opencl-icd (ocloc) and libigc-tools (iga64).
+Prints a row for each module and target, and fails if one has fewer DPAS than `kernels.txt`
+declares, spills registers, or calls what is not there. Debian's intel-opencl-icd (ocloc) and libigc-tools (iga64).
 
 Usage: python census.py FOLDER, a folder of .spv files.
 """

@@ -1,4 +1,4 @@
-"""Writes src/slots.rs: the order of the functions in the tables that Level Zero's loader asks a driver for.
+"""Writes src/slots.rs: the order of functions in the tables that the loader asks a driver for.
 
 Usage: python slots.py < /usr/include/level_zero/ze_ddi.h > src/slots.rs
 """
