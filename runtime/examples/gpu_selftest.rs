@@ -81,7 +81,7 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
             strides: [0; 3],
         },
     };
-    let by_matrix = product::matmul_kernel(&library, dtype, Epilogue::default())?;
+    let by_matrix = product::matmul_kernel(&library, &p, Epilogue::default())?;
     let name = if by_matrix.is_some() {
         "matrix instructions"
     } else {

@@ -1,7 +1,8 @@
 """Compiles the kernels for real GPUs by Intel's offline compiler, and counts their instructions.
 
 Prints a row for each module and target, and fails if one has fewer DPAS than `kernels.txt`
-declares, spills registers, or calls what is not there. Debian's intel-opencl-icd (ocloc) and libigc-tools (iga64).
+declares, spills registers, or calls what is not there. Debian's intel-opencl-icd (ocloc) and
+libigc-tools (iga64).
 
 Usage: python census.py FOLDER, a folder of .spv files.
 """
@@ -81,7 +82,7 @@ def main() -> None:
             continue
         name, _, declared, *_ = row.split()
         for target, (lanes, platform) in TARGETS.items():
-            if "_sg" in name and not name.endswith(lanes):
+            if "_sg" in name and lanes not in name.split("_"):
                 continue
             c = census(Path(sys.argv[1]) / f"{name}.spv", target, platform)
             bad = int(str(c["dpas"])) < int(declared) or c["spills"] or c["calls"]

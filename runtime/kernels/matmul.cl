@@ -8,7 +8,10 @@
 #define NAMED __attribute__((overloadable))
 #include "epilogue.h"
 
+// Blocks of 8 rows of a sub-group: 4, or 1 where there are few rows.
+#ifndef MR
 #define MR 4
+#endif
 #define NR (SG == 8 ? 3 : 2)
 #define ACROSS 4
 #define DOWN 2

@@ -170,7 +170,7 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
             bias: dbias.address(0).cast(),
             residual: residual.operand(&dres),
         };
-        let mut kernel = product::matmul_kernel(library, dtype, epilogue)
+        let mut kernel = product::matmul_kernel(library, &product, epilogue)
             .unwrap()
             .unwrap();
         product::matmul(&mut kernel, &mut stream, &product, &packed, &extra).unwrap();
@@ -207,6 +207,12 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
     worst
 }
 
+/// Shapes for each type and epilogue: `IPEX_CASES`, or so many.
+fn cases(otherwise: usize) -> usize {
+    let asked = std::env::var("IPEX_CASES").ok();
+    asked.and_then(|n| n.parse().ok()).unwrap_or(otherwise)
+}
+
 const EPILOGUES: [Epilogue; 3] = [
     Epilogue {
         activation: Activation::None,
@@ -233,7 +239,7 @@ fn by_matrix_instructions() {
     if device.architecture().matrix_sub_group().is_none() {
         assert!(
             library
-                .matmul(DType::F16, Epilogue::default())
+                .matmul(DType::F16, Epilogue::default(), false)
                 .unwrap()
                 .is_none()
         );
@@ -244,7 +250,7 @@ fn by_matrix_instructions() {
             if dtype == DType::I8 && epilogue != Epilogue::default() {
                 continue;
             }
-            let worst = (0..30)
+            let worst = (0..cases(30))
                 .map(|_| check(&mut d, &library, dtype, epilogue, true))
                 .fold(0.0, f64::max);
             eprintln!("{dtype} {epilogue:?}: {worst:.2e}");
@@ -259,7 +265,7 @@ fn without_matrix_instructions() {
     let device = &devices().unwrap()[0];
     let (library, mut d) = (Library::new(device), Draws(9));
     for (dtype, bound) in [(DType::F32, 2e-6), (DType::F16, 5e-4), (DType::BF16, 4e-3)] {
-        let worst = (0..15)
+        let worst = (0..cases(15))
             .map(|_| check(&mut d, &library, dtype, Epilogue::default(), false))
             .fold(0.0, f64::max);
         assert!(worst <= bound, "{dtype}: {worst:e}");

@@ -293,6 +293,7 @@ fn a_forked_process_is_told() {
 fn every_kernel_is_accepted() {
     let (device, mut stream) = (device(), device().stream().unwrap());
     let library = Library::new(device);
+    library.window().unwrap().kernel("window").unwrap();
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         product::plain_kernel(&library, dtype).unwrap();
         library
@@ -303,9 +304,12 @@ fn every_kernel_is_accepted() {
     }
     for dtype in [DType::F16, DType::BF16, DType::I8] {
         product::pack_kernel(&library, dtype).unwrap();
-        let kernel = product::matmul_kernel(&library, dtype, Epilogue::default()).unwrap();
-        let lanes = kernel.map(|k| k.sub_group().unwrap());
-        assert_eq!(lanes, device.architecture().matrix_sub_group());
+        for few in [false, true] {
+            let module = library.matmul(dtype, Epilogue::default(), few).unwrap();
+            let kernel = module.map(|m| m.kernel("matmul").unwrap());
+            let lanes = kernel.map(|k| k.sub_group().unwrap());
+            assert_eq!(lanes, device.architecture().matrix_sub_group());
+        }
     }
     let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
     let buffer = device.buffer(4).unwrap();

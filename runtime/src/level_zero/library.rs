@@ -17,7 +17,7 @@ macro_rules! modules {
 }
 
 modules! {
-    "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_i8_sg8" "matmul_i8_sg16"
+    "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_f16_sg8_few" "matmul_f16_sg16_few" "matmul_bf16_sg8_few" "matmul_bf16_sg16_few" "matmul_i8_sg8" "matmul_i8_sg16"
     "pack16" "pack8" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16" "window_f32"
 }
 
@@ -69,11 +69,21 @@ impl Library {
         Library { device, modules }
     }
 
-    /// Products by matrix instructions; none if the device or the type has none.
-    pub fn matmul(&self, dtype: DType, epilogue: Epilogue) -> Result<Option<Module>, Error> {
+    /// Products by matrix instructions, with tiles for few rows or for many; none if the device or the type has none.
+    pub fn matmul(
+        &self,
+        dtype: DType,
+        epilogue: Epilogue,
+        few: bool,
+    ) -> Result<Option<Module>, Error> {
         let lanes = self.device.architecture().matrix_sub_group();
+        let tile = if few && dtype != DType::I8 {
+            "_few"
+        } else {
+            ""
+        };
         let name = lanes.zip(suffix(dtype).filter(|_| dtype != DType::F32));
-        let name = name.map(|(lanes, ty)| format!("matmul_{ty}_sg{lanes}"));
+        let name = name.map(|(lanes, ty)| format!("matmul_{ty}_sg{lanes}{tile}"));
         name.map(|n| self.module(&n, epilogue)).transpose()
     }
 

@@ -50,8 +50,13 @@ pub struct Packed {
     each: i64,
 }
 
-/// Rows of a group's tile, of `matmul.cl`: 2 sub-groups of 32 down.
-const MATMUL_ROWS: usize = 64;
+/// Rows up to which a product has few.
+const FEW_ROWS: usize = 16;
+
+/// Rows of a group's tile, of `matmul.cl`: 2 sub-groups down, of 4 blocks of 8 or of one.
+fn matmul_rows(p: &Product) -> usize {
+    if p.has_few_rows() { 16 } else { 64 }
+}
 /// Rows and columns of a group's tile, of `plain.cl`.
 const PLAIN_TILE: usize = 64;
 
@@ -65,6 +70,11 @@ fn int(n: usize) -> Argument<'static> {
 }
 
 impl Product {
+    /// Whether tiles of many rows would be mostly empty.
+    pub fn has_few_rows(&self) -> bool {
+        self.sizes[1] <= FEW_ROWS && self.dtype != DType::I8
+    }
+
     /// Whether matrix instructions read it: rows of a and c without gaps between columns.
     pub fn is_dense(&self) -> bool {
         let [_, _, n, k] = self.sizes;
@@ -114,10 +124,10 @@ pub fn pack(
 /// The kernel of [`matmul`]; none if the device has no matrix instructions for the type.
 pub fn matmul_kernel(
     library: &Library,
-    dtype: DType,
+    p: &Product,
     epilogue: Epilogue,
 ) -> Result<Option<Kernel>, Error> {
-    let module = library.matmul(dtype, epilogue)?;
+    let module = library.matmul(p.dtype, epilogue, p.has_few_rows())?;
     module.map(|m| m.kernel("matmul")).transpose()
 }
 
@@ -155,7 +165,7 @@ pub fn matmul(
         Argument::F32(p.alpha),
     ];
     // SAFETY: the operands hold what their sizes and strides address, by the type's contract.
-    unsafe { stream.launch(kernel, groups(p, MATMUL_ROWS, columns), &arguments, None) }?;
+    unsafe { stream.launch(kernel, groups(p, matmul_rows(p), columns), &arguments, None) }?;
     Ok(())
 }
 

@@ -143,7 +143,7 @@ impl OnDevice {
             residual: none,
         };
         let kernel = cached(kernels, (n, 0), || {
-            let made = product::matmul_kernel(&self.library, p.dtype, epilogue)?;
+            let made = product::matmul_kernel(&self.library, p, epilogue)?;
             made.ok_or_else(|| crate::level_zero::Error::Launch {
                 kernel: "matmul".into(),
                 reason: "the device has no matrix instructions".into(),
