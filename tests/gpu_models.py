@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from ipex import _core
 
 torch.manual_seed(0)
@@ -119,6 +120,42 @@ def gpt2(dtype: torch.dtype = torch.float32, bound: float = 1e-5) -> None:
 
 def gpt2_bf16() -> None:
     gpt2(torch.bfloat16, 2e-2)
+
+
+def attention() -> None:
+    """Ragged sizes, masks and types against f64, by matrix instructions where there are any."""
+    bounds = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+    sizes = [(1, 1, 17, 64), (19, 50, 64, 64), (33, 33, 40, 24), (9, 70, 96, 96)]
+    worst = dict.fromkeys(bounds, 0.0)
+    for dtype in bounds:
+        for queries, keys, depth, width in sizes:
+            q = torch.randn(2, 4, queries, depth).to(dtype)
+            k = torch.randn(2, 2, keys, depth).to(dtype)
+            v = torch.randn(2, 2, keys, width).to(dtype)
+            mask = torch.rand(2, 1, queries, keys) < 0.7
+            mask[0, 0, 0] = False  # a row that sees nothing
+            masks = [None, mask, torch.randn(queries, keys).to(dtype)]
+            for how in [*masks, "causal"]:
+                if dtype != torch.float32 and (how is masks[2] and depth > 64):
+                    continue  # a module for each: as for the other depths
+                options: dict[str, Any] = {"enable_gqa": True}
+                options |= {"is_causal": True} if how == "causal" else {"attn_mask": how}
+
+                def f(*qkv: torch.Tensor, options: dict[str, Any] = options) -> torch.Tensor:
+                    return F.scaled_dot_product_attention(*qkv, **options)
+
+                torch._dynamo.reset()
+                COMPILED.clear()
+                with torch.no_grad():
+                    got = compiled(f)(q, k, v)
+                    if isinstance(options.get("attn_mask"), torch.Tensor) and how is masks[2]:
+                        options["attn_mask"] = how.double()
+                    want = f(q.double(), k.double(), v.double(), options=options)
+                error = (got.double() - want).abs().max().item()
+                assert COMPILED[0].attentions == 1 and COMPILED[0].gpu_left_to_cpu == []
+                assert error <= bounds[dtype], (dtype, queries, keys, depth, width, how, error)
+                worst[dtype] = max(worst[dtype], error)
+    print({str(dtype): f"{error:.1e}" for dtype, error in worst.items()})
 
 
 def resnet() -> None:

@@ -44,6 +44,11 @@ def test_float32(case: str) -> None:
     on_device("hpg", case)
 
 
+@pytest.mark.parametrize("device", ["hpg", "hpc"])
+def test_attention(device: str) -> None:
+    on_device(device, "attention")
+
+
 @pytest.mark.parametrize(
     ("case", "device"),
     [("mlp_bf16", "hpg"), ("mlp_bf16", "hpc"), ("mlp_bf16", "plain"), ("gpt2_bf16", "hpg")],

@@ -44,7 +44,7 @@ def main_loop(lines: list[str]) -> tuple[int, int]:
 
 def census(spv: Path, target: str, platform: str) -> dict[str, object]:
     """What a module is made of on a target."""
-    large = ["-options", "-ze-opt-large-register-file"] if "matmul" in spv.name else []
+    large = ["-options", "-ze-opt-large-register-file"] if "_sg" in spv.name else []
     with tempfile.TemporaryDirectory() as folder:
         log = run(
             *("ocloc", "compile", "-spirv_input", "-file", str(spv), "-device", target, *large),

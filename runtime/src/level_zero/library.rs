@@ -19,6 +19,8 @@ macro_rules! modules {
 modules! {
     "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_f16_sg8_few" "matmul_f16_sg16_few" "matmul_bf16_sg8_few" "matmul_bf16_sg16_few" "matmul_i8_sg8" "matmul_i8_sg16"
     "pack16" "pack8" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16" "window_f32"
+    "flash_f16_sg8_64" "flash_f16_sg16_64" "flash_f16_sg16_128"
+    "flash_bf16_sg8_64" "flash_bf16_sg16_64" "flash_bf16_sg16_128"
 }
 
 /// What follows a product of matrix instructions before it is stored.
@@ -48,7 +50,7 @@ pub enum Activation {
 /// Compiled modules of one device.
 pub struct Library {
     device: Device,
-    modules: Mutex<HashMap<(&'static str, Epilogue), Module>>,
+    modules: Mutex<HashMap<(&'static str, Vec<i32>), Module>>,
 }
 
 /// How a type is written in names of modules.
@@ -84,59 +86,81 @@ impl Library {
         };
         let name = lanes.zip(suffix(dtype).filter(|_| dtype != DType::F32));
         let name = name.map(|(lanes, ty)| format!("matmul_{ty}_sg{lanes}{tile}"));
-        name.map(|n| self.module(&n, epilogue)).transpose()
+        let all = [
+            epilogue.activation as i32,
+            epilogue.bias.into(),
+            epilogue.residual.into(),
+        ];
+        // Integers have no epilogue.
+        let constants = if dtype == DType::I8 { &[] } else { &all[..] };
+        name.map(|n| self.module(&n, constants)).transpose()
     }
 
     /// Packing for these.
     pub fn pack(&self, dtype: DType) -> Result<Module, Error> {
         let name = if dtype.size() == 1 { "pack8" } else { "pack16" };
-        self.module(name, Epilogue::default())
+        self.module(name, &[])
     }
 
     /// Products of f32, f16 or bf16 without matrix instructions.
     pub fn product(&self, dtype: DType) -> Result<Module, Error> {
         let ty = suffix(dtype).unwrap_or_default();
-        self.module(&format!("product_{ty}"), Epilogue::default())
+        self.module(&format!("product_{ty}"), &[])
     }
 
     /// Attention of f32, f16 or bf16.
     pub fn attention(&self, dtype: DType) -> Result<Module, Error> {
         let ty = suffix(dtype).unwrap_or_default();
-        self.module(&format!("attention_{ty}"), Epilogue::default())
+        self.module(&format!("attention_{ty}"), &[])
     }
 
     /// Convolutions and maxima of f32.
     pub fn window(&self) -> Result<Module, Error> {
-        self.module("window_f32", Epilogue::default())
+        self.module("window_f32", &[])
     }
 
-    fn module(&self, name: &str, epilogue: Epilogue) -> Result<Module, Error> {
+    /// Attention by matrix instructions for heads of this width and a mask of this kind and type (`mask.h`); none if the
+    /// device or the type has none, or if heads are too wide.
+    pub fn flash(
+        &self,
+        dtype: DType,
+        width: usize,
+        kind: i32,
+        mask_type: i32,
+    ) -> Result<Option<Module>, Error> {
+        let lanes = self.device.architecture().matrix_sub_group();
+        let width = match (lanes, width) {
+            (Some(_), ..=64) => 64,
+            (Some(16), ..=128) => 128,
+            _ => return Ok(None),
+        };
+        let (Some(lanes), DType::F16 | DType::BF16, Some(ty)) = (lanes, dtype, suffix(dtype))
+        else {
+            return Ok(None);
+        };
+        let name = format!("flash_{ty}_sg{lanes}_{width}");
+        self.module(&name, &[kind, mask_type]).map(Some)
+    }
+
+    /// A module with values of its specialization constants 0, 1, ...
+    fn module(&self, name: &str, values: &[i32]) -> Result<Module, Error> {
         let found = MODULES.iter().find(|(n, _)| *n == name);
         let &(name, spirv) = found.ok_or_else(|| Error::Launch {
             kernel: name.into(),
             reason: "there is no such kernel".into(),
         })?;
-        let key = (name, epilogue);
+        let key = (name, values.to_vec());
         let known = self.modules.lock().ok().and_then(|m| m.get(&key).cloned());
         if let Some(module) = known {
             return Ok(module);
         }
-        let constants = [
-            (0, epilogue.activation as i32),
-            (1, epilogue.bias.into()),
-            (2, epilogue.residual.into()),
-        ];
-        let matrix = name.starts_with("matmul");
-        // Only these have the constants.
+        let constants: Vec<(u32, i32)> = (0..).zip(values.iter().copied()).collect();
         let module = self.device.module(&Source {
             name,
             spirv,
-            large_registers: matrix,
-            constants: if matrix && !name.contains("i8") {
-                &constants
-            } else {
-                &[]
-            },
+            // Tiles of matrix instructions take them.
+            large_registers: name.contains("_sg"),
+            constants: &constants,
         })?;
         if let Ok(mut modules) = self.modules.lock() {
             modules.insert(key, module.clone());

@@ -32,6 +32,22 @@ fn mask_type(dtype: DType) -> i32 {
     }
 }
 
+/// What the mask does (`mask.h`), and the number that it may put in place of scores.
+fn mask_kind(a: &Attention) -> (i32, f32) {
+    let is_bool = a.mask.is_some_and(|m| m.dtype == DType::Bool);
+    match a.rule.mask {
+        None => (0, 0.0),
+        Some(MaskKind::Add) if is_bool => (2, 0.0),
+        Some(MaskKind::Add) => (1, 0.0),
+        Some(MaskKind::Keep(fill)) => (3, fill),
+    }
+}
+
+/// Whether columns of queries, keys and values are neighbours: the matrix instructions' kernel reads them so.
+fn has_dense_rows(a: &Attention) -> bool {
+    a.depth > 0 && a.width > 0 && [&a.q, &a.k, &a.v].iter().all(|t| t.strides[3] == 1)
+}
+
 fn arguments(a: &Attention) -> Vec<Argument<'static>> {
     let none = Tensor {
         data: std::ptr::null(),
@@ -39,12 +55,7 @@ fn arguments(a: &Attention) -> Vec<Argument<'static>> {
         strides: [0; 4],
     };
     let (mask, lse) = (a.mask.unwrap_or(none), a.lse.unwrap_or(none));
-    let (kind, fill) = match (a.rule.mask, mask.dtype) {
-        (None, _) => (0, 0.0),
-        (Some(MaskKind::Add), DType::Bool) => (2, 0.0),
-        (Some(MaskKind::Add), _) => (1, 0.0),
-        (Some(MaskKind::Keep(fill)), _) => (3, fill),
-    };
+    let (kind, fill) = mask_kind(a);
     let mut all: Vec<Argument> = [&a.q, &a.k, &a.v, &mask, &a.out, &lse]
         .map(|t| Argument::Address(t.data))
         .to_vec();
@@ -93,13 +104,24 @@ impl OnDevice {
         };
         let a = step.shape(find);
         let a = a.ok_or_else(|| Error::Plan(format!("{} is no attention", step.name)))?;
+        let widest = a.depth.max(a.width);
+        let module = if has_dense_rows(&a) {
+            let mask = a.mask.map_or(0, |m| mask_type(m.dtype));
+            let flash = self.library.flash(a.q.dtype, widest, mask_kind(&a).0, mask);
+            flash.map_err(failed)?
+        } else {
+            None
+        };
+        // The kernel by matrix instructions has 8 queries in a group.
+        let rows = if module.is_some() { 8 } else { 1 };
         let State {
             kernels, stream, ..
         } = state;
-        let kernel = cached(kernels, (n, 0), || {
-            self.library.attention(a.q.dtype)?.kernel("attention")
+        let kernel = cached(kernels, (n, 0), || match module {
+            Some(module) => module.kernel("attention"),
+            None => self.library.attention(a.q.dtype)?.kernel("attention"),
         })?;
-        let groups = [a.queries, a.heads, a.batch].map(|n| n as u32);
+        let groups = [a.queries.div_ceil(rows), a.heads, a.batch].map(|n| n as u32);
         // SAFETY: the plan's tensors lie in their buffers, which the state keeps.
         unsafe { stream.launch(kernel, groups, &arguments(&a), None) }.map_err(failed)?;
         self.launched(1);
