@@ -20,6 +20,7 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
     let mut b = Build {
         graph: Graph {
             origins: vec![Origin::default()],
+            gpu: document.options.gpu.is_some(),
             ..Graph::default()
         },
         values: HashMap::new(),

@@ -176,6 +176,8 @@ pub struct Graph {
     pub not_attention: Vec<(u32, NotAttention)>,
     /// Origins; entry 0 is the unknown one.
     pub origins: Vec<Origin>,
+    /// Whether it is to run on a GPU: then there are kernels that a CPU lacks.
+    pub gpu: bool,
 }
 
 impl Meta {

@@ -132,6 +132,7 @@ pub fn attention(
 fn check(b: &Builder, rule: &Rule, p: &Parts) -> Result<[i64; 4], NoKernel> {
     let dtype = b.dtype(p.q).map_err(|_| NoKernel::Dtype)?;
     let fast = match dtype {
+        DType::F32 | DType::BF16 | DType::F16 if b.graph.gpu => true,
         DType::F32 => Isa::detect() >= Isa::Avx2,
         DType::BF16 => Isa::detect() >= Isa::Avx512Bf16,
         _ => false,
