@@ -162,6 +162,23 @@ def attention() -> None:
         assert n >= 5
 
 
+def bags() -> None:
+    """What has no GPU kernel is computed on the CPU in between, and goes on to the GPU."""
+    table, layer = nn.EmbeddingBag(20, 16, mode="sum"), nn.Linear(16, 40)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.layer = table, layer
+
+        def forward(self, indices: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(self.layer(self.table(indices, offsets) + 1))
+
+    args = (torch.randint(0, 20, (30,)), torch.arange(0, 30, 3))
+    check(Model(), args, 1e-5, 0)
+    assert any("bags" in why for c in COMPILED for why in c.gpu_left_to_cpu)
+
+
 def resnet() -> None:
     import torchvision
 

@@ -39,7 +39,9 @@ def on_device(device: str, case: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("case", ["mlp", "training", "frozen_and_stale", "bert", "gpt2", "resnet"])
+@pytest.mark.parametrize(
+    "case", ["mlp", "training", "frozen_and_stale", "bags", "bert", "gpt2", "resnet"]
+)
 def test_float32(case: str) -> None:
     on_device("hpg", case)
 
