@@ -1,17 +1,12 @@
 //! What was found to be faster, kept on disk from process to process.
 //!
-//! One JSON object of texts by texts for each version of this crate, in the user's cache directory (Linux:
-//! `~/.cache/ipex`) or where [`DIRECTORY`] says. The keys name processor and shape, see [`Choices::find`]. A
+//! One JSON object of texts by texts for each version of this crate, in the [cache's directory](cache::directory). The keys name processor and shape, see [`Choices::find`]. A
 //! file that is missing or cannot be read is an empty one; one that cannot be written is said once on stderr.
 
-use crate::cpu;
+use crate::{cache, cpu};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, OnceLock};
-
-/// The environment variable that names another directory.
-pub const DIRECTORY: &str = "IPEX_CACHE_DIR";
 
 type Texts = BTreeMap<String, String>;
 
@@ -25,11 +20,7 @@ impl Choices {
     /// Those of this user.
     pub fn get() -> &'static Choices {
         static CHOICES: OnceLock<Choices> = OnceLock::new();
-        CHOICES.get_or_init(|| {
-            let named = std::env::var_os(DIRECTORY).map(PathBuf::from);
-            let directory = named.or_else(|| Some(dirs::cache_dir()?.join("ipex")));
-            Choices::of(directory.as_deref())
-        })
+        CHOICES.get_or_init(|| Choices::of(cache::directory().as_deref()))
     }
 
     /// Those of a directory; without one they last as long as the process.
@@ -75,14 +66,8 @@ fn read(path: &Path) -> Texts {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// Replaces the file as a whole, so that no other process reads half of it.
 fn write(path: &Path, known: &Texts) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec_pretty(known)?)?;
-    file.persist(path)?;
-    Ok(())
+    cache::replace(path, &serde_json::to_vec_pretty(known)?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod aten;
 pub mod attention;
 pub mod bag;
+mod cache;
 mod choices;
 pub mod conv;
 pub mod cpu;

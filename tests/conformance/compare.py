@@ -40,8 +40,8 @@ def _address(t: Any) -> int:
 
 
 def sharing(outputs: Any, inputs: Any) -> list[str]:
-    """For each result that shares memory with an argument or an earlier result: which, with which."""
-    owners = {}
+    """Which results share memory with an argument or an earlier result, and with which."""
+    owners: dict[int, str] = {}
     for n, leaf in enumerate(pytree.tree_leaves(inputs)):
         owners.setdefault(_address(leaf), f"input {n}")
     found = []
@@ -55,7 +55,8 @@ def sharing(outputs: Any, inputs: Any) -> list[str]:
 def same_sharing(got: list[str], want: list[str]) -> None:
     """Raises Difference unless results share memory as eager's do."""
     if got != want:
-        raise Difference(f"shared memory: {', '.join(got) or 'none'}; not {', '.join(want) or 'none'}")
+        g, w = (", ".join(pairs) or "none" for pairs in (got, want))
+        raise Difference(f"shared memory: {g}; not {w}")
 
 
 def _same_elements(got: torch.Tensor, want: torch.Tensor, bounds: Any, where: str) -> None:
