@@ -70,6 +70,11 @@ def test_a_crash_a_hang_a_wrong_number_and_an_error_are_seen(tmp_path):
     assert kinds == want
 
 
+def test_a_process_that_ends_before_any_sample_is_a_crash():
+    _, printed = conformance(*"sin --mode forward --dtype float32 --backend none".split())
+    assert "1 crash" in printed
+
+
 def test_every_known_failure_names_something_that_is_run():
     every = {job for mode in MODES + MODEL_MODES for job in jobs(mode)}
     assert set(known.read()) <= every

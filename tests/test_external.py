@@ -149,3 +149,22 @@ def test_operands_are_freed():
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     # One lost tensor a call would be 80 MB in all.
     assert grown < 20_000, f"{grown} KiB"
+
+
+def test_strides_that_tracing_did_not_foresee():
+    """As eager gives them where they are only returned; whoever reads the result is right too."""
+
+    @torch.library.custom_op("ipex_test::turned", mutates_args=())
+    def turned(x: torch.Tensor) -> torch.Tensor:
+        return x.t().contiguous().t()
+
+    turned.register_fake(torch.empty_like)
+
+    def f(x):
+        returned, read = turned(x * 2), turned(x * 3)
+        return returned, read + x
+
+    x = torch.randn(3, 5)
+    want, got = f(x), torch.compile(f, backend="ipex", options={"strict": True})(x)
+    assert got[0].stride() == want[0].stride() == (1, 3)
+    torch.testing.assert_close(got, want, rtol=0, atol=0)

@@ -100,7 +100,7 @@ class Pool:
             try:
                 message = worker.link.recv()
             except (EOFError, ConnectionResetError):
-                self._replace(n, "crash")
+                yield from self._replace(n, "crash")
                 continue
             worker.since = time.monotonic()
             if message == "ready":
@@ -113,10 +113,10 @@ class Pool:
             allowed = self.timeout if worker.ready else _START
             idle = worker.ready and worker.job is None
             if not idle and time.monotonic() - worker.since > allowed:
-                self._replace(n, "timeout")
+                yield from self._replace(n, "timeout")
 
-    def _replace(self, n: int, kind: str) -> None:
-        """Another process takes over behind the sample at which this one ended."""
+    def _replace(self, n: int, kind: str) -> Iterator[tuple[Job, Verdict]]:
+        """Another process takes over behind the sample at which this one ended, if any."""
         worker = self.workers[n]
         worker.process.join(0.5)
         status = worker.process.exitcode
@@ -124,7 +124,10 @@ class Pool:
         if worker.job is not None:
             text = f"exit status {status}" if kind == "crash" else f"over {self.timeout:.0f} s"
             worker.so_far.failures.append(Failure(worker.sample, kind, worker.arguments, text))
-            self.again.append((worker.job, worker.sample + 1, worker.so_far))
+            if worker.arguments:
+                self.again.append((worker.job, worker.sample + 1, worker.so_far))
+            else:
+                yield worker.finished(Verdict())
         elif not worker.ready:
             raise RuntimeError(f"a worker process did not start ({kind}, exit status {status})")
         self.workers[n] = self.new()

@@ -431,11 +431,19 @@ impl Planner<'_> {
         for (output, of) in self.plan.outputs.iter_mut().zip(&self.graph.outputs) {
             let is_view =
                 |v| matches!(self.graph.producer(v).op, Op::View(_)) && self.buffer_of[v].is_none();
+            let is_whole = |t: &TensorRef| match &self.plan.buffers[t.buffer.0 as usize] {
+                Buffer::Output { sizes, strides, .. } => {
+                    (&t.sizes, &t.strides, t.offset) == (sizes, strides, 0)
+                }
+                // Eager may give other strides than tracing has foreseen: nobody else may count on these.
+                Buffer::External => {
+                    matches!(*of, GraphOutput::Value(v) if self.graph.is_result_alone(v))
+                }
+                _ => false,
+            };
             if let Output::Tensor(t) = output
-                && let Buffer::Output { sizes, strides, .. } =
-                    &self.plan.buffers[t.buffer.0 as usize]
-                && (&t.sizes, &t.strides, t.offset) == (sizes, strides, 0)
                 && shown[t.buffer.0 as usize] == 1
+                && is_whole(t)
             {
                 *output = Output::Whole(t.buffer);
             } else if let (Output::Tensor(t), GraphOutput::Value(v)) = (&*output, of)

@@ -61,6 +61,8 @@ pub struct Executable {
     packs: Vec<OnceLock<Packed>>,
     ways: Vec<OnceLock<Way>>,
     kept: Kept,
+    /// Whether a buffer is a result and nothing else.
+    returned: Vec<bool>,
     /// Known as soon as all choices are made.
     sections: OnceLock<Vec<Section>>,
     device: Option<OnDevice>,
@@ -95,7 +97,14 @@ impl Executable {
             _ => Vec::new(),
         });
         let constants = constants.collect();
+        let mut returned = vec![false; plan.buffers.len()];
+        for output in &plan.outputs {
+            if let Output::Whole(BufferId(b)) = output {
+                returned[*b as usize] = true;
+            }
+        }
         Executable {
+            returned,
             profile: Profile::from_environment(&plan),
             packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
             ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
@@ -556,7 +565,7 @@ impl Executable {
         a.check(&call.name, status)
     }
 
-    /// Takes an external result in the layout and dtype that the plan expects. One that lies in the
+    /// Takes an external result in the layout (unless it is only returned) and dtype that the plan expects. One that lies in the
     /// plan's own memory (a view of an operand) is copied; any other keeps its identity, by which a
     /// collective's result is awaited.
     fn adopt(&self, out: &TensorRef, result: Tensor, state: &mut State) -> Result<(), Error> {
@@ -567,10 +576,9 @@ impl Executable {
                 out.sizes
             )));
         }
-        let differs = sizes
-            .iter()
-            .zip(strides.iter().zip(&out.strides))
-            .any(|(&n, (a, b))| n > 1 && a != b);
+        let k = out.buffer.0 as usize;
+        let mut dims = sizes.iter().zip(strides.iter().zip(&out.strides));
+        let differs = !self.returned[k] && dims.any(|(&n, (a, b))| n > 1 && a != b);
         let data = result.data()?.cast_const();
         let mut constants = self.constants.iter().map(|c| c.as_ptr_range());
         let lent = state.arena.contains(data)
@@ -581,7 +589,6 @@ impl Executable {
         } else {
             result
         };
-        let k = out.buffer.0 as usize;
         state.data[k] = tensor.data()?;
         state.tensors[k] = Some(tensor);
         Ok(())

@@ -240,7 +240,8 @@ pub enum Output {
     Tensor(TensorRef),
     /// A tensor of its own over memory that other results or arguments may show.
     View(TensorRef),
-    /// All of an output buffer that no other result shows.
+    /// All of an output buffer that no other result shows, or of an external one that nothing else reads: this keeps the
+    /// strides that it comes with.
     Whole(BufferId),
     /// The n-th argument, returned as it is.
     Input(u32),
