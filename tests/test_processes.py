@@ -35,8 +35,9 @@ def test_two_processes(case, tmp_path):
 
 FORK = """
 import os, torch
-f = torch.compile(lambda x, w: torch.relu(x @ w).softmax(-1), backend="ipex", dynamic=True)
-x, w = torch.randn(300, 64), torch.randn(64, 500)
+# Two products: their loops share a region of threads, whose workers spin.
+f = torch.compile(lambda x, w: (x @ w).softmax(-1) @ w.t(), backend="ipex", dynamic=True)
+x, w = torch.randn(300, 64) / 8, torch.randn(64, 500)
 with torch.no_grad():
     want = f(x, w)
     child = os.fork()

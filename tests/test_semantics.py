@@ -384,18 +384,22 @@ def test_autocast_inference():
     torch.testing.assert_close(got, want, rtol=2e-2, atol=1e-3)
 
 
-def test_threads_call_one_model():
-    model = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 8)).eval()
+@pytest.mark.parametrize("rows", [4, 300], ids=["serial loops", "loops on threads"])
+def test_threads_call_one_model(rows):
+    # Each caller has a region of threads of its own; together they want more than there are cores.
+    model = nn.Sequential(nn.Linear(64, 96), nn.GELU(), nn.Linear(96, 64), nn.Softmax(-1)).eval()
     f = torch.compile(model, **STRICT)
-    inputs = [torch.randn(4, 32) for _ in range(4)]
+    inputs = [torch.randn(rows, 64) for _ in range(4)]
     with torch.no_grad():
         wants = [model(x) for x in inputs]
         f(inputs[0])
-    wrong = []
+    calls, wrong = [], []
 
     def work(n):
         with torch.no_grad():
-            for _ in range(100):
+            for k in range(100):
+                torch.set_num_threads(1 + (n + k) % 5)
+                calls.append(n)
                 if not torch.allclose(f(inputs[n]), wants[n], atol=1e-5):
                     wrong.append(n)
 
@@ -404,7 +408,7 @@ def test_threads_call_one_model():
         t.start()
     for t in threads:
         t.join()
-    assert not wrong
+    assert len(calls) == 400 and not wrong
 
 
 def test_copied_and_pickled_weights():
