@@ -57,6 +57,16 @@ fn attention_written_by_hand_is_explained() {
 }
 
 #[test]
+fn what_a_gpu_leaves_to_the_cpu_is_explained() {
+    let title = "left to the CPU by a GPU, of 1 steps:\n";
+    let text = explain("softmax.json", &["--stage", "gpu"]);
+    assert_eq!(text, title);
+    let text = explain("cumsum.json", &["--stage", "gpu"]);
+    let step = "    step 0: aten.cumsum.default: no GPU kernel\n";
+    assert_eq!(text, [title, step].concat());
+}
+
+#[test]
 fn the_code_is_that_of_the_generator_that_is_used() {
     let text = explain("softmax.json", &["--code"]);
     if ipex_jit::wide::available() {

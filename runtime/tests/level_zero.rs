@@ -5,6 +5,8 @@ use ipex_runtime::level_zero::library::{Epilogue, Library};
 use ipex_runtime::level_zero::{
     Architecture, Argument, Device, Error, NoDevice, Source, devices, product,
 };
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use ze_cpu::control::Control;
 use ze_cpu::{environment, tiers};
@@ -270,6 +272,40 @@ fn modules_are_kept_on_disk() {
     unsafe { std::env::remove_var("IPEX_CACHE_DIR") };
 }
 
+/// A process that is killed while it compiles leaves what it has finished, and nothing that harms the next one.
+#[test]
+#[ignore = "needs a device"]
+fn an_interrupted_compilation() {
+    let folder = std::env::temp_dir().join(format!("ipex-killed-{}", std::process::id()));
+    let whole = || {
+        let files = std::fs::read_dir(folder.join("gpu")).into_iter().flatten();
+        let names = files.map(|f| f.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.starts_with('.')).count()
+    };
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "every_kernel_is_accepted"])
+        .env("IPEX_CACHE_DIR", &folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while whole() == 0 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    let finished = whole();
+    // SAFETY: the tests of a device run in one thread.
+    unsafe { std::env::set_var("IPEX_CACHE_DIR", &folder) };
+    let library = Library::new(device());
+    library.window().unwrap().kernel("window").unwrap();
+    assert_eq!(whole(), finished, "the finished module is taken");
+    axpy(1);
+    assert_eq!(whole(), finished + 1, "another one is compiled");
+    std::fs::remove_dir_all(&folder).unwrap();
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("IPEX_CACHE_DIR") };
+}
+
 #[test]
 #[ignore = "needs a device"]
 fn a_forked_process_is_told() {
@@ -318,29 +354,6 @@ fn every_kernel_is_accepted() {
     // SAFETY: n is 1.
     unsafe { stream.launch(&mut kernel, [1, 1, 1], &arguments, None) }.unwrap();
     stream.wait().unwrap();
-}
-
-/// What a launch costs the host, loader and driver included; printed, not judged.
-#[test]
-#[ignore = "needs a device"]
-fn cost_of_a_launch() {
-    let (device, mut stream) = (device(), device().stream().unwrap());
-    let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
-    let buffer = device.buffer(4).unwrap();
-    let memory = Argument::Memory(&buffer, 0);
-    let arguments = [memory, memory, Argument::F32(1.0), Argument::I32(1)];
-    let control = Control::open();
-    control.fault("idle", 0, 1);
-    let launches = 10_000;
-    let start = std::time::Instant::now();
-    for _ in 0..launches {
-        // SAFETY: nothing runs.
-        unsafe { stream.launch(&mut kernel, [1, 1, 1], &arguments, None) }.unwrap();
-    }
-    let each = start.elapsed() / launches;
-    stream.wait().unwrap();
-    control.fault("idle", 0, 0);
-    println!("{each:?} a launch");
 }
 
 /// Last by name: the device is of no use afterwards.

@@ -11,6 +11,9 @@ use super::memory::{Buffer, HostBuffer, Kept, checked};
 use level_zero_sys::*;
 use std::ptr::null_mut;
 
+#[cfg(test)]
+mod cost;
+
 /// A queue of commands on a device.
 pub struct Stream {
     device: Device,

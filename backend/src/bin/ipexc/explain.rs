@@ -8,6 +8,7 @@ use ipex_backend::graph::Graph;
 use ipex_backend::lower::kernel::Lowered;
 use ipex_backend::protocol::{self, File};
 use ipex_jit::{cranelift, wide};
+use ipex_runtime::plan::device::left_to_cpu;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
@@ -22,11 +23,19 @@ pub enum Stage {
     Kernels,
     /// Machine code of the generator that compiles each kernel
     Code,
+    /// What a GPU leaves to the CPU, and why
+    Gpu,
 }
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Stage; 4] = [Stage::Graph, Stage::Groups, Stage::Kernels, Stage::Code];
+    pub const ALL: [Stage; 5] = [
+        Stage::Graph,
+        Stage::Groups,
+        Stage::Kernels,
+        Stage::Code,
+        Stage::Gpu,
+    ];
 }
 
 /// Compiles the graph in a file and prints these stages.
@@ -36,7 +45,24 @@ pub fn explain(bytes: &[u8], stages: &[Stage]) -> Result<String, String> {
         compile::fuse(&file.document, &file.symbols).map_err(|e| e.to_string())?;
     let mut text = String::new();
     write(&mut text, &file, &graph, &clusters, stages).map_err(|e| e.to_string())?;
+    if stages.contains(&Stage::Gpu) {
+        write_gpu(&mut text, file)?;
+    }
     Ok(text)
+}
+
+/// What runs on a GPU, which need not be here, if the graph is compiled for one.
+fn write_gpu(out: &mut String, file: File) -> Result<(), String> {
+    let (mut document, symbols) = (file.document, file.symbols);
+    document.options.gpu = document.options.gpu.or(Some(0));
+    let program = compile::specialise(&document, &symbols).map_err(|e| e.to_string())?;
+    let (left, all) = (left_to_cpu(&program.plan), program.plan.steps.len());
+    let mut write = || {
+        writeln!(out, "left to the CPU by a GPU, of {all} steps:")?;
+        left.iter()
+            .try_for_each(|(n, why)| writeln!(out, "    step {n}: {why}"))
+    };
+    write().map_err(|e| e.to_string())
 }
 
 fn write(

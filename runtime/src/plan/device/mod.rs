@@ -5,19 +5,22 @@
 //! stay on the device, arguments go up once a call (frozen ones and constants once and for all), and results come down at the end.
 
 mod attention;
+mod form;
 mod product;
 mod residence;
 mod state;
 mod window;
 
-use super::{Buffer, BufferId, Plan, Step};
+use super::Plan;
 use crate::Error;
 use crate::level_zero::library::Library;
 use crate::level_zero::{self, Device, Module, Source};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use form::Form;
+pub use form::{LeftToCpu, left_to_cpu};
 pub(super) use state::{State, bytes_of};
 
 /// A fused kernel as SPIR-V; see `ipex_jit::spirv`.
@@ -59,7 +62,7 @@ enum Work {
     /// Nothing is to be done.
     Nothing,
     /// The CPU does it, for this reason.
-    Host(String),
+    Host(LeftToCpu),
 }
 
 /// What happened on the device so far.
@@ -86,9 +89,12 @@ impl OnDevice {
     /// Compiles what the plan's steps need; a module that the driver refuses leaves its step to the CPU.
     pub fn new(plan: &Plan, target: Target) -> Result<OnDevice, level_zero::Error> {
         let mut modules: HashMap<&DeviceKernel, Module> = HashMap::new();
-        let work = plan.steps.iter().map(|s| work(s, &target, &mut modules));
-        let mut work: Vec<Work> = work.collect();
-        leave_indices(plan, &mut work);
+        let forms = form::forms(plan).into_iter();
+        let work = forms.map(|f| match f {
+            Ok(form) => work(form, &target, &mut modules).unwrap_or_else(Work::Host),
+            Err(why) => Work::Host(why),
+        });
+        let work = work.collect();
         Ok(OnDevice {
             work,
             library: Library::new(&target.device),
@@ -99,10 +105,10 @@ impl OnDevice {
     }
 
     /// What the CPU does and why, by step.
-    pub fn host_steps(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub fn host_steps(&self) -> impl Iterator<Item = (usize, &LeftToCpu)> {
         let all = self.work.iter().enumerate();
         all.filter_map(|(k, w)| match w {
-            Work::Host(why) => Some((k, why.as_str())),
+            Work::Host(why) => Some((k, why)),
             _ => None,
         })
     }
@@ -121,92 +127,38 @@ impl OnDevice {
     }
 }
 
-/// Leaves kernels to the CPU that make indices from what is there anyhow: these are checked there, and would have to come back.
-fn leave_indices(plan: &Plan, work: &mut [Work]) {
-    let checked: HashSet<BufferId> = plan
-        .steps
-        .iter()
-        .filter_map(|s| match s {
-            Step::CheckIndex { index, .. } => Some(index.buffer),
-            _ => None,
-        })
-        .collect();
-    let on_host = |b: &BufferId| {
-        use Buffer::{Constant, External, Input, Kept};
-        let buffer = &plan.buffers[b.0 as usize];
-        matches!(buffer, Input(_) | Constant(_) | External | Kept { .. })
-    };
-    for (step, work) in plan.steps.iter().zip(work) {
-        let Step::Kernel {
-            code, args, name, ..
-        } = step
-        else {
-            continue;
-        };
-        let Ok(kernel) = &code.device else { continue };
-        let with = |flags: &[bool]| {
-            let pairs = args.iter().zip(flags.to_vec());
-            pairs
-                .filter(|(_, f)| *f)
-                .map(|(a, _)| a.0)
-                .collect::<Vec<_>>()
-        };
-        if with(&kernel.writes).iter().any(|b| checked.contains(b))
-            && with(&kernel.reads).iter().all(on_host)
-        {
-            *work = Work::Host(format!("{name}: makes indices, which are checked"));
-        }
-    }
-}
-
+/// The work of a form. A kernel that is there already is shared.
 fn work<'a>(
-    step: &'a Step,
+    form: Form<'a>,
     target: &Target,
     modules: &mut HashMap<&'a DeviceKernel, Module>,
-) -> Work {
-    match step {
-        Step::Kernel { code, name, .. } => match &code.device {
-            Err(why) => Work::Host(format!("{name}: {why}")),
-            Ok(kernel) if kernel.f64 && !target.device.has_f64() => {
-                Work::Host(format!("{name}: the device has no f64"))
-            }
-            Ok(kernel) => match modules.get(kernel.as_ref()) {
-                Some(module) => Work::Fused(module.clone()),
-                None => {
-                    let made = target.device.module(&Source {
-                        name,
-                        spirv: &kernel.spirv,
-                        large_registers: false,
-                        constants: &[],
-                    });
-                    match made {
-                        Ok(module) => {
-                            modules.insert(kernel, module.clone());
-                            Work::Fused(module)
-                        }
-                        Err(e) => Work::Host(format!("{name}: {e}")),
-                    }
-                }
-            },
-        },
-        Step::Product(p) => Work::Product(p.clone()),
-        Step::Attention(a) => match attention::refusal(a) {
-            None => Work::Attention,
-            Some(why) => Work::Host(format!("attention: {why}")),
-        },
-        Step::External(call) => match super::ProductStep::any(call) {
-            Some(p) if product::takes(&p) => Work::Product(Box::new(p)),
-            _ => Work::Host(format!("{}: no GPU kernel", call.name)),
-        },
-        Step::Convolution(c) => match window::refusal(c) {
-            None => Work::Window,
-            Some(why) => Work::Host(format!("convolution: {why}")),
-        },
-        Step::CheckIndex { .. } => Work::Host("indices are checked before they are used".into()),
-        Step::Bag(_) => Work::Host("bags of embeddings: no GPU kernel".into()),
-        Step::Either(_) => Work::Host("two ways on the CPU".into()),
-        Step::Release(_) => Work::Nothing,
+) -> Result<Work, LeftToCpu> {
+    let (kernel, name) = match form {
+        Form::Fused(kernel, name) => (kernel, name),
+        Form::Product(p) => return Ok(Work::Product(p)),
+        Form::Attention => return Ok(Work::Attention),
+        Form::Window => return Ok(Work::Window),
+        Form::Nothing => return Ok(Work::Nothing),
+    };
+    if kernel.f64 && !target.device.has_f64() {
+        return Err(LeftToCpu::NoF64(name.into()));
     }
+    if let Some(module) = modules.get(kernel) {
+        return Ok(Work::Fused(module.clone()));
+    }
+    let source = Source {
+        name,
+        spirv: &kernel.spirv,
+        large_registers: false,
+        constants: &[],
+    };
+    let made = target.device.module(&source);
+    let module = made.map_err(|e| LeftToCpu::NotBuilt {
+        kernel: name.into(),
+        error: e.to_string(),
+    })?;
+    modules.insert(kernel, module.clone());
+    Ok(Work::Fused(module))
 }
 
 /// An error of the device as one of the call.
