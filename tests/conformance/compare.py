@@ -33,8 +33,10 @@ def same_kind(got: torch.Tensor, want: torch.Tensor, where: str) -> None:
 
 
 def _address(t: Any) -> int:
-    """Of the memory of a tensor of numbers in memory; 0 for anything else."""
+    """Of the memory that a tensor shows; 0 if it shows none, as an empty one."""
     if not isinstance(t, torch.Tensor) or t.layout is not torch.strided or t.is_nested or t.is_meta:
+        return 0
+    if t.numel() == 0:
         return 0
     return t.untyped_storage().data_ptr()
 
