@@ -161,8 +161,8 @@ def test_strides_that_tracing_did_not_foresee():
     turned.register_fake(torch.empty_like)
 
     def f(x):
-        returned, read = turned(x * 2), turned(x * 3)
-        return returned, read + x
+        returned, read, viewed = turned(x * 2), turned(x * 3), turned(x * 4)
+        return returned, read + x, torch.linalg.inv(turned(x[:, :3])), viewed[1:]
 
     x = torch.randn(3, 5)
     want, got = f(x), torch.compile(f, backend="ipex", options={"strict": True})(x)

@@ -226,16 +226,6 @@ impl Graph {
         self.nodes[id].op.is_free() && !self.forced.contains(id)
     }
 
-    /// Whether a call returns `value` and no node reads it.
-    pub fn is_result_alone(&self, value: ValueId) -> bool {
-        let calls = matches!(self.producer(value).op, Op::External { .. });
-        calls
-            && self
-                .nodes
-                .values()
-                .all(|node| !node.operands.contains(&value))
-    }
-
     /// The arguments of a call of these tensors, as [`Op::External`] holds them.
     pub fn tensor_arguments(&self, operands: &[ValueId]) -> Vec<CallArg> {
         let tensor = |(n, &v): (usize, &ValueId)| {

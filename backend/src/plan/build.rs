@@ -435,10 +435,12 @@ impl Planner<'_> {
                 Buffer::Output { sizes, strides, .. } => {
                     (&t.sizes, &t.strides, t.offset) == (sizes, strides, 0)
                 }
-                // Eager may give other strides than tracing has foreseen: nobody else may count on these.
-                Buffer::External => {
-                    matches!(*of, GraphOutput::Value(v) if self.graph.is_result_alone(v))
-                }
+                Buffer::External => match *of {
+                    GraphOutput::Value(v) => {
+                        matches!(self.graph.producer(v).op, Op::External { .. })
+                    }
+                    _ => false,
+                },
                 _ => false,
             };
             if let Output::Tensor(t) = output

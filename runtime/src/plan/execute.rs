@@ -5,6 +5,7 @@ use super::check::check_index;
 use super::device::{self, OnDevice, Target};
 use super::either::{Either, Way};
 use super::kept::Kept;
+use super::layout::own_layout;
 use super::packed::Packed;
 use super::profile::Profile;
 use super::sections::{Section, sections};
@@ -61,8 +62,8 @@ pub struct Executable {
     packs: Vec<OnceLock<Packed>>,
     ways: Vec<OnceLock<Way>>,
     kept: Kept,
-    /// Whether a buffer is a result and nothing else.
-    returned: Vec<bool>,
+    /// By buffer.
+    own_layout: Vec<bool>,
     /// Known as soon as all choices are made.
     sections: OnceLock<Vec<Section>>,
     device: Option<OnDevice>,
@@ -97,14 +98,8 @@ impl Executable {
             _ => Vec::new(),
         });
         let constants = constants.collect();
-        let mut returned = vec![false; plan.buffers.len()];
-        for output in &plan.outputs {
-            if let Output::Whole(BufferId(b)) = output {
-                returned[*b as usize] = true;
-            }
-        }
         Executable {
-            returned,
+            own_layout: own_layout(&plan),
             profile: Profile::from_environment(&plan),
             packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
             ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
@@ -428,6 +423,9 @@ impl Executable {
         let k = t.buffer.0 as usize;
         match &state.tensors[k] {
             Some(owner) => {
+                if self.own_layout[k] {
+                    return owner.share();
+                }
                 let (sizes, strides) = owner.layout()?;
                 if t.offset == 0 && sizes == t.sizes && strides == t.strides {
                     owner.share()
@@ -565,7 +563,7 @@ impl Executable {
         a.check(&call.name, status)
     }
 
-    /// Takes an external result in the layout (unless it is only returned) and dtype that the plan expects. One that lies in the
+    /// Takes an external result in the layout (unless it keeps its own) and dtype that the plan expects. One that lies in the
     /// plan's own memory (a view of an operand) is copied; any other keeps its identity, by which a
     /// collective's result is awaited.
     fn adopt(&self, out: &TensorRef, result: Tensor, state: &mut State) -> Result<(), Error> {
@@ -578,7 +576,7 @@ impl Executable {
         }
         let k = out.buffer.0 as usize;
         let mut dims = sizes.iter().zip(strides.iter().zip(&out.strides));
-        let differs = !self.returned[k] && dims.any(|(&n, (a, b))| n > 1 && a != b);
+        let differs = !self.own_layout[k] && dims.any(|(&n, (a, b))| n > 1 && a != b);
         let data = result.data()?.cast_const();
         let mut constants = self.constants.iter().map(|c| c.as_ptr_range());
         let lent = state.arena.contains(data)

@@ -9,6 +9,7 @@ pub mod device;
 mod either;
 mod execute;
 mod kept;
+mod layout;
 mod packed;
 mod product;
 mod profile;
@@ -240,8 +241,7 @@ pub enum Output {
     Tensor(TensorRef),
     /// A tensor of its own over memory that other results or arguments may show.
     View(TensorRef),
-    /// All of an output buffer that no other result shows, or of an external one that nothing else reads: this keeps the
-    /// strides that it comes with.
+    /// All of an output or external buffer that no other result shows.
     Whole(BufferId),
     /// The n-th argument, returned as it is.
     Input(u32),

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use form::Form;
 pub use form::{LeftToCpu, left_to_cpu};
-pub(super) use state::{State, bytes_of};
+pub(super) use state::{State, bytes_of, touched};
 
 /// A fused kernel as SPIR-V; see `ipex_jit::spirv`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -152,7 +152,7 @@ impl OnDevice {
 }
 
 /// The buffers that a step of the CPU reads or writes in part, and those that it writes.
-fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
+pub(in crate::plan) fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
     let of = |t: &TensorRef| t.buffer;
     match step {
         Step::Kernel { args, code, .. } => {
