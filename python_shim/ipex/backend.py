@@ -82,7 +82,12 @@ def _is_plain(graph: GraphModule, num_inputs: int) -> bool:
     metadata = getattr(context, "fw_metadata", None)
     if metadata is None or torch.is_autocast_enabled("cpu"):
         return False
-    none_of = ("num_outputs_aliased", "num_mutated_inp_runtime_indices", "num_intermediate_bases")
+    none_of = (
+        "num_outputs_aliased",
+        "num_mutated_inp_runtime_indices",
+        "num_mutated_graph_handled_indices_seen_by_autograd",
+        "num_intermediate_bases",
+    )
     subclasses = (*metadata.subclass_inp_meta, *metadata.subclass_fw_graph_out_meta)
     placeholders = sum(node.op == "placeholder" for node in graph.graph.nodes)
     return (
@@ -153,6 +158,7 @@ def ipex(
         inference_compiler=compiler("inference"),
         partition_fn=min_cut_rematerialization_partition,
         decompositions=decompositions.table(),
+        keep_inference_input_mutations=True,  # in every kind of graph
     )
     wrapped = build(gm, example_inputs)
     return plain[0] if plain else wrapped

@@ -17,8 +17,6 @@ def table() -> dict[Any, Callable[..., Any]]:
     """PyTorch's own decompositions of what the compiler has no rule for; made once."""
     return get_decompositions(
         [
-            aten.addcdiv,
-            aten.addcmul,
             aten.celu,
             aten.count_nonzero,
             aten.deg2rad,
@@ -37,7 +35,6 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.huber_loss_backward,
             aten.leaky_relu,
             aten.leaky_relu_backward,
-            aten.lerp,
             aten.log_sigmoid_backward,
             aten.log_sigmoid_forward,
             aten._log_softmax_backward_data,

@@ -30,6 +30,10 @@ pub struct Clusters {
 struct Clustering<'a> {
     graph: &'a Graph,
     users: SecondaryMap<ValueId, Vec<NodeId>>,
+    /// Assignments of what a node reads: they come after it.
+    overwritten: SecondaryMap<NodeId, Vec<NodeId>>,
+    /// The nodes that read what an assignment writes.
+    readers: SecondaryMap<NodeId, Vec<NodeId>>,
     is_output: EntitySet<ValueId>,
     group_of: SecondaryMap<NodeId, u32>,
     groups: Vec<Option<Group>>,
@@ -43,6 +47,8 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
     let mut c = Clustering {
         graph,
         users: SecondaryMap::new(),
+        overwritten: SecondaryMap::new(),
+        readers: SecondaryMap::new(),
         is_output: EntitySet::new(),
         group_of: SecondaryMap::with_default(NO_GROUP),
         groups: Vec::new(),
@@ -56,6 +62,14 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
     for output in &graph.outputs {
         if let GraphOutput::Value(v) = output {
             c.is_output.insert(graph.owner(*v));
+        }
+    }
+    for (id, node) in graph.nodes.iter() {
+        if node.op == Op::Assign {
+            let mut readers = c.consumers(node.operands[1]);
+            readers.retain(|&n| n != id);
+            readers.iter().for_each(|&n| c.overwritten[n].push(id));
+            c.readers[id] = readers;
         }
     }
     for (id, node) in graph.nodes.iter() {
@@ -156,12 +170,9 @@ impl Clustering<'_> {
         let mut todo: Vec<u32> = Vec::new();
         let push = |todo: &mut Vec<u32>, seen: &mut HashSet<u32>, nodes: &[NodeId]| {
             for &n in nodes {
-                for &r in &self.graph.nodes[n].results {
-                    for user in self.consumers(r) {
-                        let g = self.group_of[user];
-                        if g != NO_GROUP && !of_group(g) && seen.insert(g) {
-                            todo.push(g);
-                        }
+                for g in self.groups_after(n) {
+                    if g != NO_GROUP && !of_group(g) && seen.insert(g) {
+                        todo.push(g);
                     }
                 }
             }
@@ -172,7 +183,7 @@ impl Clustering<'_> {
                 .as_ref()
                 .map_or(&[][..], |g| &g.nodes);
             for &n in members {
-                if self.producers_of_users(n).any(of_group) {
+                if self.groups_after(n).any(of_group) {
                     return Err(Refusal::Between);
                 }
             }
@@ -182,7 +193,7 @@ impl Clustering<'_> {
             .graph
             .nodes
             .iter()
-            .any(|(id, n)| first < id && id < last && n.op.mutates());
+            .any(|(id, n)| first < id && id < last && n.op.calls_mutation());
         if mutated {
             Err(Refusal::Between)
         } else {
@@ -190,12 +201,12 @@ impl Clustering<'_> {
         }
     }
 
-    /// The groups of the nodes that use `n`.
-    fn producers_of_users(&self, n: NodeId) -> impl Iterator<Item = u32> + '_ {
+    /// The groups of the nodes that use `n`'s results or write over what it reads.
+    fn groups_after(&self, n: NodeId) -> impl Iterator<Item = u32> + '_ {
         let results = self.graph.nodes[n].results.iter();
-        results
-            .flat_map(|&r| self.consumers(r))
-            .map(|user| self.group_of[user])
+        let users = results.flat_map(|&r| self.consumers(r));
+        let later = users.chain(self.overwritten[n].iter().copied());
+        later.map(|user| self.group_of[user])
     }
 
     fn lowered(&self, nodes: Vec<NodeId>) -> Result<Group, Refusal> {
@@ -217,7 +228,9 @@ impl Clustering<'_> {
             .filter(|&v| {
                 let used = self.consumers(v);
                 // A consumer without a group yet comes later.
-                self.is_output.contains(v) || used.iter().any(|&u| !set.contains(u))
+                self.is_output.contains(v)
+                    || self.graph.producer(v).op == Op::Assign
+                    || used.iter().any(|&u| !set.contains(u))
             })
             .collect();
         // A value that nobody needs is computed all the same while its consumers are unknown.
@@ -250,9 +263,8 @@ impl Clustering<'_> {
             let ready = groups.iter().position(|(k, g)| {
                 g.nodes.iter().all(|&n| {
                     let producers = self.producers(n);
-                    producers
-                        .iter()
-                        .all(|&p| done.contains(p) || self.group_of[p] == *k)
+                    let mut before = producers.iter().chain(&self.readers[n]);
+                    before.all(|&p| done.contains(p) || self.group_of[p] == *k)
                 })
             });
             let (_, group) = groups.remove(ready.expect("merging made no cycle"));

@@ -56,6 +56,9 @@ pub enum Refusal {
     /// The kernel would be too large.
     #[error("the kernel would have {0} instructions or parameters too many")]
     Size(usize),
+    /// An iteration would read of an argument what another one writes.
+    #[error("an argument that is written is read at other places too")]
+    InPlace,
     /// A path leaves the group and comes back.
     #[error("another step lies between the two groups")]
     Between,

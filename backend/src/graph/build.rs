@@ -273,6 +273,14 @@ impl<'a> Build<'a> {
                 self.external(callable, target, &args, schema.as_ref(), metas, origin)
             }
         };
+        // Later uses of an argument see what was assigned to it.
+        if let [result] = results[..]
+            && self.graph.producer(result).op == Op::Assign
+            && let Some(input) = node.inputs.first()
+            && let [name] = input.arg.tensors()[..]
+        {
+            self.values.insert(name, result);
+        }
         self.values.extend(names.into_iter().zip(results));
         Ok(())
     }

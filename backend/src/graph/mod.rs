@@ -115,6 +115,9 @@ pub enum Op {
         after: Vec<i64>,
         value: Const,
     },
+    /// Operands: a value, and the argument of the graph whose memory it is written to, once every other node has read that.
+    /// The result is the argument as it is then.
+    Assign,
     /// A call; operands are exactly the tensors in `args`, in order.
     External {
         name: String,
@@ -204,6 +207,19 @@ impl Meta {
         })
     }
 
+    /// Whether two indices may mean one element: a dim's stride does not reach over the dims inside of it.
+    pub fn overlaps(&self) -> bool {
+        let dims = self.strides.iter().copied().zip(self.sizes.iter().copied());
+        let mut dims: Vec<(i64, i64)> = dims.filter(|d| d.1 > 1).collect();
+        dims.sort_unstable();
+        let mut reached = 0;
+        dims.iter().any(|&(stride, size)| {
+            let inside = stride <= reached;
+            reached += stride * (size - 1);
+            inside
+        })
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> i64 {
         self.sizes.iter().product()
@@ -266,7 +282,8 @@ impl Op {
 
     /// Whether its result, if it is put in memory, is alone there.
     pub fn owns_memory(&self) -> bool {
-        !matches!(self, Op::View(_) | Op::Input(_) | Op::External { .. })
+        let elsewhere = matches!(self, Op::Input(_) | Op::Assign | Op::External { .. });
+        !elsewhere && !matches!(self, Op::View(_))
     }
 
     /// Whether its operands from the second on are indices, which are checked in memory before they are used.
@@ -276,6 +293,11 @@ impl Op {
 
     /// Whether it changes one of its operands: `aten.copy_.default`.
     pub fn mutates(&self) -> bool {
+        matches!(self, Op::Assign) || self.calls_mutation()
+    }
+
+    /// Whether it is a call that changes one of its operands.
+    pub fn calls_mutation(&self) -> bool {
         let Op::External { name, .. } = self else {
             return false;
         };

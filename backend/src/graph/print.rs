@@ -91,6 +91,7 @@ impl Display for Op {
                 after,
                 value,
             } => write!(f, "pad with {value} before {before:?} after {after:?}"),
+            Op::Assign => f.write_str("assign"),
             Op::External { name, route, .. } => {
                 let by = match route {
                     Route::OutFunction { symbol } => symbol,

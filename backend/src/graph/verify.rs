@@ -6,6 +6,7 @@
 //! - elementwise operations have operands of the result's sizes, and of the compute types that they take and give;
 //! - views keep the element type and select what is there; reductions drop their dims; gathers, concatenations and
 //!   paddings have the sizes that follow from their operands;
+//! - what is assigned has the argument's sizes and element type;
 //! - the tensors among a call's arguments name its operands;
 //! - results of the graph exist, and only free nodes are forced into memory.
 
@@ -203,6 +204,13 @@ fn check_op(graph: &Graph, op: &Op, operands: &[&Meta], result: &Meta) -> Checke
         } => {
             count("operands", 1, operands.len())?;
             check_pad([before, after], *value, operands[0], result)
+        }
+        Op::Assign => {
+            count("operands", 2, operands.len())?;
+            let same = operands.iter().all(|o| o.scalar_type == result.scalar_type);
+            ensure(same, || types(operands, result))?;
+            sizes(operands[0].sizes.clone(), result)?;
+            ensure(operands[1] == result, || attribute("assign", operands[1]))
         }
         Op::External { .. } => Ok(()),
     }

@@ -300,4 +300,41 @@ impl<'a> Body<'a> {
         let unused = around.iter().filter(|v| !used(v));
         unused.map(|&v| self.vars[v].extent as i64).product()
     }
+
+    /// Whether what is both read and written is read at the place that the same iteration then writes, and nowhere
+    /// else.
+    pub fn reads_before_it_writes(&self) -> bool {
+        let rows = self.before.iter().map(|b| (usize::MAX, b));
+        let passes = self.passes.iter().enumerate().map(|(k, p)| (k, &p.body));
+        let mut read: HashMap<ParamId, (usize, &Index)> = HashMap::new();
+        let mut written: HashMap<ParamId, (usize, &Index)> = HashMap::new();
+        for (place, stmt) in rows
+            .chain(passes)
+            .flat_map(|(k, b)| b.iter().map(move |s| (k, s)))
+        {
+            let (is_load, mem, index) = match stmt {
+                Stmt::Let {
+                    inst: Inst::Load { mem, index },
+                    ..
+                } => (true, mem, index),
+                Stmt::Store { mem, index, .. } => (false, mem, index),
+                _ => continue,
+            };
+            let Mem::Param(p) = *mem else { continue };
+            if self.params[p].access != Access::InOut {
+                continue;
+            }
+            let at = (place, index);
+            let same = read.get(&p).is_none_or(|&r| r == at);
+            if !same || written.contains_key(&p) {
+                return false;
+            }
+            if is_load {
+                read.insert(p, at);
+            } else {
+                written.insert(p, at);
+            }
+        }
+        true
+    }
 }

@@ -182,6 +182,7 @@ impl<'a> Eval<'a> {
                     Err(refusal) => self.stored(value, idx)?.ok_or(refusal),
                 }
             }
+            Op::Assign => self.eval(node.operands[0], idx),
             Op::Reduce { op, dims } => self.reduce(value, *op, dims, node.operands[0], idx, false),
             Op::ArgReduce { op, dims } => {
                 self.reduce(value, *op, dims, node.operands[0], idx, true)

@@ -6,7 +6,7 @@ use super::eval::Eval;
 use super::index::{AffineExpr, view_index};
 use super::space::{Axis, LoopSpec, Space};
 use crate::fusion::refusal::Refusal;
-use crate::graph::{Graph, NodeId, ValueId, View};
+use crate::graph::{Graph, NodeId, Op, ValueId, View};
 use cranelift_entity::{EntitySet, PrimaryMap};
 use ipex_jit::kernel::{
     self, Access, Carry, Const, Inst, Kernel, Loop, Mem, Stmt, Type, Var, VarId,
@@ -115,6 +115,9 @@ fn attempt(
         }
     }
     let body = eval.body;
+    if !body.reads_before_it_writes() {
+        return Err((Refusal::InPlace, None));
+    }
     let excess =
         body.values.len().saturating_sub(MAX_VALUES) + body.params.len().saturating_sub(MAX_PARAMS);
     if excess > 0 {
@@ -148,7 +151,15 @@ fn store(eval: &mut Eval, root: &Root) -> Result<(), Refusal> {
         return Err(Refusal::Shapes);
     };
     let value = eval.eval(root.value, &idx)?;
-    let mem = Mem::Param(eval.body.param(graph, root.into, Access::Out)?);
+    let producer = graph.producer(root.value);
+    let param = if producer.op == Op::Assign {
+        let param = eval.body.input(graph, producer.operands[1])?;
+        eval.body.params[param].access = Access::InOut;
+        param
+    } else {
+        eval.body.param(graph, root.into, Access::Out)?
+    };
+    let mem = Mem::Param(param);
     let at: Vec<AffineExpr> = idx
         .iter()
         .zip(&root.start)
@@ -287,7 +298,7 @@ fn nest_pass(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Meta, Node, Op};
+    use crate::graph::{Meta, Node};
     use ipex_jit::kernel::{BinaryOp, Index, Inst};
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId], sizes: &[i64]) -> ValueId {

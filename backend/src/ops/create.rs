@@ -90,3 +90,22 @@ pub fn copy(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     }
     filled(b, c, c.number(1)?)
 }
+
+/// `aten.copy_` into an argument of the graph: AOTAutograd's form of what a function changes in place.
+pub fn assign(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let target = c.tensor(0)?;
+    let meta = b.graph.values[target].clone();
+    let dtype = b.dtype(target)?;
+    let mut nodes = b.graph.nodes.values();
+    if !matches!(b.graph.producer(target).op, Op::Input(_))
+        || nodes.any(|n| n.op == Op::Assign && n.operands[1] == target)
+    {
+        return c.refuse("no argument that is written once");
+    }
+    if meta.numel() == 0 || meta.overlaps() {
+        return c.refuse("elements that overlap, or none");
+    }
+    let v = super::pointwise::cast(b, c.tensor(1)?, dtype)?;
+    let v = b.expand(v, &meta.sizes);
+    Ok(vec![b.push(Op::Assign, &[v, target], meta)])
+}

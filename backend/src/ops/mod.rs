@@ -10,6 +10,7 @@ pub mod composite;
 pub mod conv;
 pub mod create;
 pub mod external;
+pub mod foreach;
 pub mod index;
 pub mod integer;
 pub mod loss;

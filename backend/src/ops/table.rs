@@ -1,8 +1,8 @@
 //! One row for each ATen overload.
 
 use super::{
-    NodeCall, activation, attention, bag, compare, composite, conv, create, index, integer, loss,
-    pointwise, pool, reduce, view,
+    NodeCall, activation, attention, bag, compare, composite, conv, create, foreach, index,
+    integer, loss, pointwise, pool, reduce, view,
 };
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -10,15 +10,21 @@ use crate::graph::{Graph, Meta, Op, ValueId};
 use ipex_jit::kernel::{BinaryOp as B, CmpOp, ReduceOp, UnaryOp as U};
 
 /// A translation: the values of the call's results.
-type Rule = fn(&mut Builder, &NodeCall) -> Result<Vec<ValueId>, Refusal>;
+pub type Rule = fn(&mut Builder, &NodeCall) -> Result<Vec<ValueId>, Refusal>;
 
 /// Translates a call. On `Err` the nodes that it may have left behind are dead.
 pub fn translate(graph: &mut Graph, origin: u32, call: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let Some((_, rule)) = RULES.iter().find(|(target, _)| *target == call.target) else {
-        return call.refuse("no rule");
-    };
+    let rule = |target: &str| RULES.iter().find(|r| r.0 == target).map(|r| r.1);
+    let of_one = foreach::EACH.iter().find(|r| r.0 == call.target);
     let mut b = Builder { graph, origin };
-    let results = rule(&mut b, call)?;
+    let results = match (rule(call.target), of_one) {
+        (Some(rule), _) => rule(&mut b, call)?,
+        (None, Some((_, target))) => match rule(target) {
+            Some(rule) => foreach::each(&mut b, call, target, rule)?,
+            None => return call.refuse("no rule"),
+        },
+        (None, None) => return call.refuse("no rule"),
+    };
     let shaped = results.iter().zip(call.outputs).map(|(&v, out)| match out {
         Some(out) => settle(&mut b, v, out),
         None => call.refuse("a result that is no tensor"),
@@ -44,7 +50,8 @@ fn settle(b: &mut Builder, v: ValueId, out: &Meta) -> Result<ValueId, Refusal> {
 
 /// The targets that have a rule.
 pub fn supported() -> impl Iterator<Item = &'static str> {
-    RULES.iter().map(|r| r.0)
+    let each = foreach::EACH.iter().map(|r| r.0);
+    RULES.iter().map(|r| r.0).chain(each)
 }
 
 macro_rules! unary {
@@ -127,7 +134,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.ones_like.default", filled!(1.0)), ("aten.zeros.default", filled!(0.0)),
     ("aten.ones.default", filled!(1.0)),
     ("aten.fill.Scalar", create::copy), ("aten.fill.Tensor", create::copy),
-    ("aten.copy.default", create::copy), ("aten.eye.default", create::eye), ("aten.eye.m", create::eye),
+    ("aten.copy.default", create::copy), ("aten.copy_.default", create::assign), ("aten.eye.default", create::eye), ("aten.eye.m", create::eye),
     ("aten.pow.Tensor_Tensor", |b, c| composite::float_binary(b, c, B::Pow)),
     ("aten.pow.Scalar", |b, c| composite::float_binary(b, c, B::Pow)),
     ("aten.fmod.Tensor", |b, c| integer::remainder(b, c, B::Fmod)),
@@ -145,6 +152,9 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.gt.Tensor", compare!(CmpOp::Gt)), ("aten.gt.Scalar", compare!(CmpOp::Gt)),
     ("aten.ge.Tensor", compare!(CmpOp::Ge)), ("aten.ge.Scalar", compare!(CmpOp::Ge)),
     ("aten.where.self", pointwise::where_self),
+    ("aten.lerp.Scalar", foreach::lerp), ("aten.lerp.Tensor", foreach::lerp),
+    ("aten.addcmul.default", |b, c| foreach::with_product(b, c, B::Mul)),
+    ("aten.addcdiv.default", |b, c| foreach::with_product(b, c, B::Div)),
     ("aten._to_copy.default", pointwise::to_copy), ("prims.convert_element_type.default", pointwise::to_copy),
     ("aten.clone.default", pointwise::to_copy), ("aten.lift_fresh_copy.default", pointwise::to_copy),
     ("aten.full.default", create::full), ("aten.scalar_tensor.default", create::scalar_tensor),

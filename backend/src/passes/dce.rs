@@ -3,7 +3,7 @@
 use crate::graph::{Graph, GraphOutput, NodeId, Op};
 use cranelift_entity::{EntitySet, SecondaryMap};
 
-/// Drops nodes that no output needs. Calls that return tensors of their own stay: they may draw random numbers
+/// Drops nodes that no output needs. Assignments stay. Calls that return tensors of their own stay: they may draw random numbers
 /// or check; those that fill memory of ours are arithmetic.
 pub fn dce(graph: &Graph) -> Graph {
     let mut live: EntitySet<NodeId> = EntitySet::new();
@@ -13,7 +13,11 @@ pub fn dce(graph: &Graph) -> Graph {
         }
     }
     for (id, node) in graph.nodes.iter().rev() {
-        if matches!(&node.op, Op::External { route, .. } if route.allocates()) {
+        let stays = match &node.op {
+            Op::External { route, .. } => route.allocates(),
+            op => op.mutates(),
+        };
+        if stays {
             live.insert(id);
         }
         if live.contains(id) {

@@ -9,7 +9,7 @@ pub fn empty(graph: &mut Graph) {
     let Graph { nodes, values, .. } = graph;
     for node in nodes.values_mut() {
         let constant = match node.op {
-            Op::Input(_) | Op::External { .. } | Op::Full(_) => continue,
+            Op::Input(_) | Op::Assign | Op::External { .. } | Op::Full(_) => continue,
             _ if values[node.results[0]].numel() == 0 => ReduceOp::Sum,
             Op::Reduce { op, .. } if values[node.operands[0]].numel() == 0 => op,
             _ => continue,

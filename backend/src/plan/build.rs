@@ -119,9 +119,17 @@ impl Planner<'_> {
             }
         }
         for (k, group) in clusters.groups.iter().enumerate() {
+            for &n in &group.nodes {
+                let node = &graph.nodes[n];
+                if node.op == Op::Assign {
+                    self.buffer_of[node.results[0]] = self.buffer_of[node.operands[1]];
+                }
+            }
             let next = self.followers.get(k + 1).copied().flatten();
             for &root in &group.roots {
-                if next.is_some_and(|n| n.result == root && n.in_place.is_some()) {
+                if graph.producer(root).op == Op::Assign
+                    || next.is_some_and(|n| n.result == root && n.in_place.is_some())
+                {
                     continue;
                 }
                 let meta = &graph.values[root];
@@ -410,12 +418,22 @@ impl Planner<'_> {
         origins.iter().map(op).collect::<Vec<_>>().join(", ")
     }
 
+    /// The argument that a value was assigned to.
+    fn assigned(&self, v: ValueId) -> Output {
+        let target = self.graph.producer(v).operands[1];
+        match self.graph.producer(target).op {
+            Op::Input(n) => Output::Input(n),
+            _ => Output::None,
+        }
+    }
+
     fn outputs(&mut self) -> Result<(), String> {
         let mut shown = vec![0; self.plan.buffers.len()];
         for output in &self.graph.outputs {
             let output = match output {
                 GraphOutput::Value(v) => match self.graph.producer(*v).op {
                     Op::Input(n) => Output::Input(n),
+                    Op::Assign => self.assigned(*v),
                     _ => Output::Tensor(self.reference(*v)?),
                 },
                 GraphOutput::None => Output::None,

@@ -34,9 +34,9 @@ pub fn constant(graph: &Graph, groups: &[Group], frozen: &[u32]) -> Vec<bool> {
     found
 }
 
-/// Whether kernels alone compute a group, with no check of an index.
+/// Whether kernels alone compute a group, with no check of an index and into no argument.
 fn is_kernels(graph: &Graph, group: &Group) -> bool {
     let ops = group.nodes.iter().map(|&n| &graph.nodes[n].op);
-    let other = |op: &Op| op.gathers() || matches!(op, Op::External { .. });
+    let other = |op: &Op| op.gathers() || op.mutates() || matches!(op, Op::External { .. });
     !group.kernels.is_empty() && !ops.into_iter().any(other)
 }

@@ -53,7 +53,8 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
     if planes == 0 || graph.values[result].numel() == 0 {
         return None;
     }
-    let checked = |n: &NodeId| graph.nodes[*n].op.gathers();
+    // What it assigns may be what the first one still reads.
+    let checked = |n: &NodeId| graph.nodes[*n].op.gathers() || graph.nodes[*n].op.mutates();
     let [lowered] = then.kernels.as_slice() else {
         return None;
     };
