@@ -66,6 +66,68 @@ def test_mutated_through_a_view():
     both(f, lambda: [torch.randn(4, 6), torch.randn(3, 3)])
 
 
+def test_written_where_others_still_read():
+    """Each argument is read whole, or at other places, before it is written."""
+
+    def f(x, y, z):
+        total = (x * y).sum(0)
+        y.add_(x)
+        x.copy_(x.flip(0) + total)
+        z.copy_(torch.softmax(z, -1))
+        return y * 2 + z.t().sum()
+
+    def make():
+        return [torch.randn(6, 40), torch.randn(6, 40), torch.randn(3, 70)]
+
+    both(f, make)
+
+
+def test_written_by_one_result_and_read_by_the_next():
+    def f(x, y):
+        old = x * 3
+        x.copy_(y)
+        return old + x
+
+    both(f, lambda: [torch.randn(5, 33), torch.randn(5, 33)])
+    both(f, lambda: [torch.randn(33, 5).t(), torch.randn(5, 33, dtype=torch.float64)])
+
+
+def test_product_of_what_is_then_written():
+    def f(x, w):
+        w.sub_(0.1 * (x.t() @ (x @ w)))
+
+    both(f, lambda: [torch.randn(16, 24), torch.randn(24, 8)])
+
+
+def test_writes_are_seen_by_autograd():
+    """The version of an argument counts, also where a kernel wrote it."""
+
+    def f(x):
+        x.add_(1)
+
+    x = torch.zeros(4)
+    before = x._version
+    torch.compile(f, **STRICT)(x)
+    assert x._version > before
+
+
+def test_lists_of_tensors():
+    def f(x, y, steps):
+        z = torch._foreach_addcmul(x, x, y, value=0.5)
+        z = torch._foreach_lerp(z, y, 0.75)
+        torch._foreach_add_(steps, 1)
+        scale = torch._foreach_pow(0.9, steps)
+        torch._foreach_div_(x, scale)
+        torch._foreach_addcdiv_(x, y, torch._foreach_abs(z), [1.0, 2.0, -1.0])
+        return z, torch._foreach_maximum(x, y)
+
+    def make():
+        lists = [[torch.randn(n, 7) for n in (1, 90, 1000)] for _ in range(2)]
+        return [*lists, [torch.tensor(float(n)) for n in range(3)]]
+
+    both(f, make)
+
+
 def test_overlapping_arguments():
     base = torch.arange(12.0)
 

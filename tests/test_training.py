@@ -97,7 +97,7 @@ def test_accumulation_and_updates_in_place():
         torch.testing.assert_close(p, q)
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "Adagrad", "RMSprop"])
 def test_compiled_optimizer_step(kind):
     torch.manual_seed(0)
     models = [nn.Linear(4, 3), nn.Linear(4, 3)]

@@ -93,17 +93,22 @@ fn verify_kernels(graph: &Graph, clusters: &Clusters) -> Result<(), Error> {
     Ok(())
 }
 
-/// Compiles every different kernel once, in parallel; for GPUs too if asked to.
+/// Compiles every different kernel once, in parallel; for GPUs too if asked to. On the CPU those that differ
+/// in the outermost loop's extent alone share code, which gets its range in each call.
 fn generate(clusters: &Clusters, gpu: bool) -> Result<Vec<Vec<KernelCode>>, Error> {
     let kernels = clusters
         .groups
         .iter()
         .flat_map(|g| &g.kernels)
         .map(|l| &l.kernel);
-    let mut ids: HashMap<&Kernel, usize> = HashMap::new();
+    let key = |k: &Kernel| match gpu {
+        true => k.clone(),
+        false => k.of_any_extent(),
+    };
+    let mut ids: HashMap<Kernel, usize> = HashMap::new();
     let mut unique: Vec<&Kernel> = Vec::new();
     for kernel in kernels {
-        ids.entry(kernel).or_insert_with(|| {
+        ids.entry(key(kernel)).or_insert_with(|| {
             unique.push(kernel);
             unique.len() - 1
         });
@@ -122,7 +127,7 @@ fn generate(clusters: &Clusters, gpu: bool) -> Result<Vec<Vec<KernelCode>>, Erro
     let of_group = |g: &crate::fusion::cluster::Group| {
         g.kernels
             .iter()
-            .map(|l| code[ids[&l.kernel]].clone())
+            .map(|l| code[ids[&key(&l.kernel)]].clone())
             .collect()
     };
     Ok(clusters.groups.iter().map(of_group).collect())

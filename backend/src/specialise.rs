@@ -65,6 +65,7 @@ impl Ready {
         let attentions = attentions.count();
         let long = steps.iter().any(|s| match s {
             Step::Kernel { extent, grain, .. } => extent > grain,
+            Step::Batch(b) => b.extent() > b.grain,
             Step::Convolution(_)
             | Step::Product(_)
             | Step::Attention(_)

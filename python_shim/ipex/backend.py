@@ -158,7 +158,8 @@ def ipex(
         inference_compiler=compiler("inference"),
         partition_fn=min_cut_rematerialization_partition,
         decompositions=decompositions.table(),
-        keep_inference_input_mutations=True,  # in every kind of graph
+        # In every kind of graph. Kernels of a GPU only read arguments.
+        keep_inference_input_mutations=gpu is None,
     )
     wrapped = build(gm, example_inputs)
     return plain[0] if plain else wrapped

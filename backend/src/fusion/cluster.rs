@@ -5,7 +5,8 @@ use crate::graph::{Graph, GraphOutput, NodeId, Op, ValueId};
 use crate::lower::assembly::lower_group;
 use crate::lower::kernel::Lowered;
 use cranelift_entity::{EntitySet, SecondaryMap};
-use std::collections::HashSet;
+use ipex_jit::kernel::Kernel;
+use std::collections::{HashMap, HashSet};
 
 /// Nodes that run as one step (or, for a concatenation, as one kernel for each part).
 #[derive(Clone, Debug, Default)]
@@ -250,27 +251,52 @@ impl Clustering<'_> {
         })
     }
 
-    /// Topological order; among what can run, the group that comes first in the graph.
+    /// Topological order; among what can run, the group that comes first in the graph, and with it what computes the
+    /// same on other tensors: that is one step then.
     fn order(&mut self) -> Vec<Group> {
-        let mut groups: Vec<(u32, Group)> = Vec::new();
+        let mut kinds: HashMap<Kernel, usize> = HashMap::new();
+        let mut groups: Vec<(u32, Option<usize>, Group)> = Vec::new();
         for (k, group) in self.groups.iter_mut().enumerate() {
-            groups.extend(group.take().map(|g| (k as u32, g)));
+            let Some(group) = group.take() else { continue };
+            let kind = one_kernel(&group).map(|kernel| {
+                let next = kinds.len();
+                *kinds.entry(kernel).or_insert(next)
+            });
+            groups.push((k as u32, kind, group));
         }
-        groups.sort_by_key(|(_, g)| g.nodes.last().copied());
+        groups.sort_by_key(|(_, _, g)| g.nodes.last().copied());
         let mut done: EntitySet<NodeId> = EntitySet::new();
         let mut ordered = Vec::with_capacity(groups.len());
         while !groups.is_empty() {
-            let ready = groups.iter().position(|(k, g)| {
+            let is_ready = |k: u32, g: &Group| {
                 g.nodes.iter().all(|&n| {
                     let producers = self.producers(n);
                     let mut before = producers.iter().chain(&self.readers[n]);
-                    before.all(|&p| done.contains(p) || self.group_of[p] == *k)
+                    before.all(|&p| done.contains(p) || self.group_of[p] == k)
                 })
-            });
-            let (_, group) = groups.remove(ready.expect("merging made no cycle"));
-            done.extend(group.nodes.iter().copied());
-            ordered.push(group);
+            };
+            let first = groups.iter().position(|(k, _, g)| is_ready(*k, g));
+            let first = first.expect("merging made no cycle");
+            let kind = groups[first].1;
+            let same = |other: Option<usize>| kind.is_some() && other == kind;
+            let (now, later): (Vec<_>, Vec<_>) = groups
+                .into_iter()
+                .enumerate()
+                .partition(|(n, (k, other, g))| *n == first || same(*other) && is_ready(*k, g));
+            groups = later.into_iter().map(|(_, group)| group).collect();
+            for (_, (_, _, group)) in now {
+                done.extend(group.nodes.iter().copied());
+                ordered.push(group);
+            }
         }
         ordered
+    }
+}
+
+/// The only kernel of a group, whatever its outermost loop's extent is.
+fn one_kernel(group: &Group) -> Option<Kernel> {
+    match group.kernels.as_slice() {
+        [lowered] => Some(lowered.kernel.of_any_extent()),
+        _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! Groups to a runtime plan: buffers, lifetimes, steps.
 
+use super::batch::batches;
 use super::constant::constant;
 use super::offsets::{Interval, assign};
 use super::planewise::{Follower, followers};
@@ -11,8 +12,8 @@ use crate::protocol::document::{Document, Options};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::plan::{
-    AttentionStep, BagStep, Buffer, BufferId, CallArg, ConvolutionStep, Either, ExternalCall,
-    IndexRule, KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
+    AttentionStep, BagStep, BatchStep, Buffer, BufferId, CallArg, ConvolutionStep, Either,
+    ExternalCall, IndexRule, KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -25,7 +26,18 @@ pub fn build(
     code: &[Vec<KernelCode>],
     document: &Document,
 ) -> Result<Plan, String> {
+    // On a GPU every kernel is a launch of its own.
+    let followers = match document.options.gpu {
+        None => followers(graph, &clusters.groups),
+        Some(_) => vec![None; clusters.groups.len()],
+    };
+    let constant = constant(graph, &clusters.groups, &document.options.frozen);
+    let batches = match document.options.gpu {
+        None => batches(graph, &clusters.groups, code, &followers, &constant),
+        Some(_) => (0..clusters.groups.len()).collect(),
+    };
     let mut planner = Planner {
+        batches,
         graph,
         buffer_of: SecondaryMap::new(),
         plan: Plan {
@@ -33,12 +45,8 @@ pub fn build(
             ..Plan::default()
         },
         lifetimes: Vec::new(),
-        // On a GPU every kernel is a launch of its own.
-        followers: match document.options.gpu {
-            None => followers(graph, &clusters.groups),
-            Some(_) => vec![None; clusters.groups.len()],
-        },
-        constant: constant(graph, &clusters.groups, &document.options.frozen),
+        followers,
+        constant,
         options: &document.options,
         torch: document.producer.get("torch").map_or("", String::as_str),
         used: used(graph),
@@ -57,6 +65,8 @@ struct Planner<'a> {
     plan: Plan,
     /// First and last group that touches each buffer.
     lifetimes: Vec<(u32, u32)>,
+    /// By group, the first one of its batch.
+    batches: Vec<usize>,
     /// By group.
     followers: Vec<Option<Follower>>,
     /// By group.
@@ -105,9 +115,9 @@ impl Planner<'_> {
         self.lifetimes.push((born, born));
     }
 
-    /// When a group runs: inside of the group in front of it, or after it.
+    /// When a group runs: inside of the group in front of it, or after it; all of a batch at once.
     fn time(&self, group: usize) -> u32 {
-        group as u32 - u32::from(self.followers[group].is_some())
+        self.batches[group] as u32 - u32::from(self.followers[group].is_some())
     }
 
     /// A buffer for each value in memory, and the offsets of those in the arena.
@@ -288,9 +298,14 @@ impl Planner<'_> {
             let kernel_step = self.kernel(group, lowered, code)?;
             if self.constant[k] {
                 self.plan.once.push(kernel_step);
+            } else if self.batches[k] < k || self.goes_on(k) {
+                self.batch(kernel_step, self.batches[k] == k);
             } else {
                 self.attach(kernel_step, self.followers[k]);
             }
+        }
+        if self.goes_on(k) {
+            return Ok(());
         }
         let time = self.time(k);
         for (b, buffer) in self.plan.buffers.iter().enumerate() {
@@ -299,6 +314,39 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the next group belongs to the same batch.
+    fn goes_on(&self, k: usize) -> bool {
+        self.batches.get(k + 1) == Some(&self.batches[k])
+    }
+
+    /// A kernel as a call of the batch that the last step is, or as a batch's first.
+    fn batch(&mut self, step: Step, first: bool) {
+        let Step::Kernel {
+            name,
+            code,
+            args,
+            extent,
+            grain,
+        } = step
+        else {
+            return;
+        };
+        match self.plan.steps.last_mut() {
+            Some(Step::Batch(batch)) if !first => {
+                let end = batch.extent() + extent;
+                batch.ends.push(end);
+                batch.args.extend(args);
+            }
+            _ => self.plan.steps.push(Step::Batch(Box::new(BatchStep {
+                name,
+                code,
+                args,
+                ends: vec![extent],
+                grain,
+            }))),
+        }
     }
 
     /// A step of ours; with a rival of ATen's if the person wants the faster one found out.

@@ -1,5 +1,6 @@
 //! From groups to a runtime plan.
 
+pub mod batch;
 pub mod build;
 mod constant;
 pub mod offsets;

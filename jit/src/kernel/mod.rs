@@ -134,3 +134,12 @@ pub struct Kernel {
     /// The outermost loop; it carries no reduction.
     pub root: Loop,
 }
+
+impl Kernel {
+    /// The kernel without the extent of its outermost loop, on which its code does not depend.
+    pub fn of_any_extent(&self) -> Kernel {
+        let mut kernel = self.clone();
+        kernel.vars[kernel.root.var].extent = 0;
+        kernel
+    }
+}

@@ -338,6 +338,18 @@ impl Executable {
                 }
                 self.aten.parallel(*extent, *grain, &run)
             }
+            Step::Batch(step) => {
+                self.bind(&step.args, state);
+                let args = state.args.as_ptr() as usize;
+                self.aten.split(
+                    step.extent() as usize,
+                    step.grain as usize,
+                    &|begin, end| {
+                        // SAFETY: the plan passes what the kernel addresses, for this range of it.
+                        unsafe { step.run(args as *const *mut u8, begin as i64, end as i64) }
+                    },
+                )
+            }
             Step::External(call) => self.external(call, state, host),
             Step::Convolution(step) => {
                 self.bind(step.then.as_ref().map_or(&[], |then| &then.args), state);

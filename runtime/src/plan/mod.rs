@@ -3,6 +3,7 @@
 mod arena;
 mod attention;
 mod bag;
+mod batch;
 mod check;
 mod convolution;
 pub mod device;
@@ -17,6 +18,7 @@ mod sections;
 
 pub use attention::AttentionStep;
 pub use bag::{BagStep, Rule as BagRule};
+pub use batch::BatchStep;
 pub use convolution::ConvolutionStep;
 pub use either::Either;
 pub use execute::{Executable, Host, Value};
@@ -217,6 +219,7 @@ pub enum Step {
         /// Iterations under which a split over threads does not pay.
         grain: i64,
     },
+    Batch(Box<BatchStep>),
     External(Box<ExternalCall>),
     Convolution(Box<ConvolutionStep>),
     Product(Box<ProductStep>),

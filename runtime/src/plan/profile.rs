@@ -56,6 +56,7 @@ fn table(plan: &Plan, sums: &[Duration], calls: u32) -> String {
 fn describe(step: &Step) -> String {
     match step {
         Step::Kernel { name, extent, .. } => format!("kernel {name} x{extent}"),
+        Step::Batch(b) => format!("kernel {} x{} of {}", b.name, b.extent(), b.ends.len()),
         Step::External(call) => {
             let sizes = call.args.iter().filter_map(|a| match a {
                 CallArg::Tensor(t) => Some(format!("{:?}", t.sizes)),

@@ -38,6 +38,7 @@ fn kind(step: &Step, way: &dyn Fn(u32) -> Option<Way>) -> Kind {
     };
     match step {
         Step::Kernel { extent, grain, .. } => split(extent > grain),
+        Step::Batch(batch) => split(batch.extent() > batch.grain),
         Step::Product(p) => {
             let columns = p.out.sizes.last().copied().unwrap_or(1);
             split(p.a.sizes.iter().product::<i64>().saturating_mul(columns) >= WORK)
