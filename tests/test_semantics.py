@@ -118,7 +118,8 @@ def test_lists_of_tensors():
         torch._foreach_add_(steps, 1)
         scale = torch._foreach_pow(0.9, steps)
         torch._foreach_div_(x, scale)
-        torch._foreach_addcdiv_(x, y, torch._foreach_abs(z), [1.0, 2.0, -1.0])
+        size = torch._foreach_add(torch._foreach_abs(z), 1)
+        torch._foreach_addcdiv_(x, y, size, [1.0, 2.0, -1.0])
         return z, torch._foreach_maximum(x, y)
 
     def make():

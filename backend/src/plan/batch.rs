@@ -54,9 +54,10 @@ struct Batch {
 
 impl Batch {
     fn is_apart(&self, graph: &Graph, group: &Group) -> bool {
-        tensors(graph, group).all(|(v, written)| {
-            !self.written.contains(&v) && !(written && self.touched.contains(&v))
-        })
+        let meets = |(v, written): (ValueId, bool)| {
+            self.written.contains(&v) || written && self.touched.contains(&v)
+        };
+        !tensors(graph, group).any(meets)
     }
 
     fn add(&mut self, graph: &Graph, group: &Group) {

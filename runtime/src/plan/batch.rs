@@ -59,6 +59,7 @@ mod tests {
             code: KernelCode {
                 entry: note,
                 code: Arc::new(()),
+                device: Err("none".into()),
             },
             args: vec![(BufferId(0), 0); 3],
             ends: vec![4, 5, 12],

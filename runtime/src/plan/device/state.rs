@@ -169,6 +169,11 @@ pub(in crate::plan) fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
             };
             (all, written)
         }
+        // What it writes is unknown: all of them.
+        Step::Batch(batch) => {
+            let all: Vec<BufferId> = batch.args.iter().map(|a| a.0).collect();
+            (all.clone(), all)
+        }
         Step::External(call) => {
             let tensors = call.args.iter().filter_map(|a| match a {
                 CallArg::Tensor(t) => Some(of(t)),
