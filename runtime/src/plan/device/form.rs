@@ -46,6 +46,9 @@ pub enum LeftToCpu {
     /// Sums of rows of an embedding.
     #[error("bags of embeddings: no GPU kernel")]
     Bag,
+    /// One loop over the tensors of several kernels; plans for GPUs have none.
+    #[error("a batch for the CPU")]
+    Batch,
     /// A choice between kernels of the CPU.
     #[error("two ways on the CPU")]
     Either,
@@ -104,6 +107,7 @@ fn form(step: &Step) -> Result<Form<'_>, LeftToCpu> {
             None => Form::Window,
             Some(why) => return Err(LeftToCpu::Convolution(why)),
         },
+        Step::Batch(_) => return Err(LeftToCpu::Batch),
         Step::CheckIndex { .. } => return Err(LeftToCpu::CheckedIndices),
         Step::Bag(_) => return Err(LeftToCpu::Bag),
         Step::Either(_) => return Err(LeftToCpu::Either),
