@@ -168,3 +168,19 @@ def test_strides_that_tracing_did_not_foresee():
     want, got = f(x), torch.compile(f, backend="ipex", options={"strict": True})(x)
     assert got[0].stride() == want[0].stride() == (1, 3)
     torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_random_numbers_are_drawn_in_eager_s_order(requires_grad):
+    """Though the first call waits for a kernel that also computes what comes behind the second."""
+
+    def f(x, y):
+        z = x.exp()
+        return F.dropout(z), F.dropout(y), z + 1
+
+    x, y = (torch.randn(4, 6, requires_grad=requires_grad) for _ in range(2))
+    torch.manual_seed(3)
+    want = f(x, y)
+    torch.manual_seed(3)
+    got = torch.compile(f, backend="ipex", options={"strict": True})(x, y)
+    torch.testing.assert_close(got, want)

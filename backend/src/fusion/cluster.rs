@@ -31,10 +31,11 @@ pub struct Clusters {
 struct Clustering<'a> {
     graph: &'a Graph,
     users: SecondaryMap<ValueId, Vec<NodeId>>,
-    /// Assignments of what a node reads: they come after it.
-    overwritten: SecondaryMap<NodeId, Vec<NodeId>>,
-    /// The nodes that read what an assignment writes.
-    readers: SecondaryMap<NodeId, Vec<NodeId>>,
+    /// What comes after a node though it reads nothing of it: assignments of what the node reads; after a call of
+    /// ATen the next one, since both may draw random numbers.
+    later: SecondaryMap<NodeId, Vec<NodeId>>,
+    /// The other way round.
+    earlier: SecondaryMap<NodeId, Vec<NodeId>>,
     is_output: EntitySet<ValueId>,
     group_of: SecondaryMap<NodeId, u32>,
     groups: Vec<Option<Group>>,
@@ -48,8 +49,8 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
     let mut c = Clustering {
         graph,
         users: SecondaryMap::new(),
-        overwritten: SecondaryMap::new(),
-        readers: SecondaryMap::new(),
+        later: SecondaryMap::new(),
+        earlier: SecondaryMap::new(),
         is_output: EntitySet::new(),
         group_of: SecondaryMap::with_default(NO_GROUP),
         groups: Vec::new(),
@@ -67,12 +68,13 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
     }
     for (id, node) in graph.nodes.iter() {
         if node.op == Op::Assign {
-            let mut readers = c.consumers(node.operands[1]);
-            readers.retain(|&n| n != id);
-            readers.iter().for_each(|&n| c.overwritten[n].push(id));
-            c.readers[id] = readers;
+            let readers = c.consumers(node.operands[1]);
+            readers.iter().for_each(|&n| c.put(n, id));
         }
     }
+    let calls = graph.nodes.iter().filter(|(_, node)| node.op.may_draw());
+    let calls: Vec<NodeId> = calls.map(|(id, _)| id).collect();
+    calls.windows(2).for_each(|pair| c.put(pair[0], pair[1]));
     for (id, node) in graph.nodes.iter() {
         if !graph.is_free(id) && !matches!(node.op, Op::Input(_)) {
             c.add(id)?;
@@ -87,6 +89,14 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
 }
 
 impl Clustering<'_> {
+    /// Keeps the order of two nodes.
+    fn put(&mut self, first: NodeId, second: NodeId) {
+        if first != second {
+            self.later[first].push(second);
+            self.earlier[second].push(first);
+        }
+    }
+
     /// Nodes with a group that use `value`, directly or through views.
     fn consumers(&self, value: ValueId) -> Vec<NodeId> {
         let mut found = Vec::new();
@@ -202,11 +212,11 @@ impl Clustering<'_> {
         }
     }
 
-    /// The groups of the nodes that use `n`'s results or write over what it reads.
+    /// The groups of the nodes that use `n`'s results or come later for another reason.
     fn groups_after(&self, n: NodeId) -> impl Iterator<Item = u32> + '_ {
         let results = self.graph.nodes[n].results.iter();
         let users = results.flat_map(|&r| self.consumers(r));
-        let later = users.chain(self.overwritten[n].iter().copied());
+        let later = users.chain(self.later[n].iter().copied());
         later.map(|user| self.group_of[user])
     }
 
@@ -271,7 +281,7 @@ impl Clustering<'_> {
             let is_ready = |k: u32, g: &Group| {
                 g.nodes.iter().all(|&n| {
                     let producers = self.producers(n);
-                    let mut before = producers.iter().chain(&self.readers[n]);
+                    let mut before = producers.iter().chain(&self.earlier[n]);
                     before.all(|&p| done.contains(p) || self.group_of[p] == k)
                 })
             };

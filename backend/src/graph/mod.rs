@@ -286,6 +286,14 @@ impl Op {
         !elsewhere && !matches!(self, Op::View(_))
     }
 
+    /// Whether it is a call that may draw random numbers, or do what else only its order shows.
+    pub fn may_draw(&self) -> bool {
+        let Op::External { route, .. } = self else {
+            return false;
+        };
+        matches!(route, Route::Python(_) | Route::Dispatcher { .. })
+    }
+
     /// Whether its operands from the second on are indices, which are checked in memory before they are used.
     pub fn gathers(&self) -> bool {
         matches!(self, Op::IndexSelect { .. } | Op::Gather { .. })
