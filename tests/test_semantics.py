@@ -457,11 +457,16 @@ def test_threads_call_one_model(rows):
         wants = [model(x) for x in inputs]
         f(inputs[0])
     calls, wrong = [], []
+    tracing, together = threading.Lock(), threading.Barrier(4, timeout=60)
 
     def work(n):
         with torch.no_grad():
-            for k in range(100):
-                torch.set_num_threads(1 + (n + k) % 5)
+            # Dynamo traces again for another number of threads; not while another thread calls.
+            with tracing:
+                torch.set_num_threads(2 + n)
+                f(inputs[n])
+            together.wait()
+            for _ in range(100):
                 calls.append(n)
                 if not torch.allclose(f(inputs[n]), wants[n], atol=1e-5):
                     wrong.append(n)
