@@ -47,7 +47,7 @@ def outputs(request: pytest.FixtureRequest) -> dict[str, str]:
     """What the selected cases printed, by device: a process for each, all at the same time."""
     selected: dict[str, list[str]] = {}
     for item in request.session.items:
-        if isinstance(item, pytest.Function) and item.originalname == "test_models":
+        if isinstance(item, pytest.Function) and item.function is test_models:
             device, case = (item.callspec.params[name] for name in ("device", "case"))
             selected.setdefault(device, []).append(case)
     script = str(ROOT / "tests/gpu_models.py")
