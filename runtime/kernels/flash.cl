@@ -7,6 +7,7 @@
 #pragma OPENCL EXTENSION cl_khr_subgroups : enable
 #define NAMED __attribute__((overloadable))
 #include "element.h"
+#include "block.h"
 #include "mask.h"
 
 int NAMED __spirv_SpecConstant(int id, int otherwise);
@@ -14,19 +15,6 @@ int NAMED __spirv_SpecConstant(int id, int otherwise);
 #define KIND __spirv_SpecConstant(0, 0)
 #define MASK_TYPE __spirv_SpecConstant(1, 0)
 
-#if defined(F16)
-#define MULTIPLY intel_sub_group_f16_f16_matrix_mad_k16
-#else
-#define MULTIPLY intel_sub_group_bf16_bf16_matrix_mad_k16
-#endif
-#if SG == 8
-typedef int8 block;
-typedef uint part;
-#else
-typedef short8 block;
-typedef ushort part;
-#endif
-#define PER_PART (int)(sizeof(part) / sizeof(element))
 // Blocks of keys of a step, and of columns.
 #define HALVES (16 / SG)
 #define STEPS (WIDTH / 16)

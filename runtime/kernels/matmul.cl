@@ -22,29 +22,14 @@ typedef int sum;
 typedef int8 sums;
 typedef int result;
 #define KS 32
-#define MULTIPLY intel_sub_group_i8_i8_matrix_mad_k32
 #else
 #include "element.h"
 typedef float sum;
 typedef float8 sums;
 typedef ushort result;
 #define KS 16
-#if defined(F16)
-#define MULTIPLY intel_sub_group_f16_f16_matrix_mad_k16
-#else
-#define MULTIPLY intel_sub_group_bf16_bf16_matrix_mad_k16
 #endif
-#endif
-
-// A lane holds of each row of a block of A one word (SG 8) or half a word (SG 16) of neighbours in k.
-#if SG == 8
-typedef int8 block;
-typedef uint part;
-#else
-typedef short8 block;
-typedef ushort part;
-#endif
-#define PER_PART (int)(sizeof(part) / sizeof(element))
+#include "block.h"
 
 sums NAMED MULTIPLY(block a, int8 b, sums c);
 uint8 NAMED intel_sub_group_block_read8(const __global uint *p);
