@@ -20,6 +20,7 @@ def conformance(*arguments, **environment):
         env={**os.environ, "PYTHONPATH": str(TESTS), **environment},
         capture_output=True,
         text=True,
+        timeout=900,
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -66,6 +66,17 @@ def test_mutated_through_a_view():
     both(f, lambda: [torch.randn(4, 6), torch.randn(3, 3)])
 
 
+def test_results_are_not_the_argument():
+    """Though no element differs from it."""
+
+    def f(n, b):
+        return n.ceil(), n.floor(), n.round(), n.trunc(), b.sign()
+
+    n, b = torch.arange(6), torch.tensor([True, False])
+    for result in torch.compile(f, **STRICT)(n, b):
+        assert result.data_ptr() not in (n.data_ptr(), b.data_ptr())
+
+
 def test_written_where_others_still_read():
     """Each argument is read whole, or at other places, before it is written."""
 
