@@ -122,6 +122,16 @@ def test_writes_are_seen_by_autograd():
     assert x._version > before
 
 
+def test_the_same_kernel_on_its_own_result():
+    """Two kernels of the same code are one step only if neither reads what the other writes."""
+
+    def f(x):
+        y = (x + x.t()).exp()
+        return (y + y.t()).exp()
+
+    both(f, lambda: [torch.randn(600, 600) / 4])
+
+
 def test_lists_of_tensors():
     def f(x, y, steps):
         z = torch._foreach_addcmul(x, x, y, value=0.5)
