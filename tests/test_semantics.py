@@ -126,10 +126,11 @@ def test_the_same_kernel_on_its_own_result():
     """Two kernels of the same code are one step only if neither reads what the other writes."""
 
     def f(x):
-        y = (x + x.t()).exp()
-        return (y + y.t()).exp()
+        for _ in range(3):
+            x = F.layer_norm(x, (600,)).t().contiguous()
+        return x
 
-    both(f, lambda: [torch.randn(600, 600) / 4])
+    both(f, lambda: [torch.randn(600, 600)])
 
 
 def test_lists_of_tensors():
