@@ -20,7 +20,8 @@ def gpu(device: str) -> int | None:
     if device == "cpu":
         return None
     kind, _, number = device.partition(":")
-    if device != "auto" and (kind != "gpu" or (number and not number.isdecimal())):
+    is_number = number.isdecimal() and len(number) <= 4
+    if device != "auto" and (kind != "gpu" or (number and not is_number)):
         raise ValueError(f"unknown device {device!r}; valid: 'cpu', 'gpu', 'gpu:1', 'auto'")
     index = int(number or 0)
     try:
