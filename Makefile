@@ -42,7 +42,7 @@ bench: venv
 
 ## BERT-base, GPT-2 and ResNet-50 beside eager and Inductor; table and picture in build/demo
 demo: venv
-	$(BIN)/pip install -q matplotlib
+	$(BIN)/uv pip install -q --python $(BIN)/python matplotlib
 	$(BIN)/python benches/models/side_by_side.py --models bert,gpt2,resnet50 --save build/demo
 
 ## Every operator of PyTorch's OpInfo database, and about a hundred small models, against eager
@@ -63,14 +63,15 @@ defaults: venv
 	cargo run -q -p ipex-backend --bin ipexc -- operators > build/operators
 	$(BIN)/python backend/src/protocol/defaults.py build/operators backend/src/protocol/defaults.json
 
-## The Python environment with the package built into it
+## The Python environment with the package built into it; uv unpacks while it downloads, so that PyTorch's 5 GB aren't needed twice
 venv: $(BIN)/.packages
 	VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin develop --release
 
 $(BIN)/.packages: Makefile
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "installing PyTorch and model libraries into $(VENV); this takes a few minutes"
-	$(BIN)/pip install $(PACKAGES)
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip install -q --python $(BIN)/python $(PACKAGES)
 	touch $@
 
 ## What the tests of the GPU code need: Intel's loader, compilers, and OpenCL runtime for CPUs (Intel's licence; never shipped)
