@@ -47,7 +47,7 @@ pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters),
         if verifies() {
             verify_graph(&graph, "translation")?;
         }
-        let graph = passes::pipeline::run(graph);
+        let graph = passes::pipeline::run(graph, &document.options);
         if verifies() {
             verify_graph(&graph, "the passes")?;
         }

@@ -33,6 +33,8 @@ pub struct Ready {
     pub python_calls: usize,
     /// Number of attentions by our kernel.
     pub attentions: usize,
+    /// Of each product that was made of several, how many.
+    pub joined: Vec<usize>,
 }
 
 /// A document and its plans.
@@ -80,6 +82,7 @@ impl Ready {
             long,
             groups: program.clusters.groups.len() - calls - products - attentions,
             attentions,
+            joined: program.graph.joined.iter().map(Vec::len).collect(),
             calls,
             executable: executable(program.plan, aten, document)?,
         }))

@@ -57,6 +57,26 @@ fn attention_written_by_hand_is_explained() {
 }
 
 #[test]
+fn joined_layers_are_explained() {
+    let text = explain("joined.json", &[]);
+    if ipex_runtime::cpu::Isa::detect() < ipex_runtime::cpu::Isa::Avx2 {
+        assert_eq!(text.matches(": no kernel of ours").count(), 4, "{text}");
+        return;
+    }
+    assert_eq!(
+        text.matches("= call ipex.joined by ipex").count(),
+        1,
+        "{text}"
+    );
+    let (_, joins) = text.split_once("\njoined: ").unwrap();
+    let want = "addmm = aten.addmm.default | mm = aten.mm.default\n\
+                not joined:\n    \
+                addmm_1 = aten.addmm.default: its result is handed out\n    \
+                addmm_2 = aten.addmm.default: aten.cumsum.default reads its result\n";
+    assert_eq!(joins, want);
+}
+
+#[test]
 fn what_a_gpu_leaves_to_the_cpu_is_explained() {
     let title = "left to the CPU by a GPU, of 1 steps:\n";
     let text = explain("softmax.json", &["--stage", "gpu"]);

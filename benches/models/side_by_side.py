@@ -40,6 +40,20 @@ def gpt2(batch: int) -> tuple[Any, torch.Tensor]:
     return GPT2LMHeadModel(GPT2Config(use_cache=False)), torch.randint(0, 50257, (batch, 64))
 
 
+def llama(rows: int) -> Callable[[int], tuple[Any, torch.Tensor]]:
+    """A decoder with gated layers, 4 queries to a key; `rows` tokens."""
+
+    def build(batch: int) -> tuple[Any, torch.Tensor]:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        sizes = {"hidden_size": 1024, "intermediate_size": 2816, "vocab_size": 8000}
+        heads = {"num_attention_heads": 16, "num_key_value_heads": 4, "num_hidden_layers": 8}
+        config = LlamaConfig(use_cache=False, **sizes, **heads)
+        return LlamaForCausalLM(config), torch.randint(0, 8000, (batch, rows))
+
+    return build
+
+
 def timm_model(name: str) -> Callable[[int], tuple[Any, torch.Tensor]]:
     def build(batch: int) -> tuple[Any, torch.Tensor]:
         import timm
@@ -52,6 +66,8 @@ def timm_model(name: str) -> Callable[[int], tuple[Any, torch.Tensor]]:
 MODELS = {
     "bert": bert,
     "gpt2": gpt2,
+    "llama": llama(128),
+    "llama_1": llama(1),
     "resnet50": timm_model("resnet50"),
     "vit": timm_model("vit_base_patch16_224"),
     "mobilenetv3": timm_model("mobilenetv3_large_100"),

@@ -7,6 +7,7 @@ class Compiled:
     groups: int
     calls: int
     attentions: int
+    joined: list[int]
     packed_bytes: int
     gpu_counts: list[int]
     gpu_left_to_cpu: list[str]

@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use ipex_runtime::DType;
 use ipex_runtime::cpu::{Caches, Isa};
 use ipex_runtime::gemm::{
-    Call, Math, Matrix, PackedB, Parallel, Precision, Product, Rayon, multiply,
+    Call, Columns, Math, Matrix, PackedB, Parallel, Precision, Product, Rayon, multiply,
 };
 use std::time::Instant;
 
@@ -232,9 +232,10 @@ impl Setup {
         let packed: Vec<Option<PackedB>> = products
             .iter()
             .map(|p| {
+                let columns = [Columns { b: p.b, n }];
                 // SAFETY: the matrices are ours.
                 let made =
-                    unsafe { PackedB::new(&p.b, [k, n], p.a.dtype, Precision::Full, isa, &Rayon) };
+                    unsafe { PackedB::new(&columns, k, p.a.dtype, Precision::Full, isa, &Rayon) };
                 pack.then(|| made.expect("memory"))
             })
             .collect();

@@ -27,7 +27,10 @@ fn is_own(graph: &Graph, result: ValueId) -> bool {
         Op::External { route, .. } => route,
         _ => return false,
     };
-    matches!(route, Route::Convolution(..) | Route::OutFunction { .. })
+    matches!(
+        route,
+        Route::Convolution(..) | Route::OutFunction { .. } | Route::Joined { .. }
+    )
 }
 
 /// Whether a group reads a value, directly or through views.

@@ -10,6 +10,7 @@ pub mod verify;
 pub use verify::verify;
 
 use crate::passes::attention::NotAttention;
+use crate::passes::join::NotJoined;
 use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
 use ipex_runtime::DType;
@@ -177,6 +178,10 @@ pub struct Graph {
     pub forced: EntitySet<NodeId>,
     /// Products of softmax's weights that are no part of an attention, by their origin, and why.
     pub not_attention: Vec<(u32, NotAttention)>,
+    /// The origins of products that became one.
+    pub joined: Vec<Vec<u32>>,
+    /// Products that share their left side with another and are computed alone, by their origin, and why.
+    pub not_joined: Vec<(u32, NotJoined)>,
     /// Origins; entry 0 is the unknown one.
     pub origins: Vec<Origin>,
     /// Whether it is to run on a GPU: then there are kernels that a CPU lacks.

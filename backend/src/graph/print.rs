@@ -95,7 +95,10 @@ impl Display for Op {
             Op::External { name, route, .. } => {
                 let by = match route {
                     Route::OutFunction { symbol } => symbol,
-                    Route::Convolution(..) | Route::Attention(_) | Route::Bag(..) => "ipex",
+                    Route::Convolution(..)
+                    | Route::Joined { .. }
+                    | Route::Attention(_)
+                    | Route::Bag(..) => "ipex",
                     Route::Dispatcher { .. } => "the dispatcher",
                     Route::Python { .. } => "Python",
                 };

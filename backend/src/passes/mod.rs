@@ -5,6 +5,7 @@ pub mod cse;
 pub mod dce;
 pub mod empty;
 pub mod force;
+pub mod join;
 pub mod pipeline;
 
 use crate::graph::{Graph, GraphOutput, Node, NodeId, ValueId};
@@ -21,6 +22,8 @@ fn rebuild(
         num_inputs: graph.num_inputs,
         origins: graph.origins.clone(),
         not_attention: graph.not_attention.clone(),
+        not_joined: graph.not_joined.clone(),
+        joined: graph.joined.clone(),
         ..Graph::default()
     };
     let mut map: SecondaryMap<ValueId, Option<ValueId>> = SecondaryMap::new();

@@ -1,12 +1,17 @@
 //! The order of the passes.
 
 use crate::graph::Graph;
+use crate::protocol::document::Options;
 
 /// Runs all graph passes.
-pub fn run(mut graph: Graph) -> Graph {
+pub fn run(mut graph: Graph, options: &Options) -> Graph {
     super::empty::empty(&mut graph);
     let graph = super::dce::dce(&super::cse::cse(&graph));
     let mut graph = super::dce::dce(&super::attention::attention(&graph));
+    // A GPU takes one matrix for each product.
+    if options.gpu.is_none() {
+        graph = super::join::join(&graph, &options.frozen);
+    }
     super::force::force(&mut graph);
     graph
 }
@@ -44,7 +49,7 @@ mod tests {
         push(&mut g, Op::Unary(UnaryOp::Sin), &[x]);
         let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[a2, b2]);
         g.outputs.push(GraphOutput::Value(sum));
-        let new = run(g);
+        let new = run(g, &Options::default());
         let ops: Vec<&Op> = new.nodes.values().map(|n| &n.op).collect();
         assert_eq!(
             ops,

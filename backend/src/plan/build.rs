@@ -249,13 +249,14 @@ impl Planner<'_> {
                         operation: *operation,
                         shape: *shape,
                         image: self.reference(node.operands[0])?,
-                        pack: weight.as_ref().and_then(|w| self.pack(w)),
+                        pack: weight.as_ref().and_then(|w| self.pack(&[w])),
                         weight,
                         bias,
                         result: self.reference(node.results[0])?.buffer,
                         then: None,
                     };
                     let rival = convolution.rival(self.reference(node.results[0])?);
+                    let rival = rival.into_iter().collect();
                     let problem = convolution.problem();
                     self.own(Step::Convolution(Box::new(convolution)), problem, rival);
                 }
@@ -281,10 +282,15 @@ impl Planner<'_> {
                     } else if let Some(bag) = BagStep::of(&call) {
                         self.plan.steps.push(Step::Bag(Box::new(bag)));
                     } else if let Some(product) =
-                        ProductStep::of(&call, precision, |b| self.pack(b))
+                        ProductStep::of(&call, precision, |b| self.pack(&[b]))
                     {
                         let problem = product.problem();
-                        self.own(Step::Product(Box::new(product)), problem, Some(call));
+                        self.own(Step::Product(Box::new(product)), problem, vec![call]);
+                    } else if let Some(product) =
+                        ProductStep::joined(&call, precision, |b| self.pack(b))
+                    {
+                        let (problem, rivals) = (product.problem(), product.separate());
+                        self.own(Step::Product(Box::new(product)), problem, rivals);
                     } else {
                         self.plan.steps.push(Step::External(Box::new(call)));
                     }
@@ -349,16 +355,16 @@ impl Planner<'_> {
         }
     }
 
-    /// A step of ours; with a rival of ATen's if the person wants the faster one found out.
-    fn own(&mut self, own: Step, problem: String, rival: Option<ExternalCall>) {
-        let Some(rival) = rival.filter(|_| self.options.autotune && self.options.gpu.is_none())
-        else {
+    /// A step of ours; with ATen's calls as its rival if the person wants the faster one found out.
+    fn own(&mut self, own: Step, problem: String, rival: Vec<ExternalCall>) {
+        if rival.is_empty() || !self.options.autotune || self.options.gpu.is_some() {
             self.plan.steps.push(own);
             return;
-        };
+        }
+        let calls = rival.into_iter().map(|c| Step::External(Box::new(c)));
         self.plan.steps.push(Step::Either(Box::new(Either {
             own,
-            aten: vec![Step::External(Box::new(rival))],
+            aten: calls.collect(),
             problem: format!("torch {}, {problem}", self.torch),
             slot: self.plan.eithers,
         })));
@@ -406,14 +412,14 @@ impl Planner<'_> {
         }
     }
 
-    /// Where the packed form of a weight is kept, if it never changes.
-    fn pack(&mut self, weight: &TensorRef) -> Option<u32> {
-        let fixed = match self.plan.buffers[weight.buffer.0 as usize] {
+    /// Where the packed form of weights, side by side, is kept, if none ever changes.
+    fn pack(&mut self, weights: &[&TensorRef]) -> Option<u32> {
+        let fixed = |w: &&TensorRef| match self.plan.buffers[w.buffer.0 as usize] {
             Buffer::Input(n) => self.options.frozen.contains(&n),
             Buffer::Kept { .. } => true,
             _ => false,
         };
-        fixed.then(|| {
+        weights.iter().all(fixed).then(|| {
             self.plan.packs += 1;
             self.plan.packs - 1
         })

@@ -47,7 +47,9 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
     };
     let (planes, together) = match (route, graph.values[result].sizes.as_slice()) {
         (Route::Convolution(_, shape), _) => ((shape.images * shape.outputs) as i64, i64::MAX),
-        (Route::OutFunction { .. }, [rows @ .., _]) => (rows.iter().product(), 1),
+        (Route::OutFunction { .. } | Route::Joined { .. }, [rows @ .., _]) => {
+            (rows.iter().product(), 1)
+        }
         _ => return None,
     };
     if planes == 0 || graph.values[result].numel() == 0 {

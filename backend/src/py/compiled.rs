@@ -184,6 +184,12 @@ impl Compiled {
         self.first.as_ref().map_or(0, |f| f.attentions)
     }
 
+    /// Of each product that was made of several layers with the same input, how many.
+    #[getter]
+    fn joined(&self) -> Vec<usize> {
+        self.first.as_ref().map_or(Vec::new(), |f| f.joined.clone())
+    }
+
     /// Number of the calls that go through Python.
     #[getter]
     fn python_calls(&self) -> usize {

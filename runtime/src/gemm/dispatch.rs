@@ -5,7 +5,7 @@ use super::blocking::{Costs, Grid, grid, part};
 use super::convert::element;
 use super::finish::{Finish, finish};
 use super::micro::{Dot, Math};
-use super::pack::{Engine, PackedB};
+use super::pack::{Columns, Engine, PackedB};
 use super::parallel::Parallel;
 use super::scratch;
 use super::shape::{Precision, Product, math};
@@ -74,12 +74,14 @@ unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> 
         let engine = Engine::new(call.isa, p.math(call.isa))?;
         if packs_a(p, &engine) {
             let p = p.turned();
-            let packed = PackedB::with(&p.b, [p.k, p.n], engine, call.threads)?;
+            let columns = Columns { b: p.b, n: p.n };
+            let packed = PackedB::with(&[columns], p.k, engine, call.threads)?;
             let turned = |item, rows, cols| done(item, cols, rows);
             return tiles(&p, call, Some(&packed), &turned);
         }
         if p.m >= PACK_ROWS && p.batch.count == 1 {
-            let packed = PackedB::with(&p.b, [p.k, p.n], engine, call.threads)?;
+            let columns = Columns { b: p.b, n: p.n };
+            let packed = PackedB::with(&[columns], p.k, engine, call.threads)?;
             return tiles(p, call, Some(&packed), done);
         }
         tiles(p, call, None, done)

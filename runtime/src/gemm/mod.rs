@@ -25,6 +25,6 @@ pub(crate) use convert::{Row, convert, element, round_to_bf16};
 pub use dispatch::{Call, Epilogue, multiply, reads_in_place};
 pub use micro::Math;
 pub(crate) use pack::Engine;
-pub use pack::PackedB;
+pub use pack::{Columns, PackedB};
 pub use parallel::{Parallel, Rayon, Serial};
 pub use shape::{Batch, Matrix, Precision, Product};

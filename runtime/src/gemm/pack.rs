@@ -7,7 +7,7 @@ use super::parallel::Parallel;
 use super::scratch;
 use super::shape::{Matrix, Precision, math};
 use crate::cpu::Isa;
-use crate::{Error, pool};
+use crate::{DType, Error, pool};
 use std::ops::Range;
 
 /// Units of K that are worth a task of their own.
@@ -133,6 +133,51 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::panel`] for a B whose columns lie in several matrices. A panel of columns of two or more is made of a
+    /// copy of them.
+    unsafe fn side_by_side(
+        &self,
+        b: &[Columns],
+        cols: Range<usize>,
+        ks: Range<usize>,
+        panel: *mut u8,
+        spare: *mut u8,
+    ) {
+        let mut first = 0;
+        let mut meet = b.iter().filter_map(|c| {
+            let of = cols.start.max(first)..cols.end.min(first + c.n);
+            let own = of.start.wrapping_sub(first)..of.end.wrapping_sub(first);
+            first += c.n;
+            (of.start < of.end).then_some((c.b, own))
+        });
+        let Some((b, own)) = meet.next() else {
+            return;
+        };
+        if own.len() == cols.len() {
+            // SAFETY: by contract.
+            return unsafe { self.panel(&b, own, ks, panel, spare) };
+        }
+        let size = b.dtype.size();
+        // Whole words, so that elements of any type are aligned.
+        let mut copy = vec![0u32; (cols.len() * ks.len() * size).div_ceil(4)];
+        let to = copy.as_mut_ptr().cast::<u8>();
+        let mut at = 0;
+        for (b, own) in std::iter::once((b, own)).chain(meet) {
+            for (j, k) in own.flat_map(|j| ks.clone().map(move |k| (j, k))) {
+                // SAFETY: an element of a valid matrix, and the place of one in the copy.
+                unsafe { to.add(at).copy_from_nonoverlapping(b.at(k, j), size) };
+                at += size;
+            }
+        }
+        let copied = Matrix {
+            data: to,
+            dtype: b.dtype,
+            strides: [1, ks.len() as isize],
+        };
+        // SAFETY: by contract; the copy has all columns of the panel.
+        unsafe { self.panel(&copied, 0..cols.len(), 0..ks.len(), panel, spare) };
+    }
+
     /// A panel of a B whose columns are neighbours: the rows of a unit side by side.
     unsafe fn interleave(&self, b: &Matrix, cols: Range<usize>, ks: Range<usize>, panel: *mut u8) {
         const WIDEST: usize = 32;
@@ -181,6 +226,15 @@ impl Engine {
     }
 }
 
+/// A matrix that has all rows of a B and some of its columns.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields are named by their role")]
+pub struct Columns {
+    pub b: Matrix,
+    /// So many.
+    pub n: usize,
+}
+
 /// A matrix B in panels: made once, used by many products.
 pub struct PackedB {
     data: *mut u8,
@@ -201,32 +255,35 @@ impl Drop for PackedB {
 }
 
 impl PackedB {
-    /// Packs `B[k, n]` for products with an A of type `a`; none if there is no memory.
+    /// Packs these columns, `k` elements each and of one type, for products with an A of type `a`. It is an error if there
+    /// is no memory.
     ///
     /// # Safety
-    /// The matrix is valid memory, and the processor has `isa`.
+    /// The matrices are valid memory, and the processor has `isa`.
     pub unsafe fn new(
-        b: &Matrix,
-        [k, n]: [usize; 2],
-        a: crate::DType,
+        b: &[Columns],
+        k: usize,
+        a: DType,
         precision: Precision,
         isa: Isa,
         threads: &dyn Parallel,
     ) -> Result<PackedB, Error> {
-        let engine = Engine::new(isa, math(a, b.dtype, precision, isa))?;
+        let dtype = b.first().map_or(a, |c| c.b.dtype);
+        let engine = Engine::new(isa, math(a, dtype, precision, isa))?;
         // SAFETY: by contract.
-        unsafe { PackedB::with(b, [k, n], engine, threads) }
+        unsafe { PackedB::with(b, k, engine, threads) }
     }
 
     /// As [`PackedB::new`].
     pub(super) unsafe fn with(
-        b: &Matrix,
-        [k, n]: [usize; 2],
+        b: &[Columns],
+        k: usize,
         engine: Engine,
         threads: &dyn Parallel,
     ) -> Result<PackedB, Error> {
+        let n = b.iter().map(|c| c.n).sum();
         let width = engine.kernels.cols;
-        let panels = n.div_ceil(width);
+        let panels = usize::div_ceil(n, width);
         let stride = 4 * width * engine.units(k);
         let (data, bytes) = pool::take((panels * stride).max(pool::SMALLEST))
             .ok_or_else(|| Error::Plan("no memory for a packed matrix".into()))?;
@@ -248,7 +305,7 @@ impl PackedB {
             scratch::with([4 * width * units.len()], |[spare]| {
                 let to = packed.panel(p).wrapping_add(4 * width * units.start);
                 // SAFETY: every task writes its own part of a panel.
-                unsafe { engine.panel(b, cols, ks, to.cast_mut(), spare) };
+                unsafe { engine.side_by_side(b, cols, ks, to.cast_mut(), spare) };
             });
         };
         threads.run(panels * chunks, &task)?;

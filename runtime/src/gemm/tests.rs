@@ -114,6 +114,25 @@ struct Case {
     seed: u64,
 }
 
+/// The columns of a matrix as one matrix or as several of some columns each.
+fn pieces(b: &Owned, n: usize, seed: u64) -> Vec<Columns> {
+    let mut pieces = Vec::new();
+    let (mut first, mut random) = (0, Random(seed));
+    while first < n {
+        let few = 1 + (random.next().abs() * 50.0) as usize;
+        let n = if seed.is_multiple_of(3) {
+            n
+        } else {
+            few.min(n - first)
+        };
+        let data = b.view.at(0, first);
+        let b = Matrix { data, ..b.view };
+        pieces.push(Columns { b, n });
+        first += n;
+    }
+    pieces
+}
+
 /// Pretends to have some threads; the tasks run backwards.
 struct Fake(usize);
 
@@ -158,14 +177,8 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     // SAFETY: the matrices are valid, and the processor has the instruction set.
     unsafe {
         let new = || {
-            PackedB::new(
-                &b.view,
-                [k, n],
-                case.a.0,
-                case.precision,
-                case.isa,
-                &threads,
-            )
+            let parts = pieces(&b, n, case.seed);
+            PackedB::new(&parts, k, case.a.0, case.precision, case.isa, &threads)
         };
         let packed = case.packed.then(|| new().unwrap());
         let call = Call {
@@ -430,7 +443,7 @@ fn products_of_tile_registers() {
             };
             // SAFETY: valid matrices.
             unsafe {
-                let packed = PackedB::with(&b.view, [k, n], engine, &Fake(2)).unwrap();
+                let packed = PackedB::with(&pieces(&b, n, 7), k, engine, &Fake(2)).unwrap();
                 let call = Call {
                     isa: Isa::Scalar,
                     threads: &Fake(2),
@@ -518,8 +531,8 @@ fn nan_and_infinity_propagate() {
                     let product = Product::new([m, n, k], a.view, b.view, c.view);
                     // SAFETY: valid matrices.
                     unsafe {
-                        let made =
-                            PackedB::new(&b.view, [k, n], dtype, Precision::Full, isa, &Serial);
+                        let parts = pieces(&b, n, 0);
+                        let made = PackedB::new(&parts, k, dtype, Precision::Full, isa, &Serial);
                         let made = made.unwrap();
                         let call = Call {
                             isa,

@@ -464,7 +464,10 @@ impl Executable {
                     Err(_) => host.call(callable, self.tensors(call, state)?)?,
                 }
             }
-            Route::Convolution(..) | Route::Attention(_) | Route::Bag(..) => {
+            Route::Convolution(..)
+            | Route::Joined { .. }
+            | Route::Attention(_)
+            | Route::Bag(..) => {
                 return Err(Error::Plan(format!("{} as a call", call.name)));
             }
             Route::OutFunction { symbol } => {

@@ -9,6 +9,7 @@ mod convolution;
 pub mod device;
 mod either;
 mod execute;
+mod joined;
 mod kept;
 mod layout;
 mod packed;
@@ -133,6 +134,9 @@ pub enum Route {
     /// A C function of libtorch's AOTI shim that writes into the given outputs
     /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
     OutFunction { symbol: &'static str },
+    /// A matrix times several that never change, by the kernels of [`crate::gemm`]; the tensors are a row that is added
+    /// (`bias`), the matrix, and the others, and the result holds the products side by side.
+    Joined { bias: bool },
     /// A convolution by the kernels of [`crate::conv`]; the tensors are images, weight and perhaps
     /// bias (maxima have images only), and the result is row-major memory of the plan.
     Convolution(Operation, Shape),
@@ -156,7 +160,10 @@ impl Route {
     pub fn allocates(&self) -> bool {
         !matches!(
             self,
-            Route::OutFunction { .. } | Route::Convolution(..) | Route::Attention(_)
+            Route::OutFunction { .. }
+                | Route::Joined { .. }
+                | Route::Convolution(..)
+                | Route::Attention(_)
         )
     }
 }

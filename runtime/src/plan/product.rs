@@ -5,7 +5,7 @@ use super::{CallArg, ExternalCall, Route, TensorRef, Then};
 use crate::aten::Aten;
 use crate::cpu::Isa;
 use crate::gemm::{
-    Batch, Call, Matrix, PackedB, Parallel, Precision, Product, multiply, reads_in_place,
+    Batch, Call, Columns, Matrix, PackedB, Parallel, Precision, Product, multiply, reads_in_place,
 };
 use crate::{DType, Error};
 use std::ops::Range;
@@ -33,6 +33,8 @@ pub struct ProductStep {
     pub a: TensorRef,
     /// `[k, n]` or `[batch, k, n]`
     pub b: TensorRef,
+    /// Further matrices `[k, n]`, whose columns come after those of `b`. Then the product is a packed one.
+    pub beside: Vec<TensorRef>,
     /// Broadcast to the result.
     pub input: Option<TensorRef>,
     /// `[m, n]` or `[batch, m, n]`
@@ -59,12 +61,25 @@ impl ProductStep {
             ..ProductStep::any(call)?
         };
         let product = step.shape(|_| std::ptr::null_mut())?;
-        let work = product.m * product.n * product.k * product.batch.count;
-        if work <= FEW || !product.is_supported() || !has_fast_kernels(&product) {
+        let sizes = [product.m * product.batch.count, product.n, product.k];
+        let fast = has_fast_kernels(product.a.dtype, product.m) && has_work(sizes);
+        if !product.is_supported() || !fast {
             return None;
         }
         step.pack = pack(&step.b);
         Some(step)
+    }
+
+    /// Whether a product of `[m, k]` by `[k, n]` is one for our kernels.
+    pub fn is_ours(dtype: DType, [m, n, k]: [i64; 3]) -> bool {
+        let sizes = [m, n, k].map(|s| s as usize);
+        has_fast_kernels(dtype, sizes[0]) && has_work(sizes)
+    }
+
+    /// Whether a call's numbers, if it has some, are ones.
+    pub fn is_unscaled(args: &[CallArg]) -> bool {
+        args.iter()
+            .all(|a| !matches!(a, CallArg::Float(x) if *x != 1.0))
     }
 
     /// The product that a call is, whoever computes it.
@@ -91,6 +106,7 @@ impl ProductStep {
             name: call.name.clone(),
             a: a.clone(),
             b: b.clone(),
+            beside: Vec::new(),
             input: input.cloned(),
             out: out.clone(),
             alpha: alpha as f32,
@@ -107,25 +123,15 @@ impl ProductStep {
         let packed = if self.pack.is_some() { " packed" } else { "" };
         let input = self.input.as_ref().map_or(String::new(), of);
         let (name, a, b, precision) = (&self.name, of(&self.a), of(&self.b), self.precision);
+        let beside: Vec<String> = self.beside.iter().map(of).collect();
+        let b = [&[b], beside.as_slice()].concat().join(" and ");
         format!("{name} {a} by {b}{packed}, {input}, {precision:?}")
     }
 
     /// The product, with the buffers' first bytes; none if ranks or types are not ours.
     pub(super) fn shape(&self, data: impl Fn(&TensorRef) -> *mut u8) -> Option<Product> {
         let rank = self.out.sizes.len();
-        let matrix = |t: &TensorRef, strides: &[i64]| {
-            let dtype = DType::from_torch(t.scalar_type)?;
-            let at = t.offset as isize * dtype.size() as isize;
-            let strides = match *strides {
-                [.., row, col] => [row as isize, col as isize],
-                _ => return None,
-            };
-            Some(Matrix {
-                data: data(t).wrapping_offset(at),
-                dtype,
-                strides,
-            })
-        };
+        let matrix = |t: &TensorRef, strides: &[i64]| matrix(t, strides, &data);
         let same_rank = |t: &TensorRef| t.sizes.len() == rank;
         if !(2..=3).contains(&rank) || !same_rank(&self.a) || !same_rank(&self.b) {
             return None;
@@ -183,7 +189,7 @@ impl ProductStep {
         let product = self.shape(|t| data[t.buffer.0 as usize]);
         let product = product.ok_or_else(|| Error::Plan(format!("{} is no product", self.name)))?;
         // SAFETY: by contract.
-        let packed = unsafe { self.packed(&product, isa, aten, packs) }?;
+        let packed = unsafe { self.packed(&product, data, isa, aten, packs) }?;
         let call = Call {
             isa,
             threads: aten,
@@ -229,6 +235,7 @@ impl ProductStep {
     unsafe fn packed<'a>(
         &self,
         p: &Product,
+        data: &[*mut u8],
         isa: Isa,
         aten: &'static Aten,
         packs: &'a [OnceLock<Packed>],
@@ -236,13 +243,15 @@ impl ProductStep {
         let Some(slot) = self.pack.and_then(|n| packs.get(n as usize)) else {
             return Ok(None);
         };
-        if p.batch.count != 1 || p.n * p.k == 0 || reads_in_place(p, isa) {
+        let in_place = self.beside.is_empty() && reads_in_place(p, isa);
+        if p.batch.count != 1 || p.n * p.k == 0 || in_place {
             return Ok(None);
         }
         if slot.get().is_none() {
-            let (shape, precision) = ([p.k, p.n], p.precision);
+            let precision = p.precision;
+            let parts = self.columns(p, data)?;
             // SAFETY: by contract.
-            let made = unsafe { PackedB::new(&p.b, shape, p.a.dtype, precision, isa, aten) }?;
+            let made = unsafe { PackedB::new(&parts, p.k, p.a.dtype, precision, isa, aten) }?;
             slot.get_or_init(|| Packed::Product(made));
         }
         Ok(match slot.get() {
@@ -250,6 +259,37 @@ impl ProductStep {
             _ => None,
         })
     }
+
+    /// The matrices whose columns make up the second one of the product.
+    fn columns(&self, p: &Product, data: &[*mut u8]) -> Result<Vec<Columns>, Error> {
+        if self.beside.is_empty() {
+            return Ok(vec![Columns { b: p.b, n: p.n }]);
+        }
+        let all = std::iter::once(&self.b).chain(&self.beside);
+        let columns = all.map(|t| {
+            let b = matrix(t, &t.strides, |t| data[t.buffer.0 as usize])?;
+            let &[_, n] = t.sizes.as_slice() else {
+                return None;
+            };
+            Some(Columns { b, n: n as usize })
+        });
+        let columns: Option<_> = columns.collect();
+        columns.ok_or_else(|| Error::Plan(format!("{} of other matrices", self.name)))
+    }
+}
+
+/// A tensor of these strides as a matrix; none if its type is not ours.
+fn matrix(t: &TensorRef, strides: &[i64], data: impl Fn(&TensorRef) -> *mut u8) -> Option<Matrix> {
+    let dtype = DType::from_torch(t.scalar_type)?;
+    let at = t.offset as isize * dtype.size() as isize;
+    let &[.., row, col] = strides else {
+        return None;
+    };
+    Some(Matrix {
+        data: data(t).wrapping_offset(at),
+        dtype,
+        strides: [row as isize, col as isize],
+    })
 }
 
 /// Strides of a tensor that is broadcast to these sizes.
@@ -266,13 +306,18 @@ fn broadcast(t: &TensorRef, sizes: &[i64]) -> Option<Vec<i64>> {
     Some(strides)
 }
 
+/// Whether there is enough to compute.
+fn has_work([m, n, k]: [usize; 3]) -> bool {
+    m * n * k > FEW
+}
+
 /// Whether there are kernels that are faster than ATen's. bf16 needs products of its own: widened, it loses
 /// to oneDNN. f16 is widened here, which pays from some rows on (measured: 3 times as fast for 64 rows of A,
 /// a fifth as fast for one).
-fn has_fast_kernels(p: &Product) -> bool {
-    match p.a.dtype {
+fn has_fast_kernels(dtype: DType, rows: usize) -> bool {
+    match dtype {
         DType::F32 => Isa::detect() >= Isa::Avx2,
-        DType::F16 => Isa::detect() >= Isa::Avx512 && p.m >= F16_ROWS,
+        DType::F16 => Isa::detect() >= Isa::Avx512 && rows >= F16_ROWS,
         DType::BF16 => Isa::detect() >= Isa::Avx512Bf16,
         _ => false,
     }

@@ -135,12 +135,19 @@ fn write_refusals(out: &mut String, graph: &Graph, clusters: &Clusters) -> fmt::
     if !graph.not_attention.is_empty() {
         writeln!(out, "not attention:")?;
     }
-    for (origin, reason) in &graph.not_attention {
-        writeln!(
-            out,
-            "    {}: {reason}",
-            graph.origins[*origin as usize].node
-        )?;
+    let origin = |n: u32| &graph.origins[n as usize].node;
+    for (n, reason) in &graph.not_attention {
+        writeln!(out, "    {}: {reason}", origin(*n))?;
+    }
+    for parts in &graph.joined {
+        let parts: Vec<&str> = parts.iter().map(|&n| origin(n).as_str()).collect();
+        writeln!(out, "joined: {}", parts.join(" | "))?;
+    }
+    if !graph.not_joined.is_empty() {
+        writeln!(out, "not joined:")?;
+    }
+    for (n, reason) in &graph.not_joined {
+        writeln!(out, "    {}: {reason}", origin(*n))?;
     }
     Ok(())
 }

@@ -189,6 +189,7 @@ pub(in crate::plan) fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
         }
         Step::Product(p) => {
             let mut all = vec![of(&p.a), of(&p.b), of(&p.out)];
+            all.extend(p.beside.iter().map(of));
             all.extend(p.input.iter().map(of));
             (all, vec![of(&p.out)])
         }
