@@ -112,7 +112,7 @@ def test_sdpa(name, dtype):
 
 
 @pytest.mark.parametrize("kind", [bools, floats])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", MASKS)
 def test_masks(name, dtype, kind):
     mask = MASKS[name](kind)
@@ -351,6 +351,42 @@ def test_weights_that_the_backward_graph_reads():
     f = hand(4.0)
     for got, want in zip(grads(compiled(f)), grads(f), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kept", [None, torch.float32])
+def test_a_bool_mask_is_read_as_it_is(kept, graphs):
+    """No kernel makes a float one of it, unless somebody else wants that."""
+
+    def f(q, k, v, m):
+        float_mask = torch.where(m, 0.0, -math.inf)
+        got = sdpa(q, k, v, attn_mask=m if kept is None else float_mask)
+        return got if kept is None else (got, float_mask)
+
+    q, k, v = (heads() for _ in "qkv")
+    m = bools(2, 1, 1, 19)
+    with torch.no_grad():
+        got, want = compiled(f)(q, k, v, m), f(q, k, v, m)
+    torch.testing.assert_close(got, want)
+    if graphs[0].attentions:
+        assert graphs[0].groups == int(kept is not None)
+
+
+def test_a_mask_of_other_numbers_is_added():
+    def f(q, k, v, m):
+        return sdpa(q, k, v, attn_mask=torch.where(m, 0.5, -2.0))
+
+    q, k, v = (heads() for _ in "qkv")
+    m = bools(2, 1, 19, 19)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(f)(q, k, v, m), f(q, k, v, m))
+
+
+@pytest.mark.parametrize("f", [sdpa, hand(4.0)])
+def test_attention_of_f16(f):
+    with torch.no_grad():
+        count, _ = attentions(f, *(heads(dtype=torch.float16) for _ in "qkv"))
+    capped = os.environ.get("IPEX_ISA") in ("scalar", "avx2")
+    assert count == int(torch.backends.cpu.get_cpu_capability() == "AVX512" and not capped)
 
 
 def test_sdpa_is_one_attention():

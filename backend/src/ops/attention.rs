@@ -135,6 +135,7 @@ fn check(b: &Builder, rule: &Rule, p: &Parts) -> Result<[i64; 4], NoKernel> {
         DType::F32 | DType::BF16 | DType::F16 if b.graph.gpu => true,
         DType::F32 => Isa::detect() >= Isa::Avx2,
         DType::BF16 => Isa::detect() >= Isa::Avx512Bf16,
+        DType::F16 => Isa::detect() >= Isa::Avx512,
         _ => false,
     };
     if !fast || [p.k, p.v].iter().any(|&t| b.dtype(t) != Ok(dtype)) {

@@ -2,6 +2,7 @@
 //! between, becomes one call of our kernel. Where it cannot, the graph keeps the reason
 //! ([`Graph::not_attention`]), which `ipexc explain` prints.
 
+mod mask;
 mod operand;
 mod pattern;
 mod uses;
@@ -11,7 +12,9 @@ use crate::graph::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View};
 use crate::ops::attention::{NoKernel, Parts, attention as call};
 use cranelift_entity::SecondaryMap;
 use ipex_jit::kernel::UnaryOp;
+use ipex_runtime::DType;
 use ipex_runtime::attention::{MaskedRows, Rule};
+use mask::BoolMask;
 use pattern::Found;
 use thiserror::Error;
 use uses::Uses;
@@ -84,7 +87,11 @@ pub fn attention(graph: &Graph) -> Graph {
             },
         };
         if !done {
-            new.copy(&operand::shared(graph, node));
+            let node = operand::shared(graph, node);
+            match mask::of_bool(graph, &node) {
+                Some(mask) => new.with_mask(&node, &mask),
+                None => new.copy(&node),
+            }
         }
     }
     let outputs = graph.outputs.iter().map(|o| match o {
@@ -111,6 +118,32 @@ impl Rewrite<'_> {
     }
 
     fn copy(&mut self, node: &Node) {
+        let operands = node.operands.iter().map(|&v| self.at(v)).collect();
+        self.push(node, operands);
+    }
+
+    /// A call that reads this mask instead of its own.
+    fn with_mask(&mut self, node: &Node, mask: &BoolMask) {
+        let mut operands: Vec<ValueId> = node.operands.iter().map(|&v| self.at(v)).collect();
+        let mut b = Builder {
+            graph: &mut self.graph,
+            origin: node.origin,
+        };
+        let mut value = self.map[mask.value].expect("values come before their uses");
+        for (view, sizes) in &mask.views {
+            let meta = b.meta(DType::Bool, sizes);
+            value = b.push(Op::View(view.clone()), &[value], meta);
+        }
+        operands[mask::PLACE] = value;
+        let mut node = node.clone();
+        if let Op::External { args, .. } = &mut node.op {
+            *args = self.graph.tensor_arguments(&operands);
+        }
+        self.push(&node, operands);
+    }
+
+    /// A node with these operands of the new graph in the place of its own.
+    fn push(&mut self, node: &Node, operands: Vec<ValueId>) {
         let id = self.graph.nodes.next_key();
         let results = node.results.iter().map(|&r| {
             self.graph.producers.push(id);
@@ -119,7 +152,6 @@ impl Rewrite<'_> {
             v
         });
         let results = results.collect();
-        let operands = node.operands.iter().map(|&v| self.at(v)).collect();
         self.graph.nodes.push(Node {
             op: node.op.clone(),
             operands,

@@ -68,7 +68,7 @@ fn operands(graph: &Graph, v: ValueId, is: impl Fn(&Op) -> bool) -> Option<&[Val
 }
 
 /// A number that is the same everywhere.
-fn number(graph: &Graph, mut v: ValueId) -> Option<f64> {
+pub(super) fn number(graph: &Graph, mut v: ValueId) -> Option<f64> {
     loop {
         let node = graph.producer(v);
         match node.op {
