@@ -3,22 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from against_eager import check, compiled
 
 NAN, INF = float("nan"), float("inf")
-
-
-def compiled(f):
-    return torch.compile(f, backend="ipex", options={"strict": True}, fullgraph=True, dynamic=False)
-
-
-def check(f, *args, graphs=None):
-    """Like eager in values, dtype and strides; without a call, if the graphs are looked at."""
-    with torch.no_grad():
-        want, g = f(*args), compiled(f)
-        for _ in range(2):
-            torch.testing.assert_close(g(*args), want, equal_nan=True, check_stride=True)
-    if graphs is not None:
-        assert [graph.calls for graph in graphs] == [0]
 
 
 def check_error(f, *args):

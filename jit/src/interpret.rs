@@ -34,6 +34,7 @@ pub fn interpret(kernel: &Kernel, memory: &mut [Vec<u8>], begin: u64, end: u64) 
         memory,
         scratch: scratch.map(|s| vec![None; s.len as usize]).collect(),
         values: SecondaryMap::new(),
+        running: SecondaryMap::new(),
         vars: SecondaryMap::new(),
     };
     state.run(&kernel.root, begin, end);
@@ -44,6 +45,8 @@ struct State<'a> {
     memory: &'a mut [Vec<u8>],
     scratch: Vec<Vec<Option<Scalar>>>,
     values: SecondaryMap<kernel::ValueId, Option<Scalar>>,
+    /// What scans have combined so far.
+    running: SecondaryMap<kernel::ValueId, Option<Scalar>>,
     vars: SecondaryMap<VarId, i64>,
 }
 
@@ -52,6 +55,9 @@ impl State<'_> {
         let start = |c: &Carry| scalar(kernel::identity(c.op, self.kernel.values[c.result]));
         let mut sums: Vec<Scalar> = l.carries.iter().map(start).collect();
         let mut positions = vec![0; sums.len()];
+        for (value, op, _) in l.scans() {
+            self.running[value] = Some(scalar(kernel::identity(op, self.kernel.values[value])));
+        }
         for i in begin..end {
             self.vars[l.var] = i as i64;
             for stmt in &l.body {
@@ -77,6 +83,14 @@ impl State<'_> {
 
     fn statement(&mut self, stmt: &Stmt) {
         match stmt {
+            Stmt::Let {
+                value,
+                inst: Inst::Scan { op, arg },
+            } => {
+                let so_far = self.running[*value].expect("a scan in a loop that runs");
+                let v = reduce(*op, so_far, self.get(*arg));
+                (self.running[*value], self.values[*value]) = (Some(v), Some(v));
+            }
             Stmt::Let { value, inst } => {
                 let v = self.compute(self.kernel.values[*value], inst);
                 self.values[*value] = Some(v);
@@ -155,6 +169,7 @@ impl State<'_> {
                 write(*to, self.get(*arg), &mut bytes);
                 read(*to, &bytes)
             }
+            Inst::Scan { .. } => unreachable!("the loop around it carries it"),
         }
     }
 }

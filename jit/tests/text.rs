@@ -26,7 +26,10 @@ fn for_each_inst(body: &mut [Stmt], f: &mut impl FnMut(ValueId, &mut Inst)) {
 fn operands_mut(inst: &mut Inst) -> Vec<&mut ValueId> {
     match inst {
         Inst::Const(_) | Inst::Var(_) | Inst::Load { .. } => vec![],
-        Inst::Unary { arg, .. } | Inst::Convert { arg, .. } | Inst::Narrow { arg, .. } => vec![arg],
+        Inst::Unary { arg, .. }
+        | Inst::Convert { arg, .. }
+        | Inst::Narrow { arg, .. }
+        | Inst::Scan { arg, .. } => vec![arg],
         Inst::Binary { args, .. } | Inst::Compare { args, .. } => args.iter_mut().collect(),
         Inst::Fma { args } => args.iter_mut().collect(),
         Inst::Select {

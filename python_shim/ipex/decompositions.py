@@ -77,6 +77,7 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.tril,
             aten.triu,
             aten.unbind,
+            aten._weight_norm_interface,
             aten.xlogy,
         ]
     )

@@ -45,6 +45,12 @@ pub enum Refusal {
     /// A reduction's result is wanted at an index that depends on the columns.
     #[error("a reduction would be recomputed for each column")]
     ReductionInColumns,
+    /// A scan's elements are wanted in another order than it makes them.
+    #[error("a scan along {dim} is read in another order, or over split loops")]
+    ScanOrder {
+        /// The scan's dimension.
+        dim: usize,
+    },
     /// An expensive value would be computed several times.
     #[error("{op} would be computed {times} times for each element")]
     Recompute {

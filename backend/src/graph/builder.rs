@@ -183,6 +183,12 @@ impl Builder<'_> {
         ))
     }
 
+    /// The elements along `dim` combined up to each of them, in order.
+    pub fn scan(&mut self, op: ReduceOp, v: ValueId, dim: usize) -> ValueId {
+        let meta = self.graph.values[v].clone();
+        self.push(Op::Scan { op, dim }, &[v], meta)
+    }
+
     /// A reduction's result, broadcast back over the reduced dims.
     pub fn spread(&mut self, v: ValueId, dims: &[usize], sizes: &[i64]) -> ValueId {
         let mut ones = sizes.to_vec();

@@ -94,6 +94,11 @@ pub enum Op {
         op: ReduceOp,
         dims: Vec<usize>,
     },
+    /// The operand combined along `dim` up to each element, that one included, in order.
+    Scan {
+        op: ReduceOp,
+        dim: usize,
+    },
     /// operands: source, an index (i64 compute) for each of `dims` (sorted), all of one shape.
     /// `out[.., i.., ..] = src[.., index[i..], ..]`: the dims of the indices replace `dims`, or stand in front
     /// if those are not neighbours ([`index_place`]). Out of range is an error raised by a check before the group

@@ -83,6 +83,7 @@ impl Display for Op {
             Op::View(View::Expand) => f.write_str("expand"),
             Op::Reduce { op, dims } => write!(f, "{op} over {dims:?}"),
             Op::ArgReduce { op, dims } => write!(f, "position of {op} over {dims:?}"),
+            Op::Scan { op, dim } => write!(f, "scan {op} along {dim}"),
             Op::IndexSelect { dims, rule } => write!(f, "index_select along {dims:?}, {rule:?}"),
             Op::Gather { dim } => write!(f, "gather along {dim}"),
             Op::Cat { dim } => write!(f, "cat along {dim}"),

@@ -188,6 +188,14 @@ fn check_op(graph: &Graph, op: &Op, operands: &[&Meta], result: &Meta) -> Checke
             count("operands", 1, operands.len())?;
             check_reduction(op, dims, operands[0], result)
         }
+        Op::Scan { op, dim } => {
+            count("operands", 1, operands.len())?;
+            sizes(operands[0].sizes.clone(), result)?;
+            ensure(*dim < result.sizes.len(), || attribute(dim, result))?;
+            let ty = result.ty().filter(|&ty| signature::reduces(*op, ty));
+            let fits = ty.is_some() && operands[0].scalar_type == result.scalar_type;
+            ensure(fits, || types(operands, result))
+        }
         Op::IndexSelect { dims, .. } => {
             count("operands", 1 + dims.len(), operands.len())?;
             check_select(dims, operands[0], &operands[1..], result)

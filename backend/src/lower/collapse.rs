@@ -4,7 +4,7 @@ use cranelift_entity::PrimaryMap;
 use ipex_jit::kernel::{Index, Inst, Kernel, Loop, Stmt, Var, VarId};
 
 /// Merges every perfectly nested pair of loops whose accesses all advance by `stride * extent` of
-/// the inner loop with each iteration of the outer one.
+/// the inner loop with each iteration of the outer one. Scans begin anew with each run of their loop.
 pub fn collapse(kernel: &mut Kernel) {
     collapse_loop(&mut kernel.root, &mut kernel.vars);
 }
@@ -27,6 +27,7 @@ fn collapse_loop(outer: &mut Loop, vars: &mut PrimaryMap<VarId, Var>) {
                 .any(|i| i.result == c.value && i.op == c.op)
     });
     if !carried
+        || inner.scans().next().is_some()
         || outer.carries.len() != inner.carries.len()
         || !inner
             .body

@@ -49,6 +49,7 @@ fn is_expensive(op: &Op) -> bool {
                 | BinaryOp::Atan2
                 | BinaryOp::Hypot
         ),
+        Op::Scan { .. } => true,
         _ => false,
     }
 }
@@ -187,6 +188,7 @@ impl<'a> Eval<'a> {
             Op::ArgReduce { op, dims } => {
                 self.reduce(value, *op, dims, node.operands[0], idx, true)
             }
+            Op::Scan { op, dim } => self.scan(value, *op, *dim, node.operands[0], idx),
             Op::IndexSelect { dims, .. } => {
                 let (source, indices) = (node.operands[0], &node.operands[1..]);
                 let (first, rank) = (index_place(dims), graph.values[indices[0]].sizes.len());
@@ -276,6 +278,44 @@ impl<'a> Eval<'a> {
             arg,
         });
         Ok(arg.unwrap_or(result))
+    }
+
+    /// An element of a scan, in a pass over exactly its dim, whose loop carries it.
+    fn scan(
+        &mut self,
+        value: ValueId,
+        op: ReduceOp,
+        dim: usize,
+        operand: ValueId,
+        idx: &[AffineExpr],
+    ) -> Result<kernel::ValueId, Refusal> {
+        let sizes = &self.graph.values[operand].sizes;
+        let level = self.level(operand);
+        let place = self.body.place(idx, level);
+        let in_order = Refusal::ScanOrder { dim };
+        let Place::Pass(pass) = place else {
+            return Err(in_order);
+        };
+        let own = self.body.pass(pass);
+        if pass < level || own.vars.len() != 1 || own.index[0] != idx[dim] {
+            return Err(in_order);
+        }
+        let (column, rows) = (own.vars[0], [&idx[..dim], &idx[dim + 1..]].concat());
+        let crosses = |e: &AffineExpr| e.terms.iter().any(|t| t.0 == column);
+        if self.body.space.dims != [dim]
+            || self.body.space.cols != [sizes[dim]]
+            || rows.iter().any(crosses)
+        {
+            return Err(in_order);
+        }
+        let times = self.body.repetitions(place, idx);
+        if times > 1 {
+            let op = format!("scan {op}");
+            return Err(Refusal::Recompute { op, times });
+        }
+        let arg = self.eval(operand, idx)?;
+        let ty = self.ty(value)?;
+        Ok(self.body.inst(place, ty, Inst::Scan { op, arg }))
     }
 
     fn elementwise(

@@ -284,7 +284,16 @@ fn nest_pass(
                 }
             })
             .collect();
-        let vector = vector && k + 1 == depth;
+        let scans = |s: &Stmt| {
+            matches!(
+                s,
+                Stmt::Let {
+                    inst: Inst::Scan { .. },
+                    ..
+                }
+            )
+        };
+        let vector = vector && k + 1 == depth && !body.iter().any(scans);
         body = vec![Stmt::Loop(Loop {
             var,
             vector,

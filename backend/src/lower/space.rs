@@ -11,7 +11,7 @@ use ipex_jit::kernel::{Var, VarId};
 pub enum Axis {
     /// A dimension that every reduction keeps (all of them in a pointwise kernel).
     Row(usize),
-    /// A dimension that the reductions remove.
+    /// A dimension that the reductions remove, or that scans run along.
     Col(usize),
 }
 
@@ -31,7 +31,7 @@ pub struct LoopSpec {
 pub struct Space {
     /// Sizes of the kept dimensions.
     pub rows: Vec<i64>,
-    /// Sizes of the reduced dimensions.
+    /// Sizes of the reduced (or scanned) dimensions.
     pub cols: Vec<i64>,
     /// The dims of the reduced operand that are columns; rows are the others.
     pub dims: Vec<usize>,
@@ -43,12 +43,13 @@ pub struct Space {
 }
 
 impl Space {
-    /// The space of a group: that of its first reduction, or of its first root without one.
+    /// The space of a group: that of its first reduction or scan, or of its first root without one.
     pub fn of(graph: &Graph, group: &EntitySet<NodeId>, root: ValueId) -> Space {
         let reduction = graph.nodes.iter().find_map(|(id, node)| match &node.op {
             Op::Reduce { dims, .. } | Op::ArgReduce { dims, .. } if group.contains(id) => {
                 Some((node.operands[0], dims.clone()))
             }
+            Op::Scan { dim, .. } if group.contains(id) => Some((node.operands[0], vec![*dim])),
             _ => None,
         });
         let (shape_of, dims) = reduction.unwrap_or((root, Vec::new()));

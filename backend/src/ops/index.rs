@@ -134,7 +134,7 @@ pub fn repeat(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
 }
 
 /// Parts side by side along `dim`; the empty ones are left out.
-fn join(b: &mut Builder, parts: &[ValueId], dim: usize) -> Result<ValueId, Refusal> {
+pub fn join(b: &mut Builder, parts: &[ValueId], dim: usize) -> Result<ValueId, Refusal> {
     let mut sizes = b.sizes(parts[0]);
     sizes[dim] = parts.iter().map(|&v| b.sizes(v)[dim]).sum();
     let meta = b.meta(b.dtype(parts[0])?, &sizes);

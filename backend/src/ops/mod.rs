@@ -11,12 +11,14 @@ pub mod conv;
 pub mod create;
 pub mod external;
 pub mod foreach;
+pub mod im2col;
 pub mod index;
 pub mod integer;
 pub mod loss;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
+pub mod scan;
 pub mod table;
 pub mod view;
 

@@ -10,7 +10,7 @@ use ipex_jit::kernel::{BinaryOp as B, Const};
 use ipex_runtime::DType;
 
 /// Most elements of a window: each is a load in the kernel.
-const MOST_TAPS: i64 = 64;
+pub const MOST_TAPS: i64 = 64;
 
 /// Windows over the last two dims.
 struct Windows {
@@ -118,7 +118,8 @@ fn window_sums(b: &mut Builder, image: ValueId, w: &Windows) -> Result<ValueId, 
     sum.ok_or(Refusal::Shapes)
 }
 
-fn pad(b: &mut Builder, image: ValueId, padding: [i64; 2]) -> Result<ValueId, Refusal> {
+/// Zeros around the last two dims.
+pub fn pad(b: &mut Builder, image: ValueId, padding: [i64; 2]) -> Result<ValueId, Refusal> {
     if padding == [0, 0] {
         return Ok(image);
     }
@@ -144,7 +145,7 @@ fn pad(b: &mut Builder, image: ValueId, padding: [i64; 2]) -> Result<ValueId, Re
 }
 
 /// A number for each of two dimensions; one number is for both.
-fn pair(c: &NodeCall, n: usize) -> Result<[i64; 2], Refusal> {
+pub fn pair(c: &NodeCall, n: usize) -> Result<[i64; 2], Refusal> {
     match *c.ints(n)?.as_slice() {
         [x] => Ok([x, x]),
         [y, x] => Ok([y, x]),
@@ -152,7 +153,8 @@ fn pair(c: &NodeCall, n: usize) -> Result<[i64; 2], Refusal> {
     }
 }
 
-fn last_two(c: &NodeCall, sizes: &[i64]) -> Result<[i64; 2], Refusal> {
+/// The sizes of the last two of at least three dims.
+pub fn last_two(c: &NodeCall, sizes: &[i64]) -> Result<[i64; 2], Refusal> {
     match *sizes {
         [.., y, x] if sizes.len() > 2 => Ok([y, x]),
         _ => c.refuse("not an image"),

@@ -1,8 +1,8 @@
 //! One row for each ATen overload.
 
 use super::{
-    NodeCall, activation, attention, bag, compare, composite, conv, create, foreach, index,
-    integer, loss, pointwise, pool, reduce, view,
+    NodeCall, activation, attention, bag, compare, composite, conv, create, foreach, im2col, index,
+    integer, loss, pointwise, pool, reduce, scan, view,
 };
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -171,6 +171,8 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.all.dims", |b, c| reduce::truth(b, c, ReduceOp::All)),
     ("aten.argmax.default", |b, c| reduce::position(b, c, ReduceOp::Max)),
     ("aten.argmin.default", |b, c| reduce::position(b, c, ReduceOp::Min)),
+    ("aten.cumsum.default", |b, c| scan::cumulative(b, c, ReduceOp::Sum)),
+    ("aten.cumprod.default", |b, c| scan::cumulative(b, c, ReduceOp::Prod)),
     ("aten.var.correction", reduce::var), ("aten.std.correction", reduce::var),
     ("aten.linalg_vector_norm.default", reduce::vector_norm),
     ("aten.var_mean.correction", reduce::var_mean), ("aten.std_mean.correction", reduce::var_mean),
@@ -192,7 +194,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten._scaled_dot_product_flash_attention_for_cpu.default", attention::flash),
     ("aten.convolution.default", conv::convolution), ("aten.max_pool2d_with_indices.default", conv::max_pool),
     ("aten.avg_pool2d.default", pool::average), ("aten._adaptive_avg_pool2d.default", pool::adaptive_average),
-    ("aten._embedding_bag.default", bag::bag), ("aten._embedding_bag_forward_only.default", bag::bag),
+    ("aten.im2col.default", im2col::im2col), ("aten._embedding_bag.default", bag::bag), ("aten._embedding_bag_forward_only.default", bag::bag),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
     ("aten.index_select.default", index::index_select), ("aten.gather.default", index::gather),
     ("aten.index.Tensor", index::index), ("aten._unsafe_index.Tensor", index::index),

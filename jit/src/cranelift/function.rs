@@ -50,6 +50,8 @@ pub struct Gen<'a, 'b> {
     pub consts: SecondaryMap<kernel::ValueId, Option<Const>>,
     /// Values that were defined in front of their loop.
     pub hoisted: EntitySet<kernel::ValueId>,
+    /// What scans have combined in the iterations before, one value for each copy.
+    pub running: SecondaryMap<kernel::ValueId, Vec<Value>>,
 }
 
 /// Generates `fn(args, begin, end)`.
@@ -95,6 +97,7 @@ pub fn build(
         scratch,
         consts: SecondaryMap::new(),
         hoisted: EntitySet::new(),
+        running: SecondaryMap::new(),
     };
     note_constants(&kernel.root.body, &mut generator.consts);
     generator.loop_over(&kernel.root, args[1], args[2], None)?;
@@ -231,6 +234,10 @@ impl Gen<'_, '_> {
             values.push(match inst {
                 Inst::Const(c) => self.constant(*c),
                 Inst::Load { mem, index } => self.load(*mem, index, copy),
+                Inst::Scan { op, arg } => {
+                    let (before, x) = (self.running[value][copy], self.get(*arg, copy));
+                    self.combine(*op, ty, before, x)?
+                }
                 _ => self.compute(ty, inst, copy)?,
             });
         }

@@ -32,7 +32,7 @@ impl Gen<'_, '_> {
             let init = l
                 .carries
                 .iter()
-                .map(|c| vec![self.identity(c); self.lanes.copies]);
+                .map(|c| vec![self.start(c); self.lanes.copies]);
             let accumulators = init.collect();
             let (_, result) = self.steps(l, begin, end, 1, accumulators, self.lanes)?;
             return self.finish(l, result);
@@ -57,7 +57,7 @@ impl Gen<'_, '_> {
             let init: Vec<Vec<Value>> = l
                 .carries
                 .iter()
-                .map(|c| vec![self.identity(c); copies])
+                .map(|c| vec![self.start(c); copies])
                 .collect();
             let (next, accumulators) = self.steps(l, at, end, step, init, lanes)?;
             at = next;
@@ -67,7 +67,7 @@ impl Gen<'_, '_> {
         }
         self.lanes = SCALAR;
         if left != Some(0) {
-            let init = l.carries.iter().map(|c| vec![self.identity(c)]).collect();
+            let init = l.carries.iter().map(|c| vec![self.start(c)]).collect();
             let (_, rest) = self.steps(l, at, end, 1, init, SCALAR)?;
             total = Some(self.join(l, total, rest)?);
         }
@@ -120,7 +120,7 @@ impl Gen<'_, '_> {
     }
 
     /// `while at + step <= end`; returns where it stopped, and the accumulators. Positions of
-    /// extrema follow the accumulators.
+    /// extrema follow the accumulators, and what scans have combined follows those.
     #[expect(
         clippy::needless_range_loop,
         reason = "two rows of accumulators change together"
@@ -139,6 +139,10 @@ impl Gen<'_, '_> {
             let zero = self.constant(Const::I64(0));
             init.push(vec![zero; lanes.copies]);
         }
+        for (value, op, _) in l.scans() {
+            let identity = self.identity(op, self.kernel.values[value]);
+            init.push(vec![identity; lanes.copies]);
+        }
         let (body, exit) = (self.b.create_block(), self.b.create_block());
         let flat: Vec<Value> = init.iter().flatten().copied().collect();
         let mut incoming = vec![begin];
@@ -154,11 +158,15 @@ impl Gen<'_, '_> {
         let params = self.b.block_params(body).to_vec();
         let saved = std::mem::replace(&mut self.lanes, lanes);
         self.vars[l.var] = Some(params[0]);
-        self.statements(&l.body)?;
         let mut accumulators: Vec<Vec<Value>> = params[1..]
             .chunks(lanes.copies)
             .map(<[Value]>::to_vec)
             .collect();
+        let running = accumulators.split_off(l.carries.len() + args);
+        for ((value, ..), before) in l.scans().zip(running) {
+            self.running[value] = before;
+        }
+        self.statements(&l.body)?;
         let mut position = l.carries.len();
         for (k, carry) in l.carries.iter().enumerate() {
             for copy in 0..lanes.copies {
@@ -169,7 +177,7 @@ impl Gen<'_, '_> {
                     accumulators[position][copy] = self.b.ins().select(better, params[0], old);
                     accumulators[k][copy] = self.b.ins().select(better, v, acc);
                 } else {
-                    accumulators[k][copy] = self.combine(carry, acc, v)?;
+                    accumulators[k][copy] = self.add_to(carry, acc, v)?;
                 }
             }
             position += usize::from(carry.arg.is_some());
@@ -177,6 +185,9 @@ impl Gen<'_, '_> {
         let next = self.b.ins().iadd_imm_s(params[0], step);
         let mut outgoing = vec![next];
         outgoing.extend(accumulators.iter().flatten());
+        for (value, ..) in l.scans() {
+            outgoing.extend((0..lanes.copies).map(|copy| self.get(value, copy)));
+        }
         self.branch_while(outgoing, end, step, body, exit);
         self.b.switch_to_block(exit);
         self.lanes = saved;
@@ -203,23 +214,27 @@ impl Gen<'_, '_> {
         self.b.ins().brif(more, body, &args, exit, &args);
     }
 
-    fn identity(&mut self, carry: &Carry) -> Value {
-        let c = kernel::identity(carry.op, self.kernel.values[carry.result]);
-        self.constant(c)
+    fn identity(&mut self, op: ReduceOp, ty: Type) -> Value {
+        self.constant(kernel::identity(op, ty))
     }
 
-    fn combine(&mut self, carry: &Carry, a: Value, b: Value) -> Result<Value, CompileError> {
-        use crate::kernel::BinaryOp::{Add, And, Max, Min, Mul, Or};
-        let ty = self.kernel.values[carry.result];
-        let op = match carry.op {
-            ReduceOp::Sum => Add,
-            ReduceOp::Prod => Mul,
-            ReduceOp::Min => Min,
-            ReduceOp::Max => Max,
-            ReduceOp::Any => Or,
-            ReduceOp::All => And,
-        };
-        self.binary(op, ty, a, b)
+    fn start(&mut self, carry: &Carry) -> Value {
+        self.identity(carry.op, self.kernel.values[carry.result])
+    }
+
+    fn add_to(&mut self, carry: &Carry, a: Value, b: Value) -> Result<Value, CompileError> {
+        self.combine(carry.op, self.kernel.values[carry.result], a, b)
+    }
+
+    /// One step of a reduction.
+    pub fn combine(
+        &mut self,
+        op: ReduceOp,
+        ty: Type,
+        a: Value,
+        b: Value,
+    ) -> Result<Value, CompileError> {
+        self.binary(step(op), ty, a, b)
     }
 
     /// Whether `v` replaces `acc` as the first extremum. The first element always does: it is
@@ -264,7 +279,7 @@ impl Gen<'_, '_> {
                 continue;
             };
             for copy in copies {
-                vector = self.combine(carry, vector, copy)?;
+                vector = self.add_to(carry, vector, copy)?;
             }
             let lanes = std::mem::replace(&mut self.lanes, SCALAR);
             let ty = self.kernel.values[carry.result];
@@ -276,7 +291,7 @@ impl Gen<'_, '_> {
                     v = self.b.ins().band_imm_s(v, 1);
                 }
                 sum = Some(match sum {
-                    Some(s) => self.combine(carry, s, v)?,
+                    Some(s) => self.add_to(carry, s, v)?,
                     None => v,
                 });
             }
@@ -296,7 +311,7 @@ impl Gen<'_, '_> {
         let lanes = std::mem::replace(&mut self.lanes, SCALAR);
         let mut joined = Vec::with_capacity(more.len());
         for ((carry, a), b) in l.carries.iter().zip(total).zip(more) {
-            joined.push(vec![self.combine(carry, a[0], b[0])?]);
+            joined.push(vec![self.add_to(carry, a[0], b[0])?]);
         }
         self.lanes = lanes;
         Ok(joined)
@@ -341,6 +356,7 @@ impl Gen<'_, '_> {
                         args: [_, n],
                     } => self.shift_count(*n).is_some(),
                     Inst::Binary { op, .. } => vector_binary(*op, self.kernel.values[*value]),
+                    Inst::Scan { op, .. } => vector_binary(step(*op), self.kernel.values[*value]),
                     _ => true,
                 }
             }
@@ -354,6 +370,18 @@ impl Gen<'_, '_> {
                 inner.carries.iter().all(|c| c.arg.is_none()) && self.fits(&inner.body, widths)
             }
         })
+    }
+}
+
+/// What combines two values.
+fn step(op: ReduceOp) -> BinaryOp {
+    match op {
+        ReduceOp::Sum => BinaryOp::Add,
+        ReduceOp::Prod => BinaryOp::Mul,
+        ReduceOp::Min => BinaryOp::Min,
+        ReduceOp::Max => BinaryOp::Max,
+        ReduceOp::Any => BinaryOp::Or,
+        ReduceOp::All => BinaryOp::And,
     }
 }
 

@@ -20,6 +20,7 @@ impl Gen<'_, '_> {
         Ok(match inst {
             Inst::Const(c) => self.constant(*c),
             Inst::Load { mem, index } => self.load(*mem, index, copy),
+            Inst::Scan { .. } => return Err(missing(inst, ty)),
             Inst::Var(var) => match self.vars[*var] {
                 Some(v) if self.lanes == SCALAR => v,
                 _ => return Err(missing(inst, ty)),

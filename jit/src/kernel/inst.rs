@@ -201,6 +201,12 @@ pub enum Inst {
         to: ipex_runtime::DType,
         arg: ValueId,
     },
+    /// `arg` combined over the iterations of the loop so far, this one included, in their order. Only in
+    /// a loop whose iterations have an order: neither the outermost nor a vector loop.
+    Scan {
+        op: ReduceOp,
+        arg: ValueId,
+    },
 }
 
 impl Inst {
@@ -208,9 +214,10 @@ impl Inst {
     pub fn operands(&self) -> Vec<ValueId> {
         match self {
             Inst::Const(_) | Inst::Var(_) | Inst::Load { .. } => Vec::new(),
-            Inst::Unary { arg, .. } | Inst::Convert { arg, .. } | Inst::Narrow { arg, .. } => {
-                vec![*arg]
-            }
+            Inst::Unary { arg, .. }
+            | Inst::Convert { arg, .. }
+            | Inst::Narrow { arg, .. }
+            | Inst::Scan { arg, .. } => vec![*arg],
             Inst::Binary { args, .. } | Inst::Compare { args, .. } => args.to_vec(),
             Inst::Fma { args } => args.to_vec(),
             Inst::Select {

@@ -120,6 +120,19 @@ pub struct Loop {
     pub carries: Vec<Carry>,
 }
 
+impl Loop {
+    /// The scans over this loop: value, how it combines, and what.
+    pub fn scans(&self) -> impl Iterator<Item = (ValueId, ReduceOp, ValueId)> {
+        self.body.iter().filter_map(|stmt| match *stmt {
+            Stmt::Let {
+                value,
+                inst: Inst::Scan { op, arg },
+            } => Some((value, op, arg)),
+            _ => None,
+        })
+    }
+}
+
 /// A kernel: called as `f(args, begin, end)` to run iterations `begin..end` of its outermost loop.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {

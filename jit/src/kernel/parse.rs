@@ -249,6 +249,7 @@ impl Parser<'_> {
             Select,
             Convert,
             Narrow,
+            Scan,
             Unary(UnaryOp),
             Binary(BinaryOp),
             Compare(CmpOp),
@@ -262,6 +263,7 @@ impl Parser<'_> {
                 "select" => Kind::Select,
                 "convert" => Kind::Convert,
                 "narrow" => Kind::Narrow,
+                "scan" => Kind::Scan,
                 _ => UnaryOp::from_name(w)
                     .map(Kind::Unary)
                     .or_else(|| BinaryOp::from_name(w).map(Kind::Binary))
@@ -292,6 +294,10 @@ impl Parser<'_> {
             },
             Kind::Narrow => Inst::Narrow {
                 to: self.dtype()?,
+                arg: self.value()?,
+            },
+            Kind::Scan => Inst::Scan {
+                op: self.scan.word("a reduction", ReduceOp::from_name)?,
                 arg: self.value()?,
             },
             Kind::Unary(op) => Inst::Unary {

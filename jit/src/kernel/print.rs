@@ -123,6 +123,7 @@ impl Display for Inst {
             } => write!(f, "select {cond}, {on_true}, {on_false}"),
             Inst::Convert { arg, .. } => write!(f, "convert {arg}"),
             Inst::Narrow { to, arg } => write!(f, "narrow {to} {arg}"),
+            Inst::Scan { op, arg } => write!(f, "scan {op} {arg}"),
         }
     }
 }

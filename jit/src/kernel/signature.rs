@@ -27,6 +27,7 @@ pub fn fits(inst: &Inst, result: Type, ty: impl Fn(ValueId) -> Type) -> bool {
                 && Type::of(*to) == result
                 && ty(*arg) == result
         }
+        Inst::Scan { op, arg } => ty(*arg) == result && reduces(*op, result),
     }
 }
 

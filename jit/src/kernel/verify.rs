@@ -11,7 +11,7 @@
 //! - scratch is addressed by loop variables alone, inside its length, and stored to, in the order of the text, before it
 //!   is loaded from; lanes of a vector loop store to different elements;
 //! - `in` parameters are never stored to, `out` parameters never loaded from;
-//! - no vector loop lies in another;
+//! - no vector loop lies in another; a scan is in a loop that is neither the outermost nor a vector loop;
 //! - the outermost loop carries nothing; a carried value is computed in the loop itself, has the result's type, and
 //!   the reduction takes that type; a position belongs to `min` or `max` and is I64.
 
@@ -126,6 +126,9 @@ pub enum Fault {
     /// A vector loop in a vector loop.
     #[error("a vector loop in a vector loop")]
     NestedVector,
+    /// A scan over iterations that have no order.
+    #[error("a scan in {0}, whose iterations have no order")]
+    Unordered(VarId),
     /// A reduction over the outermost loop.
     #[error("the outermost loop carries a value")]
     RootCarry,
@@ -315,6 +318,11 @@ impl Verifier<'_> {
         })?;
         match inst {
             Inst::Var(var) => self.use_var(at, *var),
+            Inst::Scan { .. } => match self.around.as_slice() {
+                [_, .., var] if self.vector != Some(*var) => Ok(()),
+                [.., var] => fault(at, Fault::Unordered(*var)),
+                [] => Ok(()),
+            },
             Inst::Load { mem, index } => {
                 self.access(at, *mem, index, result, Access::Out)?;
                 match mem {

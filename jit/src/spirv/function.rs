@@ -23,6 +23,8 @@ pub struct Function<'a> {
     /// An array of a value for each item, by its element type.
     pub meeting: HashMap<Word, Word>,
     pub values: SecondaryMap<ValueId, Word>,
+    /// What scans have combined in the iterations before.
+    pub running: SecondaryMap<ValueId, Word>,
     pub vars: SecondaryMap<VarId, Word>,
     /// The item's number in its group, I64.
     pub item: Word,
@@ -71,6 +73,7 @@ pub fn write(kernel: &Kernel, spread: Spread, group: u32) -> Result<(dr::Module,
         scratch,
         meeting: HashMap::new(),
         values: SecondaryMap::new(),
+        running: SecondaryMap::new(),
         vars: SecondaryMap::new(),
         item: 0,
         block,

@@ -2,7 +2,7 @@
 
 use super::function::Function;
 use super::{Refused, Spread};
-use crate::kernel::{Access, Carry, Kernel, Loop, Mem, Stmt, identity};
+use crate::kernel::{Access, Carry, Inst, Kernel, Loop, Mem, Stmt, Type, identity};
 use rspirv::spirv::Word;
 
 /// What a loop carries, in a loop's header.
@@ -17,6 +17,14 @@ impl Function<'_> {
     pub fn statements(&mut self, body: &[Stmt]) -> Result<(), Refused> {
         for stmt in body {
             match stmt {
+                Stmt::Let {
+                    value,
+                    inst: Inst::Scan { op, arg },
+                } => {
+                    let (ty, before) = (self.kernel.values[*value], self.running[*value]);
+                    let new = (self.values[*arg], None);
+                    self.values[*value] = self.combine(*op, ty, (before, None), new)?.0;
+                }
                 Stmt::Let { value, inst } => {
                     self.values[*value] = self.inst(self.kernel.values[*value], inst)?;
                 }
@@ -76,7 +84,16 @@ impl Function<'_> {
         let var = self.m.b.phi(i64, None, [(first, before), (next, latch)])?;
         let mut all = Vec::new();
         for (carry, start) in l.carries.iter().zip(starts) {
-            all.push(self.carried(carry, start, before, latch)?);
+            let ty = self.kernel.values[carry.result];
+            all.push(self.carried(ty, start, before, latch)?);
+        }
+        let mut scans = Vec::new();
+        for (value, op, _) in l.scans() {
+            let ty = self.kernel.values[value];
+            let start = (self.m.constant(identity(op, ty)), None);
+            let c = self.carried(ty, start, before, latch)?;
+            self.running[value] = c.now.0;
+            scans.push((value, c.next.0));
         }
         let inside = self.m.b.s_less_than(bool, None, var, extent)?;
         self.m.b.branch_conditional(inside, body, exit, [])?;
@@ -92,6 +109,10 @@ impl Function<'_> {
             if let (Some(id), Some(at)) = (c.next.1, at) {
                 self.m.b.copy_object(i64, Some(id), at)?;
             }
+        }
+        for (value, next) in scans {
+            let word = self.m.ty(self.kernel.values[value]);
+            self.m.b.copy_object(word, Some(next), self.values[value])?;
         }
         self.m.b.branch(latch)?;
         self.begin(latch)?;
@@ -109,12 +130,12 @@ impl Function<'_> {
 
     fn carried(
         &mut self,
-        carry: &Carry,
+        ty: Type,
         start: (Word, Option<Word>),
         before: Word,
         latch: Word,
     ) -> Result<Carried, Refused> {
-        let ty = self.m.ty(self.kernel.values[carry.result]);
+        let ty = self.m.ty(ty);
         let next = (self.m.b.id(), start.1.map(|_| self.m.b.id()));
         let value = [(start.0, before), (next.0, latch)];
         let value = self.m.b.phi(ty, None, value)?;

@@ -13,6 +13,7 @@ impl Function<'_> {
             Inst::Const(c) => Ok(self.m.constant(*c)),
             Inst::Var(v) => Ok(self.vars[*v]),
             Inst::Load { mem, index } => self.load(*mem, index),
+            Inst::Scan { .. } => unreachable!("the loop around it defines it"),
             Inst::Unary { op, arg } => {
                 let (from, x) = of(self, *arg);
                 self.unary(*op, from, x)

@@ -18,6 +18,7 @@ impl Lower<'_> {
         let ty = self.kernel.values[value];
         match inst {
             Inst::Const(c) => Ok(self.constant(*c)),
+            Inst::Scan { .. } => Err(Refused::Inst(inst.to_string())),
             Inst::Var(v) => {
                 let at = self.vars[*v].ok_or(Refused::Extent)?;
                 let first = self.evex(o::FROM_GENERAL, 2, ty, None, at, None);

@@ -174,6 +174,19 @@ impl Random<'_> {
         }
     }
 
+    /// A scan over the loop that `body` is of.
+    fn scan(&mut self, body: &mut Vec<Stmt>, known: &[ValueId]) -> ValueId {
+        let arg = self.draws.pick(known);
+        let ty = self.kernel.values[arg];
+        // The order of a scan is given, so that sums of floats agree too.
+        let ops: &[ReduceOp] = match ty {
+            Type::Bool => &[ReduceOp::Any, ReduceOp::All],
+            _ => &[ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Max, ReduceOp::Min],
+        };
+        let op = self.draws.pick(ops);
+        self.inst(body, ty, Inst::Scan { op, arg })
+    }
+
     fn constant(&mut self, body: &mut Vec<Stmt>) -> ValueId {
         let n = self.draws.below(7);
         let x = [0.0, -1.5, 1e30, f64::INFINITY, f64::NAN, 1.0 / 3.0, 5e-324][n];
@@ -314,10 +327,16 @@ pub fn random(bytes: &[u8]) -> (Kernel, Vec<usize>) {
             within.push(r.inst(&mut inner, ty, Inst::Load { mem, index }));
         }
         r.code(&mut inner, &[rows, second], &mut within, 4);
+        let scans = r.draws.below(8) == 0;
+        if scans {
+            let v = r.scan(&mut inner, &within);
+            within.push(v);
+            r.code(&mut inner, &[rows, second], &mut within, 1);
+        }
         r.stores(&mut inner, &[rows, second], &within);
         body.push(Stmt::Loop(Loop {
             var: second,
-            vector: shape == 1,
+            vector: shape == 1 && !scans,
             body: inner,
             carries: vec![],
         }));
