@@ -14,6 +14,7 @@ use ipex_runtime::plan::device::Target;
 use ipex_runtime::plan::{Executable, Plan, Route, Step};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// Plans that are kept; the one that has not run for longest is dropped.
@@ -35,6 +36,8 @@ pub struct Ready {
     pub attentions: usize,
     /// Of each product that was made of several, how many.
     pub joined: Vec<usize>,
+    /// Whether it has been said which arguments no further call reads.
+    pub settled: AtomicBool,
 }
 
 /// A document and its plans.
@@ -84,6 +87,7 @@ impl Ready {
             attentions,
             joined: program.graph.joined.iter().map(Vec::len).collect(),
             calls,
+            settled: AtomicBool::new(false),
             executable: executable(program.plan, aten, document)?,
         }))
     }

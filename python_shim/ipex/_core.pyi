@@ -9,6 +9,7 @@ class Compiled:
     attentions: int
     joined: list[int]
     packed_bytes: int
+    freed_bytes: int
     gpu_counts: list[int]
     gpu_left_to_cpu: list[str]
     def __call__(self, args: list[Any]) -> Any: ...
@@ -19,5 +20,7 @@ def compile(
     constants: Sequence[Any],
     fallback: Callable[[list[Any], str], Any],
     libtorch: str,
+    discard: Callable[[list[Any]], int | None] | None = None,
 ) -> Compiled: ...
+def replace_data(pairs: Sequence[tuple[Any, Any]]) -> bool: ...
 def find_gpu(index: int) -> str: ...

@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 
 from ipex import _core, decompositions, device
 from ipex.arguments import Unsupported
+from ipex.discard import discard
 from ipex.dynamo import restore_addcdiv
 from ipex.errors import CompileError, FallbackWarning
 from ipex.serialize import serialize
@@ -61,7 +62,12 @@ def compile_graph(
     try:
         graph = serialize(gm, kind, frozen, settings.max_autotune, gpu)
         compiled = _core.compile(
-            graph.document, graph.callables, graph.constants, fallback, LIBTORCH
+            graph.document,
+            graph.callables,
+            graph.constants,
+            fallback,
+            LIBTORCH,
+            discard if frozen and settings.freezing == "discard" else None,
         )
         # AOTAutograd decorates backward graphs.
         return _boxed(compiled) if kind == "backward" else compiled

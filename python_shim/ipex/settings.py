@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,10 @@ class Settings:
 
     strict: bool = False
     """Raise an error instead of running a graph in eager that could not be compiled."""
-    freezing: bool = False
+    freezing: bool | Literal["discard"] = False
     """Parameters and buffers never change: graphs without gradients pack them once. Edits after the
-    first call are not seen."""
+    first call are not seen. ``"discard"``: those that only their packed form is read of move to a
+    file."""
     max_autotune: bool = False
     """The first call times our kernels and ATen's where both can, and takes the faster; also
     ``mode="max-autotune"``. What it finds is kept on disk."""
@@ -53,6 +54,8 @@ def parse(options: Mapping[str, Any] | None) -> Settings:
         if not hasattr(defaults, name):
             raise ValueError(f"unknown option {name!r} of backend 'ipex'; valid options: {valid}")
         expected = type(getattr(defaults, name))
+        if name == "freezing" and value == "discard":
+            continue
         if not isinstance(value, expected):
             raise TypeError(
                 f"option {name!r} of backend 'ipex' must be {expected.__name__}, "

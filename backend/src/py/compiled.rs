@@ -19,6 +19,7 @@ use pyo3::types::{PyList, PyTuple};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pyo3::create_exception!(
     _core,
@@ -40,6 +41,30 @@ pub struct Compiled {
     callables: Vec<Py<PyAny>>,
     /// `f(args, reason)`: runs a call for whose sizes there is no plan.
     fallback: Py<PyAny>,
+    /// `f(tensors) -> int | None`: called once for each plan, with the arguments that its further calls do not read. The
+    /// bytes that it has given back; none if it is to be asked again.
+    discard: Option<Py<PyAny>>,
+    /// What `discard` has returned.
+    freed: AtomicUsize,
+}
+
+/// Calls of graphs in this process: what they read must stay while they run.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a call for as long as it runs.
+struct Running;
+
+impl Running {
+    fn new() -> Running {
+        RUNNING.fetch_add(1, Ordering::AcqRel);
+        Running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// How calls are carried out.
@@ -89,6 +114,7 @@ fn guarded<T>(f: impl FnOnce() -> Result<T, CompilerError>) -> Result<T, String>
 
 /// Compiles a document. `callables[n](tensors, numbers)` runs node n.
 #[pyfunction]
+#[pyo3(signature = (document, callables, constants, fallback, libtorch, discard = None))]
 pub fn compile(
     py: Python<'_>,
     document: &[u8],
@@ -96,6 +122,7 @@ pub fn compile(
     constants: Vec<Bound<'_, PyAny>>,
     fallback: Py<PyAny>,
     libtorch: PathBuf,
+    discard: Option<Py<PyAny>>,
 ) -> PyResult<Compiled> {
     let aten = Aten::load(&libtorch).map_err(|e| CompileError::new_err(e.to_string()))?;
     let build = || guarded(|| Body::new(document, aten));
@@ -111,6 +138,8 @@ pub fn compile(
         constants,
         callables,
         fallback,
+        discard,
+        freed: AtomicUsize::new(0),
     })
 }
 
@@ -120,6 +149,19 @@ pub fn find_gpu(py: Python<'_>, index: usize) -> PyResult<&'static str> {
     let found = py.detach(|| level_zero::open(Selection { index }));
     let device = found.map_err(|e| CompileError::new_err(e.to_string()))?;
     Ok(device.name())
+}
+
+/// Sets the `data` of tensors, unless a call other than the caller's own is running, which may be reading what they had;
+/// whether it did. The GIL is held all the time, so that none begins meanwhile.
+#[pyfunction]
+pub fn replace_data(pairs: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>) -> PyResult<bool> {
+    if RUNNING.load(Ordering::Acquire) > 1 {
+        return Ok(false);
+    }
+    for (tensor, data) in pairs {
+        tensor.setattr("data", data)?;
+    }
+    Ok(true)
 }
 
 #[pymethods]
@@ -178,6 +220,12 @@ impl Compiled {
         first.map_or(0, |f| f.executable.packed_bytes())
     }
 
+    /// Bytes of parameters that left memory, as `options={"freezing": "discard"}` asks for.
+    #[getter]
+    fn freed_bytes(&self) -> usize {
+        self.freed.load(Ordering::Relaxed)
+    }
+
     /// Number of attentions by our kernel, `scaled_dot_product_attention` or written by hand.
     #[getter]
     fn attentions(&self) -> usize {
@@ -203,6 +251,7 @@ impl Compiled {
         py: Python<'py>,
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let _running = Running::new();
         let mut inputs = Vec::with_capacity(args.len() + self.constants.len());
         for arg in args.iter_borrowed() {
             inputs.push(tensor(self.aten, &arg)?);
@@ -258,7 +307,29 @@ impl Compiled {
         } else {
             ready.executable.call(inputs, &mut host)
         };
-        self.results(py, args, results.map_err(|e| raised(e, &mut host))?)
+        let results = results.map_err(|e| raised(e, &mut host))?;
+        self.settle(ready, py, args)?;
+        self.results(py, args, results)
+    }
+
+    /// After a plan's first call, tells which arguments it does not read any more.
+    fn settle(&self, ready: &Ready, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let Some(discard) = &self.discard else {
+            return Ok(());
+        };
+        if ready.settled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let unread = ready.executable.unread().into_iter();
+        let unread = unread.filter_map(|n| args.get_item(n as usize).ok());
+        let freed = discard.call1(py, (PyList::new(py, unread.collect::<Vec<_>>())?,))?;
+        match freed.extract::<Option<usize>>(py)? {
+            Some(bytes) => {
+                self.freed.fetch_add(bytes, Ordering::Relaxed);
+            }
+            None => ready.settled.store(false, Ordering::Release),
+        }
+        Ok(())
     }
 
     fn results<'py>(

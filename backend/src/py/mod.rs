@@ -14,6 +14,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.py().get_type::<compiled::CompileError>(),
     )?;
     module.add_class::<compiled::Compiled>()?;
+    module.add_function(wrap_pyfunction!(compiled::replace_data, module)?)?;
     module.add_function(wrap_pyfunction!(compiled::find_gpu, module)?)?;
     module.add_function(wrap_pyfunction!(compiled::compile, module)?)
 }

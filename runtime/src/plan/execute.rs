@@ -9,6 +9,7 @@ use super::layout::own_layout;
 use super::packed::Packed;
 use super::profile::Profile;
 use super::sections::{Section, sections};
+use super::unread::unread;
 use super::{
     BagStep, Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step,
     TensorRef,
@@ -428,6 +429,19 @@ impl Executable {
     pub fn packed_bytes(&self) -> usize {
         let made = self.packs.iter().filter_map(OnceLock::get);
         made.map(Packed::bytes).sum::<usize>() + self.kept.bytes()
+    }
+
+    /// Places of the arguments that never change and that no further call reads, since their packed form is kept.
+    pub fn unread(&self) -> Vec<u32> {
+        if self.device.is_some() {
+            return Vec::new();
+        }
+        let packed = |slot: u32| {
+            let made = self.packs.get(slot as usize).and_then(OnceLock::get);
+            made.is_some_and(|p| p.bytes() > 0)
+        };
+        let own = |slot: u32| self.ways[slot as usize].get() == Some(&Way::Own);
+        unread(&self.plan, packed, own)
     }
 
     /// A tensor of a buffer's memory.

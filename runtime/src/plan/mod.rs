@@ -16,6 +16,7 @@ mod packed;
 mod product;
 mod profile;
 mod sections;
+mod unread;
 
 pub use attention::AttentionStep;
 pub use bag::{BagStep, Rule as BagRule};
