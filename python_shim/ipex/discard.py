@@ -43,7 +43,7 @@ def discard(tensors: Sequence[torch.Tensor]) -> int | None:
 
 
 def _is_alone(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is all of its memory, which is of PyTorch's allocator, and no other shows it."""
+    """Whether a tensor is all of its memory, of PyTorch's allocator, and no other shows it."""
     count = getattr(torch._C, "_storage_Use_Count", None)
     if count is None or tensor.is_inference() or tensor.layout != torch.strided:
         return False
