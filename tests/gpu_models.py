@@ -41,8 +41,14 @@ def tensor(result: Any) -> torch.Tensor:
     return result
 
 
-def check(model: nn.Module, args: tuple[Any, ...], bound: float, round_trips: int) -> None:
-    """Compares with eager, and prints what the second call did."""
+def check(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    bound: float,
+    round_trips: int = 0,
+    at_most: int | None = None,
+) -> None:
+    """Compares with eager, and prints what the second call did; `at_most` so many launches."""
     model.eval()
     with torch.no_grad():
         want = tensor(model(*args))
@@ -63,15 +69,72 @@ def check(model: nn.Module, args: tuple[Any, ...], bound: float, round_trips: in
     assert error <= bound
     assert launches > 0
     assert trips <= round_trips
+    assert at_most is None or launches <= at_most, launches
 
 
 def mlp(dtype: torch.dtype = torch.float32, bound: float = 1e-5) -> None:
     layers = (nn.Linear(64, 130), nn.GELU(), nn.LayerNorm(130), nn.Linear(130, 10))
-    check(nn.Sequential(*layers).to(dtype), (torch.randn(9, 64, dtype=dtype),), bound, 0)
+    # Two products, of which the first ends in the activation, and the norm.
+    check(nn.Sequential(*layers).to(dtype), (torch.randn(9, 64, dtype=dtype),), bound, 0, 3)
 
 
 def mlp_bf16() -> None:
     mlp(torch.bfloat16, 2e-2)
+
+
+class Fused(nn.Module):
+    """Each product and what follows it is one launch, but for the second, which two others read."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.activation = activation
+        self.a, self.b = nn.Linear(24, 40), nn.Linear(40, 24)
+        self.c, self.d = nn.Linear(24, 24, bias=False), nn.Linear(24, 24, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.b(self.activation(self.a(x))) + x
+        x = self.activation(self.c(x) * 0.5) + x
+        y = self.d(x)
+        return torch.sin(y) + torch.cos(y @ self.c.weight)
+
+
+def epilogues(dtype: torch.dtype = torch.float32, bound: float = 1e-5) -> None:
+    for activation in (nn.ReLU(), nn.GELU(), nn.GELU("tanh"), nn.SiLU()):
+        torch._dynamo.reset()
+        COMPILED.clear()
+        # Five products and the sum of sines.
+        check(Fused(activation).to(dtype), (torch.randn(5, 24, dtype=dtype),), bound, 0, 6)
+
+
+def epilogues_bf16() -> None:
+    epilogues(torch.bfloat16, 2e-2)
+
+
+def precision() -> None:
+    """f32 products in the precision that the person asked for: numbers, and which kernel ran."""
+    a, b = torch.randn(40, 70), torch.randn(70, 50)
+    exact = a.double() @ b.double()
+    rounded = a.bfloat16().double() @ b.bfloat16().double()
+
+    def far(x: torch.Tensor, y: torch.Tensor) -> float:
+        return float((x - y).abs().max())
+
+    launched = {}
+    for name in ("highest", "high", "medium"):
+        torch.set_float32_matmul_precision(name)
+        for form, x in (("rows", a), ("columns", a.t().contiguous().t())):
+            torch._dynamo.reset()
+            COMPILED.clear()
+            got = compiled(lambda a, b: a @ b)(x, b).double()
+            launched[name, form] = COMPILED[0].gpu_counts[0]
+            print(name, form, f"{far(got, exact):.1e} {far(got, rounded):.1e}", launched)
+            if name == "medium":
+                assert far(got, rounded) <= 1e-4 and far(got, exact) > 1e-3
+            else:
+                assert far(got, exact) <= 1e-4
+    # By matrix instructions both operands are rounded first, by kernels of their own.
+    want = {"highest": 1, "high": 1, "medium": 3}
+    assert launched == {(name, form): want[name] for name, form in launched}
 
 
 def training() -> None:
@@ -108,7 +171,7 @@ def bert(dtype: torch.dtype = torch.float32, bound: float = 1e-5) -> None:
     from transformers import BertConfig, BertModel
 
     model = BertModel(BertConfig(num_hidden_layers=2)).to(dtype)
-    check(model, (torch.randint(0, 30000, (1, 33)),), bound, 0)
+    check(model, (torch.randint(0, 30000, (1, 33)),), bound, 0, 21)
 
 
 def bert_bf16() -> None:
@@ -121,7 +184,7 @@ def gpt2(dtype: torch.dtype = torch.float32, bound: float = 1e-5) -> None:
     # The last product has few columns: the instructions of a GPU are slow on a CPU.
     config = GPT2Config(n_layer=2, use_cache=False, vocab_size=5000)
     model = GPT2LMHeadModel(config).to(dtype)
-    check(model, (torch.randint(0, 5000, (1, 33)),), bound, 0)
+    check(model, (torch.randint(0, 5000, (1, 33)),), bound, 0, 17)
 
 
 def gpt2_bf16() -> None:
@@ -186,21 +249,50 @@ def bags() -> None:
     assert any("bags" in why for c in COMPILED for why in c.gpu_left_to_cpu)
 
 
-def resnet(dtype: torch.dtype = torch.float32, bound: float = 1e-4, round_trips: int = 0) -> None:
+def resnet(dtype: torch.dtype = torch.float32, bound: float = 1e-4, at_most: int = 26) -> None:
     import torchvision
 
+    # 20 convolutions, two poolings, a product, and three kernels that each follow two convolutions.
     model = torchvision.models.resnet18().to(dtype)
-    check(model, (torch.randn(1, 3, 64, 64, dtype=dtype),), bound, round_trips)
+    check(model, (torch.randn(1, 3, 64, 64, dtype=dtype),), bound, 0, at_most)
 
 
 def resnet_bf16() -> None:
-    # ATen computes convolutions of bf16: each is a way to the CPU and back.
-    resnet(torch.bfloat16, 2e-2, 21)
+    # The windows of each image are packed for the matrix instructions.
+    resnet(torch.bfloat16, 2e-2, 46)
+
+
+def convolutions() -> None:
+    """Shapes, groups and layouts of convolutions and pooling of narrow types against f32."""
+    shapes: list[tuple[Any, ...]] = [
+        # images, inputs, height, width, outputs, kernel, and others
+        (2, 3, 11, 9, 16, 3, {"padding": 1, "stride": 2}),
+        (1, 8, 7, 7, 40, 1, {}),
+        (2, 12, 8, 10, 24, (3, 2), {"groups": 2, "dilation": 2}),
+        (1, 6, 9, 9, 6, 3, {"groups": 6, "padding": 1}),
+        (3, 4, 6, 7, 9, 5, {"bias": False}),
+        (1, 16, 6, 6, 8, 3, {"padding": (2, 0)}),
+    ]
+    for dtype, bound in ((torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
+        for n, inputs, height, width, outputs, kernel, others in shapes:
+            torch._dynamo.reset()
+            COMPILED.clear()
+            layers = [nn.Conv2d(inputs, outputs, kernel, **others), nn.SiLU()]
+            model = nn.Sequential(*layers, nn.MaxPool2d(2, 1)).to(dtype).eval()
+            x = torch.randn(n, inputs, height, width).to(dtype)
+            with torch.no_grad():
+                got = compiled(model)(x)
+                want = model.float()(x.float())
+            error = ((got.float() - want).abs() / (1 + want.abs())).max().item()
+            left = COMPILED[0].gpu_left_to_cpu
+            print(dtype, tuple(want.shape), f"{error:.1e}, {COMPILED[0].gpu_counts}")
+            assert got.shape == want.shape and error <= bound and left == []
 
 
 def run(name: str) -> bool:
     """Runs a case, and says on a line of its own how it ended."""
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("highest")
     torch._dynamo.reset()
     COMPILED.clear()
     try:

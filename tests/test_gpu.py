@@ -34,9 +34,9 @@ def variables(device: str) -> dict[str, str]:
 CASES = {
     "hpg": [
         *("mlp", "training", "frozen_and_stale", "bags", "bert", "gpt2", "resnet", "attention"),
-        *("mlp_bf16", "bert_bf16", "gpt2_bf16", "resnet_bf16"),
+        *("mlp_bf16", "bert_bf16", "gpt2_bf16", "resnet_bf16", "precision", "epilogues"),
     ],
-    "hpc": ["attention", "mlp_bf16"],
+    "hpc": ["attention", "epilogues_bf16", "convolutions"],
     "plain": ["mlp_bf16"],
 }
 """Cases of `gpu_models.py`, by device."""

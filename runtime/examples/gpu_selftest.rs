@@ -4,7 +4,8 @@
 
 use half::{bf16, f16};
 use ipex_runtime::DType;
-use ipex_runtime::level_zero::library::{Epilogue, Library};
+use ipex_runtime::level_zero::epilogue::Epilogue;
+use ipex_runtime::level_zero::library::Library;
 use ipex_runtime::level_zero::product::{self, Extra, Operand, Product};
 use ipex_runtime::level_zero::{Buffer, Device, Error, Stream, devices};
 use std::time::Instant;
@@ -66,6 +67,7 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
     };
     let p = Product {
         dtype,
+        result: dtype,
         sizes: [1, n, n, n],
         a: operand(&a),
         b: operand(&b),
@@ -73,15 +75,13 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
         input: None,
         alpha: 1.0,
         beta: 0.0,
+        repeat: 0,
     };
-    let extra = Extra {
-        bias: std::ptr::null(),
-        residual: Operand {
-            data: std::ptr::null(),
-            strides: [0; 3],
-        },
+    let extra = Extra::default();
+    let by_matrix = match dtype {
+        DType::F32 => None,
+        _ => product::matmul_kernel(&library, &p, Epilogue::default())?,
     };
-    let by_matrix = product::matmul_kernel(&library, &p, Epilogue::default())?;
     let name = if by_matrix.is_some() {
         "matrix instructions"
     } else {
@@ -94,14 +94,16 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
             let packed = product::pack(&mut pack, device, &mut stream, &p)?;
             for _ in 0..5 {
                 best = best.min(timed(&mut stream, |s| {
-                    product::matmul(&mut kernel, s, &p, &packed, &extra)
+                    product::matmul(&mut kernel, s, &p, None, &packed, &extra)
                 })?);
             }
         }
         None => {
-            let mut kernel = product::plain_kernel(&library, dtype)?;
+            let mut kernel = product::plain_kernel(&library, dtype, Epilogue::default())?;
             for _ in 0..5 {
-                best = best.min(timed(&mut stream, |s| product::plain(&mut kernel, s, &p))?);
+                best = best.min(timed(&mut stream, |s| {
+                    product::plain(&mut kernel, s, &p, &extra)
+                })?);
             }
         }
     }

@@ -1,4 +1,5 @@
-// C = epilogue(alpha * A B) by matrix instructions (DPAS), for -DSG=8 (Xe-HPG) and 16 (Xe-HPC, Xe2) and one of -DF16, -DBF16, -DI8.
+// C = epilogue(alpha * A B) by matrix instructions (DPAS), for -DSG=8 (Xe-HPG) and 16 (Xe-HPC, Xe2) and one of -DF16, -DBF16, -DI8; with
+// -DFLOATS_OUT what is stored, and what the epilogue reads, are floats.
 //
 // B is packed: [batch][N / SG][K / KS][8][SG] words, each of the elements k of one column that a lane multiplies at once; zeroes beyond K and N (`pack` makes it from
 // any strides). A is read in place, row by row: lda is in elements, rows may start anywhere. A sub-group makes a tile of 32 rows by 24 (SG 8) or 32 columns, a group
@@ -6,7 +7,6 @@
 // read for MR * NR multiplications.
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #define NAMED __attribute__((overloadable))
-#include "epilogue.h"
 
 // Blocks of 8 rows of a sub-group: 4, or 1 where there are few rows.
 #ifndef MR
@@ -26,8 +26,18 @@ typedef int result;
 #include "element.h"
 typedef float sum;
 typedef float8 sums;
+#if defined(FLOATS_OUT)
+typedef float result;
+#define EXP exp
+#define WIDEN(x) (x)
+#define NARROW(x) (x)
+#else
 typedef ushort result;
+#define WIDEN wide
+#define NARROW narrow
+#endif
 #define KS 16
+#include "epilogue.h"
 #endif
 #include "block.h"
 
@@ -68,13 +78,14 @@ static inline block read_inside(const __global element *A, int lda, int row, int
 __attribute__((intel_reqd_sub_group_size(SG)))
 __attribute__((reqd_work_group_size(SG * ACROSS, DOWN, 1)))
 __kernel void matmul(const __global element *A, const __global uint *B, __global result *C, const __global result *bias,
-                     const __global result *residual, int M, int N, int K, int lda, int ldc, int ldr, long a_batch, long b_batch,
-                     long c_batch, long r_batch, float alpha) {
-  int batch = get_group_id(2), lane = get_sub_group_local_id();
+                     const __global float *scale, const __global result *residual, int M, int N, int K, int lda, int ldc, int ldr,
+                     long a_batch, long b_batch, long c_batch, long r_batch, float alpha, int repeat) {
+  // After `repeat` of the batch, if that is not 0, A and vectors of rows begin again: groups of a convolution.
+  int batch = get_group_id(2), lane = get_sub_group_local_id(), group = batch % max(repeat, 1);
   int n0 = (get_group_id(0) * ACROSS + get_sub_group_id() % ACROSS) * (NR * SG);
   int m0 = (get_group_id(1) * DOWN + get_sub_group_id() / ACROSS) * (MR * 8);
   if (n0 >= N || m0 >= M) return;
-  A += batch * a_batch;
+  A += (repeat ? group : batch) * a_batch;
   B += batch * b_batch;
   C += batch * c_batch;
   residual += batch * r_batch;
@@ -107,23 +118,31 @@ __kernel void matmul(const __global element *A, const __global uint *B, __global
   _Pragma("unroll") for (int n = 0; n < NR; n++) {
     int column = n0 + n * SG + lane;
     if (column < N) {
-#if !defined(I8)
-      float added = BIAS ? wide(bias[column]) : 0.f;
-#endif
       _Pragma("unroll") for (int m = 0; m < MR; m++) {
-        sum v[8] = {c[m][n].s0, c[m][n].s1, c[m][n].s2, c[m][n].s3, c[m][n].s4, c[m][n].s5, c[m][n].s6, c[m][n].s7};
-        _Pragma("unroll") for (int r = 0; r < 8; r++) {
-          int row = m0 + 8 * m + r;
-          if (row < M) {
+        int row = m0 + 8 * m;
 #if defined(I8)
-            C[(long)row * ldc + column] = v[r];
+        sums x = c[m][n];
+#define STORED(i) x.s##i
 #else
-            float x = activate(alpha * v[r] + added);
-            if (RESIDUAL) x += wide(residual[(long)row * ldr + column]);
-            C[(long)row * ldc + column] = narrow(x);
+        // Rows of the operands beyond M are the last one.
+#define EIGHT(of) (float8)(of(0), of(1), of(2), of(3), of(4), of(5), of(6), of(7))
+#define ROW_OF(i) min(row + i, M - 1)
+#define SCALE_OF(i) scale[group * M + ROW_OF(i)]
+#define BIAS_OF(i) NUMBER(bias, group * M + ROW_OF(i))
+#define RESIDUAL_OF(i) WIDEN(residual[(long)ROW_OF(i) * ldr + column])
+        sums x = alpha * c[m][n];
+        if (SCALE == 1) x *= scale[column];
+        if (SCALE == 2) x *= EIGHT(SCALE_OF);
+        if (BIAS == 1) x += NUMBER(bias, column);
+        if (BIAS == 2) x += EIGHT(BIAS_OF);
+        if (RESIDUAL == 2) x += EIGHT(RESIDUAL_OF);
+        x = activate(x);
+        if (RESIDUAL == 1) x += EIGHT(RESIDUAL_OF);
+#define STORED(i) NARROW(x.s##i)
 #endif
-          }
-        }
+#define STORE(i) \
+  if (row + i < M) C[(long)(row + i) * ldc + column] = STORED(i);
+        STORE(0) STORE(1) STORE(2) STORE(3) STORE(4) STORE(5) STORE(6) STORE(7)
       }
     }
   }

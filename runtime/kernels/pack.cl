@@ -1,6 +1,14 @@
-// B of any strides (in elements of -DELEMENT) packed for matmul.cl: [batch][ceil(N / SG)][ceil(K / KS)][8][SG] words.
+// B of any strides (in elements of -DELEMENT; -DROUND: of floats, rounded to bf16) packed for matmul.cl: [batch][ceil(N / SG)][ceil(K / KS)][8][SG] words.
+#include "bf16.h"
 typedef ELEMENT element;
-#define PER_WORD (4 / (int)sizeof(element))
+#if defined(ROUND)
+#define BITS(x) ((uint)to_bf16(x))
+#define BYTES 2
+#else
+#define BITS(x) ((uint)(x))
+#define BYTES (int)sizeof(element)
+#endif
+#define PER_WORD (4 / BYTES)
 
 __kernel void pack(const __global element *B, __global uint *packed, int N, int K, int SG, long k_stride, long n_stride, long batch_stride) {
   int steps = (K + 8 * PER_WORD - 1) / (8 * PER_WORD), columns = (N + SG - 1) / SG;
@@ -12,7 +20,7 @@ __kernel void pack(const __global element *B, __global uint *packed, int N, int 
   uint word = 0;
   for (int j = 0; j < PER_WORD; j++) {
     int k = (step * 8 + i) * PER_WORD + j;
-    if (n < N && k < K) word |= ((uint)from[k * k_stride] & (sizeof(element) == 1 ? 0xffu : 0xffffu)) << (8 * (int)sizeof(element) * j);
+    if (n < N && k < K) word |= (BITS(from[k * k_stride]) & (BYTES == 1 ? 0xffu : 0xffffu)) << (8 * BYTES * j);
   }
   packed[get_group_id(2) * words + at] = word;
 }

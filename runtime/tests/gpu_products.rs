@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 use ipex_runtime::DType;
-use ipex_runtime::level_zero::library::{Activation, Epilogue, Library};
+use ipex_runtime::level_zero::epilogue::{Activation, Axis, Epilogue, Order};
+use ipex_runtime::level_zero::library::Library;
 use ipex_runtime::level_zero::{Buffer, Device, Stream, devices, product};
 use product::{Operand, Product};
 use ze_cpu::tiers;
@@ -122,6 +123,14 @@ fn activated(x: f64, a: Activation) -> f64 {
     }
 }
 
+/// What an operand is to matrix instructions: f32 is rounded to bf16.
+fn rounded(dtype: DType, x: f64) -> f64 {
+    match dtype {
+        DType::F32 => bf16::from_f64(x).to_f64(),
+        _ => x,
+    }
+}
+
 /// One product; its largest error, of 1 + |reference|.
 fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, matrix: bool) -> f64 {
     let device = &devices().unwrap()[0];
@@ -133,7 +142,13 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
         1 + d.below(100),
     ];
     let room = d.below(4);
-    let a_transposed = !matrix && d.below(2) == 0;
+    // Groups: the second half of the batch is multiplied by the first matrices again.
+    let repeat = if matrix && dtype != DType::I8 {
+        d.below(batch + 1)
+    } else {
+        0
+    };
+    let a_transposed = dtype != DType::I8 && d.below(2) == 0;
     let b_transposed = d.below(2) == 0;
     let a = Host::new(d, dtype, [batch, m, k], a_transposed, room);
     let b = Host::new(d, dtype, [batch, k, n], b_transposed, room);
@@ -142,15 +157,27 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
     } else {
         dtype
     };
-    let bias = Host::new(d, dtype, [1, 1, n], false, 0);
+    let vector = |axis| match axis {
+        Some(Axis::Row) => m * repeat.max(1),
+        _ => n,
+    };
+    let bias_type = if epilogue.floats {
+        DType::F32
+    } else {
+        out_type
+    };
+    let bias = Host::new(d, bias_type, [1, 1, vector(epilogue.bias)], false, 0);
+    let scale = Host::new(d, DType::F32, [1, 1, vector(epilogue.scale)], false, 0);
     let residual = Host::new(d, dtype, [batch, m, n], false, room);
     let pitch = n + 3;
-    let [da, db, dbias, dres] = [&a, &b, &bias, &residual].map(|h| h.upload(device, &mut stream));
+    let [da, db, dbias, dscale, dres] =
+        [&a, &b, &bias, &scale, &residual].map(|h| h.upload(device, &mut stream));
     let bytes = batch * m * pitch * out_type.size();
     let c = device.buffer(bytes).unwrap();
     stream.fill(&c, 0x5a, bytes).unwrap();
     let product = Product {
         dtype,
+        result: out_type,
         sizes: [batch, m, n, k],
         a: a.operand(&da),
         b: b.operand(&db),
@@ -161,22 +188,30 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
         input: (!matrix).then(|| residual.operand(&dres)),
         alpha: 0.5,
         beta: if matrix { 0.0 } else { 2.0 },
+        repeat,
+    };
+    let extra = product::Extra {
+        bias: dbias.address(0).cast(),
+        scale: dscale.address(0).cast(),
+        residual: residual.operand(&dres),
     };
     let alpha = if dtype == DType::I8 { 1.0 } else { 0.5 };
-    let mut pack = product::pack_kernel(library, dtype).unwrap();
     if matrix {
+        let mut pack = product::pack_kernel(library, dtype).unwrap();
         let packed = product::pack(&mut pack, device, &mut stream, &product).unwrap();
-        let extra = product::Extra {
-            bias: dbias.address(0).cast(),
-            residual: residual.operand(&dres),
-        };
+        let copies = !product.reads_in_place() || d.below(3) == 0 && dtype != DType::I8;
+        let copy = (copies && dtype != DType::I8).then(|| {
+            let mut rows = product::rows_kernel(library, dtype).unwrap();
+            product::rows(&mut rows, device, &mut stream, &product).unwrap()
+        });
         let mut kernel = product::matmul_kernel(library, &product, epilogue)
             .unwrap()
             .unwrap();
-        product::matmul(&mut kernel, &mut stream, &product, &packed, &extra).unwrap();
+        let copy = copy.as_ref();
+        product::matmul(&mut kernel, &mut stream, &product, copy, &packed, &extra).unwrap();
     } else {
-        let mut kernel = product::plain_kernel(library, dtype).unwrap();
-        product::plain(&mut kernel, &mut stream, &product).unwrap();
+        let mut kernel = product::plain_kernel(library, dtype, epilogue).unwrap();
+        product::plain(&mut kernel, &mut stream, &product, &extra).unwrap();
     }
     let mut got = vec![0; bytes];
     stream.read(&c, &mut got).unwrap();
@@ -188,17 +223,28 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
             assert!(got.iter().all(|b| *b == 0x5a), "wrote beyond column {n}");
             continue;
         }
-        let mut want: f64 = (0..k).map(|l| a.at(z, i, l) * b.at(z, l, j)).sum::<f64>() * alpha;
-        if matrix {
-            if epilogue.bias {
-                want += bias.at(0, 0, j);
-            }
-            want = activated(want, epilogue.activation);
-            if epilogue.residual {
-                want += residual.at(z, i, j);
-            }
-        } else {
+        let (za, row) = match repeat {
+            0 => (z, i),
+            repeat => (z % repeat, z % repeat * m + i),
+        };
+        let of = |h: &Host, z, i, j| match matrix {
+            true => rounded(dtype, h.at(z, i, j)),
+            false => h.at(z, i, j),
+        };
+        let sum: f64 = (0..k).map(|l| of(&a, za, i, l) * of(&b, z, l, j)).sum();
+        let at = |axis| if axis == Axis::Row { row } else { j };
+        let mut want = sum * alpha;
+        if !matrix {
             want += 2.0 * residual.at(z, i, j);
+        }
+        want *= epilogue.scale.map_or(1.0, |axis| scale.at(0, 0, at(axis)));
+        want += epilogue.bias.map_or(0.0, |axis| bias.at(0, 0, at(axis)));
+        if epilogue.residual == Some(Order::Before) {
+            want += residual.at(z, i, j);
+        }
+        want = activated(want, epilogue.activation);
+        if epilogue.residual == Some(Order::After) {
+            want += residual.at(z, i, j);
         }
         let error = (decode(out_type, got) - want).abs() / (1.0 + want.abs());
         assert!(error.is_finite(), "{:?} at {z},{i},{j}", product.sizes);
@@ -213,23 +259,46 @@ fn cases(otherwise: usize) -> usize {
     asked.and_then(|n| n.parse().ok()).unwrap_or(otherwise)
 }
 
-const EPILOGUES: [Epilogue; 3] = [
-    Epilogue {
-        activation: Activation::None,
-        bias: false,
-        residual: false,
-    },
+const NONE: Epilogue = Epilogue {
+    activation: Activation::None,
+    bias: None,
+    scale: None,
+    floats: false,
+    residual: None,
+};
+
+/// What graphs have: linear layers with activations, normalized convolutions, gates.
+const EPILOGUES: [Epilogue; 5] = [
+    NONE,
     Epilogue {
         activation: Activation::Gelu,
-        bias: true,
-        residual: false,
+        bias: Some(Axis::Column),
+        ..NONE
     },
     Epilogue {
         activation: Activation::Silu,
-        bias: true,
-        residual: true,
+        bias: Some(Axis::Column),
+        scale: Some(Axis::Column),
+        residual: Some(Order::After),
+        ..NONE
+    },
+    Epilogue {
+        activation: Activation::Relu,
+        bias: Some(Axis::Row),
+        scale: Some(Axis::Row),
+        floats: true,
+        residual: Some(Order::Before),
+    },
+    Epilogue {
+        activation: Activation::GeluTanh,
+        ..NONE
     },
 ];
+
+/// Whether every type is tested with it: none, or one that has all parts.
+fn is_for_all(epilogue: &Epilogue) -> bool {
+    *epilogue == NONE || epilogue.scale.is_some()
+}
 
 #[test]
 #[ignore = "needs a device"]
@@ -237,20 +306,26 @@ fn by_matrix_instructions() {
     let device = &devices().unwrap()[0];
     let (library, mut d) = (Library::new(device), Draws(7));
     if device.architecture().matrix_sub_group().is_none() {
-        assert!(
-            library
-                .matmul(DType::F16, Epilogue::default(), false)
-                .unwrap()
-                .is_none()
-        );
+        let none = library.matmul(DType::F16, DType::F16, NONE, false).unwrap();
+        assert!(none.is_none());
         return;
     }
-    for (dtype, bound) in [(DType::F16, 5e-4), (DType::BF16, 4e-3), (DType::I8, 0.0)] {
+    let bounds = [
+        (DType::F16, 5e-4),
+        (DType::BF16, 4e-3),
+        (DType::I8, 0.0),
+        (DType::F32, 1e-5),
+    ];
+    for (dtype, bound) in bounds {
         for epilogue in EPILOGUES {
-            if dtype == DType::I8 && epilogue != Epilogue::default() {
-                continue;
-            }
-            let shapes = if dtype == DType::I8 { 200 } else { 67 };
+            // Each pair is a module to compile.
+            let shapes = match dtype {
+                DType::F16 => 40,
+                DType::BF16 if is_for_all(&epilogue) => 67,
+                DType::I8 if epilogue == NONE => 200,
+                DType::F32 if is_for_all(&epilogue) => 12,
+                _ => continue,
+            };
             let worst = (0..cases(shapes))
                 .map(|_| check(&mut d, &library, dtype, epilogue, true))
                 .fold(0.0, f64::max);
@@ -266,9 +341,11 @@ fn without_matrix_instructions() {
     let device = &devices().unwrap()[0];
     let (library, mut d) = (Library::new(device), Draws(9));
     for (dtype, bound) in [(DType::F32, 2e-6), (DType::F16, 5e-4), (DType::BF16, 4e-3)] {
-        let worst = (0..cases(15))
-            .map(|_| check(&mut d, &library, dtype, Epilogue::default(), false))
-            .fold(0.0, f64::max);
-        assert!(worst <= bound, "{dtype}: {worst:e}");
+        for epilogue in EPILOGUES {
+            let worst = (0..cases(6))
+                .map(|_| check(&mut d, &library, dtype, epilogue, false))
+                .fold(0.0, f64::max);
+            assert!(worst <= bound, "{dtype} {epilogue:?}: {worst:e}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The safe layer over Level Zero, through the real loader, on `ze_cpu`.
 
 use ipex_runtime::DType;
-use ipex_runtime::level_zero::library::{Epilogue, Library};
+use ipex_runtime::level_zero::epilogue::Epilogue;
+use ipex_runtime::level_zero::library::Library;
 use ipex_runtime::level_zero::{
     Architecture, Argument, Device, Error, NoDevice, Source, devices, product,
 };
@@ -297,7 +298,8 @@ fn an_interrupted_compilation() {
     // SAFETY: the tests of a device run in one thread.
     unsafe { std::env::set_var("IPEX_CACHE_DIR", &folder) };
     let library = Library::new(device());
-    library.window().unwrap().kernel("window").unwrap();
+    let window = library.window(DType::F32, Epilogue::default()).unwrap();
+    window.kernel("window").unwrap();
     assert_eq!(whole(), finished, "the finished module is taken");
     axpy(1);
     assert_eq!(whole(), finished + 1, "another one is compiled");
@@ -328,25 +330,35 @@ fn a_forked_process_is_told() {
 #[ignore = "needs a device"]
 fn every_kernel_is_accepted() {
     let (device, mut stream) = (device(), device().stream().unwrap());
-    let library = Library::new(device);
-    library.window().unwrap().kernel("window").unwrap();
+    let (library, none) = (Library::new(device), Epilogue::default());
     for dtype in [DType::F32, DType::F16, DType::BF16] {
-        product::plain_kernel(&library, dtype).unwrap();
+        let window = library.window(dtype, none).unwrap();
+        window.kernel("window").unwrap();
+        product::plain_kernel(&library, dtype, none).unwrap();
+        product::rows_kernel(&library, dtype).unwrap();
         library
             .attention(dtype)
             .unwrap()
             .kernel("attention")
             .unwrap();
     }
-    for dtype in [DType::F16, DType::BF16, DType::I8] {
+    let types = [
+        (DType::F16, DType::F16),
+        (DType::BF16, DType::BF16),
+        (DType::BF16, DType::F32),
+        (DType::I8, DType::I32),
+    ];
+    for (dtype, result) in types {
         product::pack_kernel(&library, dtype).unwrap();
         for few in [false, true] {
-            let module = library.matmul(dtype, Epilogue::default(), few).unwrap();
+            let module = library.matmul(dtype, result, none, few).unwrap();
             let kernel = module.map(|m| m.kernel("matmul").unwrap());
             let lanes = kernel.map(|k| k.sub_group().unwrap());
             assert_eq!(lanes, device.architecture().matrix_sub_group());
         }
     }
+    product::pack_kernel(&library, DType::F32).unwrap();
+    library.columns().unwrap().kernel("columns").unwrap();
     let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
     let buffer = device.buffer(4).unwrap();
     let memory = Argument::Memory(&buffer, 0);

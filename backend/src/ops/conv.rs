@@ -21,14 +21,13 @@ pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusa
 
 /// The shape of a convolution that [`ipex_runtime::conv`] computes.
 fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
-    vectors(c)?;
+    vectors(b, c)?;
     let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
     let (sizes, kernel) = (b.sizes(image), b.sizes(weight));
     let rank = sizes.len();
-    let f32s = [image, weight]
-        .iter()
-        .all(|&v| b.dtype(v) == Ok(DType::F32));
-    if !f32s || c.flag(6) || !(3..=4).contains(&rank) || !is_row_major(b, image) {
+    let dtype = b.dtype(image)?;
+    let typed = has_kernel(b, dtype, rank) && b.dtype(weight)? == dtype;
+    if !typed || c.flag(6) || !(3..=4).contains(&rank) || !is_row_major(b, image) {
         return c.refuse("no kernel");
     }
     let natural = |n: i64| usize::try_from(n).or_else(|_| c.refuse("a negative size"));
@@ -76,12 +75,12 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
 
 /// `aten.max_pool2d_with_indices` whose indices nobody reads.
 pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    vectors(c)?;
+    vectors(b, c)?;
     let image = c.tensor(0)?;
     let (sizes, out) = (b.sizes(image), c.output(0)?);
     let indices = c.used.get(1).copied().unwrap_or(true);
     let fits = sizes.len() == 4 && is_row_major(b, image) && row_major(out);
-    if indices || !fits || b.dtype(image)? != DType::F32 {
+    if indices || !fits || !has_kernel(b, b.dtype(image)?, sizes.len()) {
         return c.refuse("indices, another layout or dtype");
     }
     let natural = |n: i64| usize::try_from(n).or_else(|_| c.refuse("a negative size"));
@@ -126,9 +125,15 @@ pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     Ok(vec![b.push(op, &[image], meta)])
 }
 
+/// Whether there are kernels for images of this type: on the CPU for f32 alone.
+fn has_kernel(b: &Builder, dtype: DType, rank: usize) -> bool {
+    let narrow = matches!(dtype, DType::F16 | DType::BF16);
+    dtype == DType::F32 || narrow && b.graph.gpu && rank == 4
+}
+
 /// Refuses where our kernels are plain Rust: oneDNN is faster then.
-fn vectors(c: &NodeCall) -> Result<(), Refusal> {
-    if Isa::detect() < Isa::Avx2 {
+fn vectors(b: &Builder, c: &NodeCall) -> Result<(), Refusal> {
+    if Isa::detect() < Isa::Avx2 && !b.graph.gpu {
         return c.refuse("no vector instructions");
     }
     Ok(())

@@ -26,11 +26,7 @@ pub fn build(
     code: &[Vec<KernelCode>],
     document: &Document,
 ) -> Result<Plan, String> {
-    // On a GPU every kernel is a launch of its own.
-    let followers = match document.options.gpu {
-        None => followers(graph, &clusters.groups),
-        Some(_) => vec![None; clusters.groups.len()],
-    };
+    let followers = followers(graph, &clusters.groups, document.options.gpu.is_some());
     let constant = constant(graph, &clusters.groups, &document.options.frozen);
     let batches = match document.options.gpu {
         None => batches(graph, &clusters.groups, code, &followers, &constant),
@@ -135,11 +131,10 @@ impl Planner<'_> {
                     self.buffer_of[node.results[0]] = self.buffer_of[node.operands[1]];
                 }
             }
-            let next = self.followers.get(k + 1).copied().flatten();
+            let next = self.followers.get(k + 1).and_then(Option::as_ref);
+            let next = next.filter(|f| f.in_place.is_some()).map(|f| f.result);
             for &root in &group.roots {
-                if graph.producer(root).op == Op::Assign
-                    || next.is_some_and(|n| n.result == root && n.in_place.is_some())
-                {
+                if graph.producer(root).op == Op::Assign || next == Some(root) {
                     continue;
                 }
                 let meta = &graph.values[root];
@@ -159,7 +154,7 @@ impl Planner<'_> {
                 };
                 self.add(root, buffer, self.time(k));
             }
-            if let Some(f) = self.followers[k]
+            if let Some(f) = &self.followers[k]
                 && let Some(into) = f.in_place
             {
                 self.buffer_of[f.result] = self.buffer_of[into];
@@ -276,13 +271,13 @@ impl Planner<'_> {
                             .collect::<Result<_, _>>()?,
                         outputs: outputs.collect::<Result<_, _>>()?,
                     };
-                    let precision = self.options.products;
+                    let (precision, on_gpu) = (self.options.products, self.options.gpu.is_some());
                     if let Some(attention) = AttentionStep::of(&call) {
                         self.plan.steps.push(Step::Attention(Box::new(attention)));
                     } else if let Some(bag) = BagStep::of(&call) {
                         self.plan.steps.push(Step::Bag(Box::new(bag)));
                     } else if let Some(product) =
-                        ProductStep::of(&call, precision, |b| self.pack(&[b]))
+                        ProductStep::of(&call, precision, on_gpu, |b| self.pack(&[b]))
                     {
                         let problem = product.problem();
                         self.own(Step::Product(Box::new(product)), problem, vec![call]);
@@ -307,7 +302,7 @@ impl Planner<'_> {
             } else if self.batches[k] < k || self.goes_on(k) {
                 self.batch(kernel_step, self.batches[k] == k);
             } else {
-                self.attach(kernel_step, self.followers[k]);
+                self.attach(kernel_step, self.followers[k].clone());
             }
         }
         if self.goes_on(k) {
@@ -549,6 +544,7 @@ fn then(step: &Step, f: Follower) -> Option<Then> {
         planes: f.walk.planes,
         iterations: f.walk.iterations,
         grain: *grain,
+        tail: f.tail,
     })
 }
 

@@ -3,9 +3,12 @@
 
 use crate::fusion::cluster::Group;
 use crate::fusion::sink::{reads, through_views};
+use crate::gpu::epilogue::{Before, tail};
 use crate::graph::{Graph, GraphOutput, NodeId, Op, ValueId};
 use ipex_jit::kernel::{Index, Inst, Kernel, Mem, ParamId, Stmt, VarId};
+use ipex_runtime::conv::Operation;
 use ipex_runtime::plan::Route;
+use ipex_runtime::plan::device::Tail;
 
 /// How a kernel walks planes: every `planes` of them belong to `iterations` of its outermost loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Planewise {
 }
 
 /// A group that runs inside of the convolution or product in front of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Follower {
     /// The convolution's or product's result.
     pub result: ValueId,
@@ -27,15 +30,56 @@ pub struct Follower {
     pub walk: Planewise,
     /// The group's result that takes the memory of that result.
     pub in_place: Option<ValueId>,
+    /// The group as an epilogue, for a GPU.
+    pub tail: Option<Tail>,
 }
 
-/// The groups that run inside of the convolution or product in front of them.
-pub fn followers(graph: &Graph, groups: &[Group]) -> Vec<Option<Follower>> {
+/// The groups that run inside of the convolution or product in front of them. On a GPU every kernel is a launch of its own, but
+/// for those that are epilogues.
+pub fn followers(graph: &Graph, groups: &[Group], gpu: bool) -> Vec<Option<Follower>> {
     let mut all = vec![None; groups.len()];
     for (k, pair) in groups.windows(2).enumerate() {
-        all[k + 1] = follower(graph, groups, &pair[0], &pair[1]);
+        let found = follower(graph, groups, &pair[0], &pair[1]);
+        all[k + 1] = match gpu {
+            true => found.and_then(|f| epilogue(graph, &pair[0], &pair[1], f)),
+            false => found,
+        };
     }
     all
+}
+
+/// A follower as an epilogue.
+fn epilogue(graph: &Graph, first: &Group, then: &Group, follower: Follower) -> Option<Follower> {
+    follower.in_place?;
+    let (&[node], [lowered]) = (first.nodes.as_slice(), then.kernels.as_slice()) else {
+        return None;
+    };
+    let (node, meta) = (&graph.nodes[node], &graph.values[follower.result]);
+    let Op::External { route, .. } = &node.op else {
+        return None;
+    };
+    let (numel, is_convolution) = (meta.numel(), matches!(route, Route::Convolution(..)));
+    let sizes = match (route, meta.sizes.as_slice()) {
+        (Route::Convolution(Operation::Sum, shape), _) => {
+            let planes = (shape.images * shape.outputs) as i64;
+            [shape.outputs as i64, numel / planes.max(1)]
+        }
+        (Route::OutFunction { .. }, &[.., rows, columns]) => [rows, columns],
+        _ => return None,
+    };
+    let before = Before {
+        sizes,
+        numel,
+        dtype: meta.dtype()?,
+        has_input: node.operands.len() > 2,
+        convolution: is_convolution,
+    };
+    let at = lowered.tensors.iter().position(|&v| v == follower.result)?;
+    let tail = tail(&lowered.kernel, ParamId::from_u32(at as u32), before)?;
+    Some(Follower {
+        tail: Some(tail),
+        ..follower
+    })
 }
 
 fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Option<Follower> {
@@ -79,6 +123,7 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
         result,
         walk,
         in_place,
+        tail: None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The kernels of `runtime/kernels`, compiled when they are first asked for.
 
 use super::context::Device;
+use super::epilogue::Epilogue;
 use super::error::Error;
 use super::module::{Module, Source};
 use crate::DType;
@@ -18,33 +19,11 @@ macro_rules! modules {
 
 modules! {
     "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_f16_sg8_few" "matmul_f16_sg16_few" "matmul_bf16_sg8_few" "matmul_bf16_sg16_few" "matmul_i8_sg8" "matmul_i8_sg16"
-    "pack16" "pack8" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16" "window_f32"
+    "matmul_bf16_sg8_f32" "matmul_bf16_sg16_f32" "matmul_bf16_sg8_few_f32" "matmul_bf16_sg16_few_f32"
+    "pack16" "pack8" "pack_f32" "rows16" "rows_f32" "columns" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
+    "window_f32" "window_f16" "window_bf16"
     "flash_f16_sg8_64" "flash_f16_sg16_64" "flash_f16_sg16_128"
     "flash_bf16_sg8_64" "flash_bf16_sg16_64" "flash_bf16_sg16_128"
-}
-
-/// What follows a product of matrix instructions before it is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Epilogue {
-    /// What is computed of each element.
-    pub activation: Activation,
-    /// A row is added first.
-    pub bias: bool,
-    /// A matrix is added last.
-    pub residual: bool,
-}
-
-/// A function of one element.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the functions")]
-pub enum Activation {
-    #[default]
-    None,
-    Relu,
-    /// With erf.
-    Gelu,
-    GeluTanh,
-    Silu,
 }
 
 /// Compiled modules of one device.
@@ -71,10 +50,12 @@ impl Library {
         Library { device, modules }
     }
 
-    /// Products by matrix instructions, with tiles for few rows or for many; none if the device or the type has none.
+    /// Products by matrix instructions of operands of `dtype`, with tiles for few rows or for many; none if the device or the types
+    /// have none. The result is of the same type or, of bf16, f32; of i8 it is i32.
     pub fn matmul(
         &self,
         dtype: DType,
+        result: DType,
         epilogue: Epilogue,
         few: bool,
     ) -> Result<Option<Module>, Error> {
@@ -84,28 +65,44 @@ impl Library {
         } else {
             ""
         };
+        let out = if result == DType::F32 { "_f32" } else { "" };
         let name = lanes.zip(suffix(dtype).filter(|_| dtype != DType::F32));
-        let name = name.map(|(lanes, ty)| format!("matmul_{ty}_sg{lanes}{tile}"));
-        let all = [
-            epilogue.activation as i32,
-            epilogue.bias.into(),
-            epilogue.residual.into(),
-        ];
+        let name = name.map(|(lanes, ty)| format!("matmul_{ty}_sg{lanes}{tile}{out}"));
         // Integers have no epilogue.
-        let constants = if dtype == DType::I8 { &[] } else { &all[..] };
+        let constants = epilogue.constants();
+        let constants = if dtype == DType::I8 {
+            &[]
+        } else {
+            &constants[..]
+        };
         name.map(|n| self.module(&n, constants)).transpose()
     }
 
-    /// Packing for these.
+    /// Packing of the second matrix for these; f32 is rounded to bf16.
     pub fn pack(&self, dtype: DType) -> Result<Module, Error> {
-        let name = if dtype.size() == 1 { "pack8" } else { "pack16" };
+        let name = match dtype {
+            DType::F32 => "pack_f32",
+            _ if dtype.size() == 1 => "pack8",
+            _ => "pack16",
+        };
         self.module(name, &[])
     }
 
+    /// Copies of the first matrix for these; f32 is rounded to bf16.
+    pub fn rows(&self, dtype: DType) -> Result<Module, Error> {
+        let is_f32 = dtype == DType::F32;
+        self.module(if is_f32 { "rows_f32" } else { "rows16" }, &[])
+    }
+
+    /// Windows of images as a packed second matrix of 16 bits an element.
+    pub fn columns(&self) -> Result<Module, Error> {
+        self.module("columns", &[])
+    }
+
     /// Products of f32, f16 or bf16 without matrix instructions.
-    pub fn product(&self, dtype: DType) -> Result<Module, Error> {
+    pub fn product(&self, dtype: DType, epilogue: Epilogue) -> Result<Module, Error> {
         let ty = suffix(dtype).unwrap_or_default();
-        self.module(&format!("product_{ty}"), &[])
+        self.module(&format!("product_{ty}"), &epilogue.constants())
     }
 
     /// Attention of f32, f16 or bf16.
@@ -114,9 +111,10 @@ impl Library {
         self.module(&format!("attention_{ty}"), &[])
     }
 
-    /// Convolutions and maxima of f32.
-    pub fn window(&self) -> Result<Module, Error> {
-        self.module("window_f32", &[])
+    /// Convolutions and maxima of f32, f16 or bf16 without matrix instructions.
+    pub fn window(&self, dtype: DType, epilogue: Epilogue) -> Result<Module, Error> {
+        let ty = suffix(dtype).unwrap_or_default();
+        self.module(&format!("window_{ty}"), &epilogue.constants())
     }
 
     /// Attention by matrix instructions for heads of this width and a mask of this kind and type (`mask.h`); none if the

@@ -8,6 +8,7 @@ mod architecture;
 mod cache;
 mod context;
 mod driver;
+pub mod epilogue;
 mod error;
 mod event;
 mod kernel;

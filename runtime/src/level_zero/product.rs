@@ -1,9 +1,10 @@
 //! Matrix products on the device.
 
 use super::context::Device;
+use super::epilogue::Epilogue;
 use super::error::Error;
 use super::kernel::{Argument, Kernel};
-use super::library::{Epilogue, Library};
+use super::library::Library;
 use super::memory::Buffer;
 use super::stream::Stream;
 use crate::DType;
@@ -21,8 +22,10 @@ pub struct Operand {
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub struct Product {
-    /// f32, f16 or bf16, of all operands; i8 of a and b, with an i32 result.
+    /// Of a and b: f32, f16, bf16 or i8. Matrix instructions round f32 to bf16.
     pub dtype: DType,
+    /// Of all else: the same, or i32 for i8.
+    pub result: DType,
     /// Batch, rows of a, columns of b, columns of a.
     pub sizes: [usize; 4],
     pub a: Operand,
@@ -31,16 +34,36 @@ pub struct Product {
     pub input: Option<Operand>,
     pub alpha: f32,
     pub beta: f32,
+    /// After so many of the batch, if this is not 0, a and vectors of rows begin again: groups of a convolution.
+    pub repeat: usize,
 }
 
-/// What an epilogue reads.
+/// What an epilogue reads; null where it has no such part.
 #[derive(Clone, Copy, Debug)]
 pub struct Extra {
-    /// A row.
+    /// A vector that is added.
     pub bias: *const u8,
+    /// A vector of f32 that multiplies.
+    pub scale: *const u8,
     /// A matrix whose columns are neighbours.
     pub residual: Operand,
 }
+
+impl Default for Extra {
+    fn default() -> Extra {
+        let none = std::ptr::null();
+        Extra {
+            bias: none,
+            scale: none,
+            residual: NOTHING,
+        }
+    }
+}
+
+const NOTHING: Operand = Operand {
+    data: std::ptr::null(),
+    strides: [0; 3],
+};
 
 /// A second matrix as matrix instructions read it.
 #[derive(Clone)]
@@ -48,6 +71,39 @@ pub struct Packed {
     words: Buffer,
     /// Words of one matrix of the batch.
     each: i64,
+}
+
+impl Packed {
+    /// Memory for matrices of `n` columns by `k` 16-bit elements, or bytes, as the device's lanes read them.
+    pub fn new(
+        device: &Device,
+        [batch, n, k]: [usize; 3],
+        bytes: usize,
+    ) -> Result<(Packed, usize), Error> {
+        let lanes = device.architecture().matrix_sub_group().unwrap_or(8) as usize;
+        let each = n.div_ceil(lanes) * k.div_ceil(8 * (4 / bytes)) * 8 * lanes;
+        let words = device.buffer(4 * each * batch)?;
+        let each = each as i64;
+        Ok((Packed { words, each }, lanes))
+    }
+
+    /// The memory.
+    pub fn words(&self) -> &Buffer {
+        &self.words
+    }
+
+    /// Groups of 64 items that make a word each.
+    pub fn groups(&self, batch: usize) -> [u32; 3] {
+        [(self.each as usize).div_ceil(64) as u32, 1, batch as u32]
+    }
+}
+
+/// A copy of a first matrix as matrix instructions read it best: rows of 16 bits an element, aligned and filled up with zeroes.
+#[derive(Clone)]
+pub struct Rows {
+    elements: Buffer,
+    /// From matrix to matrix, and from row to row.
+    strides: [i64; 2],
 }
 
 /// Rows up to which a product has few.
@@ -75,18 +131,79 @@ impl Product {
         self.sizes[1] <= FEW_ROWS && self.dtype != DType::I8
     }
 
-    /// Whether matrix instructions read it: rows of a and c without gaps between columns.
+    /// Whether matrix instructions write it: rows of c without gaps between columns.
     pub fn is_dense(&self) -> bool {
-        let [_, _, n, k] = self.sizes;
-        (self.a.strides[2] == 1 || k == 1) && (self.c.strides[2] == 1 || n == 1)
+        self.c.strides[2] == 1 || self.sizes[2] == 1
     }
+
+    /// Whether they read a where it lies: no gaps between columns, and rows at multiples of four bytes.
+    pub fn reads_in_place(&self) -> bool {
+        let k = self.sizes[3];
+        let row = self.a.strides[1] * self.dtype.size() as i64;
+        let batch = self.a.strides[0] * self.dtype.size() as i64;
+        let aligned = (row | batch | self.a.data as i64) % 4 == 0;
+        self.dtype != DType::F32 && (self.a.strides[2] == 1 || k == 1) && aligned
+    }
+
+    /// What matrix instructions multiply: bf16 instead of f32.
+    fn multiplied(&self) -> DType {
+        match self.dtype {
+            DType::F32 => DType::BF16,
+            other => other,
+        }
+    }
+}
+
+/// Kernels that make an item of each word or element.
+fn by_items(mut kernel: Kernel) -> Result<Kernel, Error> {
+    kernel.set_group([64, 1, 1])?;
+    Ok(kernel)
+}
+
+/// The kernel of [`rows`].
+pub fn rows_kernel(library: &Library, dtype: DType) -> Result<Kernel, Error> {
+    by_items(library.rows(dtype)?.kernel("rows")?)
+}
+
+/// Copies the first matrix. The result may be kept as long as the matrix stays the same.
+pub fn rows(
+    kernel: &mut Kernel,
+    device: &Device,
+    stream: &mut Stream,
+    p: &Product,
+) -> Result<Rows, Error> {
+    let [batch, m, _, k] = p.sizes;
+    let [batch_stride, row, column] = p.a.strides;
+    let matrices = match p.repeat {
+        _ if batch_stride == 0 => 1,
+        0 => batch,
+        repeat => repeat,
+    };
+    let pitch = k.next_multiple_of(16);
+    let elements = device.buffer(2 * matrices * m * pitch)?;
+    let arguments = [
+        Argument::Address(p.a.data),
+        Argument::Memory(&elements, 0),
+        int(m),
+        int(k),
+        int(pitch),
+        Argument::I64(row),
+        Argument::I64(column),
+        Argument::I64(batch_stride),
+    ];
+    let groups = [(m * pitch).div_ceil(64) as u32, 1, matrices as u32];
+    // SAFETY: the kernel writes the elements of the buffer and reads elements of a.
+    unsafe { stream.launch(kernel, groups, &arguments, None) }?;
+    let apart = if matrices == 1 { 0 } else { m * pitch };
+    Ok(Rows {
+        elements,
+        strides: [apart, pitch].map(|n| n as i64),
+    })
 }
 
 /// The kernel of [`pack`].
 pub fn pack_kernel(library: &Library, dtype: DType) -> Result<Kernel, Error> {
-    let mut kernel = library.pack(dtype)?.kernel("pack")?;
-    kernel.set_group([64, 1, 1])?;
-    Ok(kernel)
+    by_items(library.pack(dtype)?.kernel("pack")?)
 }
 
 /// Packs the second matrix. The result may be kept as long as the matrix stays the same.
@@ -96,15 +213,12 @@ pub fn pack(
     stream: &mut Stream,
     p: &Product,
 ) -> Result<Packed, Error> {
-    let lanes = device.architecture().matrix_sub_group().unwrap_or(8) as usize;
     let [batch, _, n, k] = p.sizes;
-    let depth = 8 * (4 / p.dtype.size());
-    let each = n.div_ceil(lanes) * k.div_ceil(depth) * 8 * lanes;
-    let words = device.buffer(4 * each * batch)?;
+    let (packed, lanes) = Packed::new(device, [batch, n, k], p.multiplied().size())?;
     let [batch_stride, k_stride, n_stride] = p.b.strides;
     let arguments = [
         Argument::Address(p.b.data),
-        Argument::Memory(&words, 0),
+        Argument::Memory(&packed.words, 0),
         int(n),
         int(k),
         int(lanes),
@@ -112,13 +226,9 @@ pub fn pack(
         Argument::I64(n_stride),
         Argument::I64(batch_stride),
     ];
-    let groups = [each.div_ceil(64) as u32, 1, batch as u32];
     // SAFETY: the kernel writes the words of the buffer and reads elements of b.
-    unsafe { stream.launch(kernel, groups, &arguments, None) }?;
-    Ok(Packed {
-        words,
-        each: each as i64,
-    })
+    unsafe { stream.launch(kernel, packed.groups(batch), &arguments, None) }?;
+    Ok(packed)
 }
 
 /// The kernel of [`matmul`]; none if the device has no matrix instructions for the type.
@@ -127,15 +237,17 @@ pub fn matmul_kernel(
     p: &Product,
     epilogue: Epilogue,
 ) -> Result<Option<Kernel>, Error> {
-    let module = library.matmul(p.dtype, epilogue, p.has_few_rows())?;
+    let module = library.matmul(p.multiplied(), p.result, epilogue, p.has_few_rows())?;
     module.map(|m| m.kernel("matmul")).transpose()
 }
 
-/// Computes a product by matrix instructions, without `input`.
+/// Computes a product by matrix instructions, without `input`; of the copy of the first matrix if there is one, which f32 and a
+/// matrix that [`Product::reads_in_place`] refuses for its columns must have.
 pub fn matmul(
     kernel: &mut Kernel,
     stream: &mut Stream,
     p: &Product,
+    copy: Option<&Rows>,
     packed: &Packed,
     extra: &Extra,
 ) -> Result<(), Error> {
@@ -146,23 +258,34 @@ pub fn matmul(
     } else {
         128
     };
-    let arguments = [
+    let in_place = (
         Argument::Address(p.a.data),
+        [p.a.strides[0], p.a.strides[1]],
+        k,
+    );
+    let (a, [a_batch, lda], k) = copy.map_or(in_place, |c| {
+        let padded = k.next_multiple_of(16);
+        (Argument::Memory(&c.elements, 0), c.strides, padded)
+    });
+    let arguments = [
+        a,
         Argument::Memory(&packed.words, 0),
         Argument::Address(p.c.data),
         Argument::Address(extra.bias),
+        Argument::Address(extra.scale),
         Argument::Address(extra.residual.data),
         int(m),
         int(n),
         int(k),
-        Argument::I32(p.a.strides[1] as i32),
+        Argument::I32(lda as i32),
         Argument::I32(p.c.strides[1] as i32),
         Argument::I32(extra.residual.strides[1] as i32),
-        Argument::I64(p.a.strides[0]),
+        Argument::I64(a_batch),
         Argument::I64(packed.each),
         Argument::I64(p.c.strides[0]),
         Argument::I64(extra.residual.strides[0]),
         Argument::F32(p.alpha),
+        int(p.repeat),
     ];
     // SAFETY: the operands hold what their sizes and strides address, by the type's contract.
     unsafe { stream.launch(kernel, groups(p, matmul_rows(p), columns), &arguments, None) }?;
@@ -170,19 +293,20 @@ pub fn matmul(
 }
 
 /// The kernel of [`plain`].
-pub fn plain_kernel(library: &Library, dtype: DType) -> Result<Kernel, Error> {
-    library.product(dtype)?.kernel("product")
+pub fn plain_kernel(library: &Library, dtype: DType, epilogue: Epilogue) -> Result<Kernel, Error> {
+    library.product(dtype, epilogue)?.kernel("product")
 }
 
 /// Computes a product without matrix instructions, with sums in f32.
-pub fn plain(kernel: &mut Kernel, stream: &mut Stream, p: &Product) -> Result<(), Error> {
-    let none = Operand {
-        data: std::ptr::null(),
-        strides: [0; 3],
-    };
+pub fn plain(
+    kernel: &mut Kernel,
+    stream: &mut Stream,
+    p: &Product,
+    extra: &Extra,
+) -> Result<(), Error> {
     let (input, beta) = match p.input {
         Some(input) => (input, p.beta),
-        None => (none, 0.0),
+        None => (NOTHING, 0.0),
     };
     let [_, m, n, k] = p.sizes;
     let mut arguments = vec![
@@ -190,11 +314,14 @@ pub fn plain(kernel: &mut Kernel, stream: &mut Stream, p: &Product) -> Result<()
         Argument::Address(p.b.data),
         Argument::Address(input.data),
         Argument::Address(p.c.data),
+        Argument::Address(extra.bias),
+        Argument::Address(extra.scale),
+        Argument::Address(extra.residual.data),
         int(m),
         int(n),
         int(k),
     ];
-    let all = [p.a, p.b, input, p.c];
+    let all = [p.a, p.b, input, p.c, extra.residual];
     arguments.extend(
         all.iter()
             .flat_map(|o| [o.strides[1], o.strides[2]])

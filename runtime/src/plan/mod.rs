@@ -199,6 +199,8 @@ pub struct Then {
     pub iterations: i64,
     /// Iterations under which a split over threads does not pay.
     pub grain: i64,
+    /// The same as an epilogue, which is how a GPU computes it; a plan for the CPU has none.
+    pub tail: Option<device::Tail>,
 }
 
 /// What an index may be, and which error it is if it is not.

@@ -50,10 +50,11 @@ pub struct ProductStep {
 
 impl ProductStep {
     /// The step that replaces a call of ATen; none if the call is no product, or one that ATen
-    /// computes faster. `pack` is where the packed form of the second matrix is kept, if it is.
+    /// computes faster, which does not matter to a plan for a GPU. `pack` is where the packed form of the second matrix is kept, if it is.
     pub fn of(
         call: &ExternalCall,
         precision: Precision,
+        on_gpu: bool,
         pack: impl FnOnce(&TensorRef) -> Option<u32>,
     ) -> Option<ProductStep> {
         let mut step = ProductStep {
@@ -63,7 +64,8 @@ impl ProductStep {
         let product = step.shape(|_| std::ptr::null_mut())?;
         let sizes = [product.m * product.batch.count, product.n, product.k];
         let fast = has_fast_kernels(product.a.dtype, product.m) && has_work(sizes);
-        if !product.is_supported() || !fast {
+        let pays = on_gpu && product.a.dtype.is_float();
+        if !product.is_supported() || !(pays || fast) {
             return None;
         }
         step.pack = pack(&step.b);

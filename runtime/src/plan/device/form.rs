@@ -1,6 +1,6 @@
 //! What a step is on a device, or why the CPU keeps it.
 
-use super::super::{Buffer, BufferId, Plan, ProductStep, Step};
+use super::super::{Buffer, BufferId, Plan, ProductStep, Step, Then};
 use super::{DeviceKernel, attention, product, window};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub enum LeftToCpu {
     /// Sums of rows of an embedding.
     #[error("bags of embeddings: no GPU kernel")]
     Bag,
-    /// One loop over the tensors of several kernels; plans for GPUs have none.
+    /// One loop over the tensors of several kernels, or a kernel that follows a result and is no epilogue; plans for GPUs have none.
     #[error("a batch for the CPU")]
     Batch,
     /// A choice between kernels of the CPU.
@@ -94,6 +94,7 @@ fn form(step: &Step) -> Result<Form<'_>, LeftToCpu> {
                 return Err(LeftToCpu::NotGenerated { kernel, why });
             }
         },
+        Step::Product(p) if is_foreign(&p.then) => return Err(LeftToCpu::Batch),
         Step::Product(p) => Form::Product(p.clone()),
         Step::Attention(a) => match attention::refusal(a) {
             None => Form::Attention,
@@ -103,6 +104,7 @@ fn form(step: &Step) -> Result<Form<'_>, LeftToCpu> {
             Some(p) if product::takes(&p) => Form::Product(Box::new(p)),
             _ => return Err(LeftToCpu::Call(call.name.to_string())),
         },
+        Step::Convolution(c) if is_foreign(&c.then) => return Err(LeftToCpu::Batch),
         Step::Convolution(c) => match window::refusal(c) {
             None => Form::Window,
             Some(why) => return Err(LeftToCpu::Convolution(why)),
@@ -113,6 +115,11 @@ fn form(step: &Step) -> Result<Form<'_>, LeftToCpu> {
         Step::Either(_) => return Err(LeftToCpu::Either),
         Step::Release(_) => Form::Nothing,
     })
+}
+
+/// Whether what follows is no epilogue.
+fn is_foreign(then: &Option<Then>) -> bool {
+    then.as_ref().is_some_and(|t| t.tail.is_none())
 }
 
 fn checked_indices(plan: &Plan) -> HashSet<BufferId> {

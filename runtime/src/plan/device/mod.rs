@@ -5,10 +5,12 @@
 //! stay on the device, arguments go up once a call (frozen ones and constants once and for all), and results come down at the end.
 
 mod attention;
+mod convolution;
 mod form;
 mod product;
 mod residence;
 mod state;
+mod tail;
 mod window;
 
 use super::Plan;
@@ -22,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use form::Form;
 pub use form::{LeftToCpu, left_to_cpu};
 pub(super) use state::{State, bytes_of, touched};
+pub use tail::Tail;
 
 /// A fused kernel as SPIR-V; see `ipex_jit::spirv`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

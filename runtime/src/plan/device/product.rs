@@ -2,10 +2,11 @@
 
 use super::super::{Plan, ProductStep, TensorRef};
 use super::state::{State, cached};
+use super::tail::join;
 use super::{OnDevice, failed};
-use crate::gemm::{Matrix, Product as Shape};
-use crate::level_zero::library::Epilogue;
-use crate::level_zero::product::{self, Extra, Operand, Product};
+use crate::gemm::{Matrix, Precision, Product as Shape};
+use crate::level_zero::epilogue::Epilogue;
+use crate::level_zero::product::{self, Extra, Operand, Packed, Product};
 use crate::{DType, Error};
 
 /// Whether there is a kernel for a product.
@@ -28,6 +29,7 @@ fn on_device(s: &Shape) -> Product {
     };
     Product {
         dtype: s.a.dtype,
+        result: s.c.dtype,
         sizes: [s.batch.count, s.m, s.n, s.k],
         a: operand(&s.a, s.batch.a),
         b: operand(&s.b, s.batch.b),
@@ -35,22 +37,7 @@ fn on_device(s: &Shape) -> Product {
         input: s.input.as_ref().map(|m| operand(m, s.batch.input)),
         alpha: s.alpha,
         beta: s.beta,
-    }
-}
-
-/// What matrix instructions do of a product's input; none if they cannot.
-fn epilogue(p: &Product) -> Option<Epilogue> {
-    let whole = Epilogue::default();
-    match p.input {
-        None => Some(whole),
-        Some(_) if p.beta == 0.0 => Some(whole),
-        Some(input) => {
-            let row = input.strides[0] == 0 && input.strides[1] == 0 && input.strides[2] == 1;
-            (row && p.beta == 1.0).then_some(Epilogue {
-                bias: true,
-                ..whole
-            })
-        }
+        repeat: 0,
     }
 }
 
@@ -69,6 +56,7 @@ impl OnDevice {
             let host = data[t.buffer.0 as usize];
             addresses.push((t.buffer, self.read(plan, state, t.buffer, host)?));
         }
+        let (tail, factor, mut extra) = self.extra(plan, state, step.then.as_ref(), data)?;
         let out = step.out.buffer;
         let address = self.write(plan, state, out, data[out.0 as usize])?;
         addresses.push((out, address));
@@ -78,69 +66,88 @@ impl OnDevice {
         };
         let shape = step.shape(find);
         let shape = shape.ok_or_else(|| Error::Plan(format!("{} is no product", step.name)))?;
-        let p = on_device(&shape);
+        let mut p = on_device(&shape);
         if p.sizes[..3].contains(&0) {
             return Ok(());
         }
-        if p.is_dense()
-            && let Some(epilogue) = epilogue(&p)
-            && self.by_matrix(plan, n, step, &p, epilogue, state)?
+        p.alpha *= factor;
+        extra.residual.strides = p.c.strides;
+        if self.multiplies(p.dtype, step.precision)
+            && p.is_dense()
+            && let Some(epilogue) = join(&p, tail, &mut extra)
         {
-            return Ok(());
+            let fixed = self.is_fixed(plan, step.b.buffer.0 as usize);
+            let packed = match state.packed.get(&n).filter(|_| fixed) {
+                Some(words) => words.clone(),
+                None => self.pack(n, &p, fixed, state)?,
+            };
+            let fixed = self.is_fixed(plan, step.a.buffer.0 as usize);
+            return self.by_matrix(n, &p, &packed, fixed, (epilogue, &extra), state);
         }
         let State {
             kernels, stream, ..
         } = state;
         let kernel = cached(kernels, (n, 0), || {
-            product::plain_kernel(&self.library, p.dtype)
+            product::plain_kernel(&self.library, p.dtype, tail)
         })?;
-        product::plain(kernel, stream, &p).map_err(failed)?;
+        product::plain(kernel, stream, &p, &extra).map_err(failed)?;
         self.launched(1);
         Ok(())
     }
 
-    /// By matrix instructions; false if the device has none.
-    fn by_matrix(
-        &self,
-        plan: &Plan,
-        n: usize,
-        step: &ProductStep,
-        p: &Product,
-        epilogue: Epilogue,
-        state: &mut State,
-    ) -> Result<bool, Error> {
-        if !self.has_matrix(p.dtype) {
-            return Ok(false);
+    /// Whether matrix instructions multiply operands of this type, f32 in this precision.
+    pub(super) fn multiplies(&self, dtype: DType, precision: Precision) -> bool {
+        let device = &self.target.device;
+        let has_type = dtype != DType::F32 || precision == Precision::Medium;
+        device.architecture().matrix_sub_group().is_some() && has_type
+    }
+
+    fn pack(&self, n: usize, p: &Product, fixed: bool, state: &mut State) -> Result<Packed, Error> {
+        let State {
+            kernels, stream, ..
+        } = &mut *state;
+        let kernel = cached(kernels, (n, 1), || {
+            product::pack_kernel(&self.library, p.dtype)
+        })?;
+        let packed = product::pack(kernel, &self.target.device, stream, p).map_err(failed)?;
+        self.launched(1);
+        if fixed {
+            state.packed.insert(n, packed.clone());
         }
-        let fixed = self.is_fixed(plan, step.b.buffer.0 as usize);
+        Ok(packed)
+    }
+
+    /// By matrix instructions, of a packed second matrix. The first is copied if they could not read it, once if it is `fixed`.
+    pub(super) fn by_matrix(
+        &self,
+        n: usize,
+        p: &Product,
+        packed: &Packed,
+        fixed: bool,
+        (epilogue, extra): (Epilogue, &Extra),
+        state: &mut State,
+    ) -> Result<(), Error> {
         let State {
             kernels,
             stream,
-            packed,
+            rows,
             ..
         } = state;
-        let words = match packed.get(&n).filter(|_| fixed) {
-            Some(words) => words.clone(),
+        let copy = match rows.get(&n).filter(|_| fixed) {
+            Some(copy) => Some(copy.clone()),
+            None if p.reads_in_place() => None,
             None => {
-                let kernel = cached(kernels, (n, 1), || {
-                    product::pack_kernel(&self.library, p.dtype)
+                let kernel = cached(kernels, (n, 2), || {
+                    product::rows_kernel(&self.library, p.dtype)
                 })?;
-                let words =
-                    product::pack(kernel, &self.target.device, stream, p).map_err(failed)?;
+                let copy = product::rows(kernel, &self.target.device, stream, p);
+                let copy = copy.map_err(failed)?;
                 self.launched(1);
                 if fixed {
-                    packed.insert(n, words.clone());
+                    rows.insert(n, copy.clone());
                 }
-                words
+                Some(copy)
             }
-        };
-        let none = Operand {
-            data: std::ptr::null(),
-            strides: [0; 3],
-        };
-        let extra = Extra {
-            bias: p.input.map_or(std::ptr::null(), |i| i.data),
-            residual: none,
         };
         let kernel = cached(kernels, (n, 0), || {
             let made = product::matmul_kernel(&self.library, p, epilogue)?;
@@ -149,13 +156,8 @@ impl OnDevice {
                 reason: "the device has no matrix instructions".into(),
             })
         })?;
-        product::matmul(kernel, stream, p, &words, &extra).map_err(failed)?;
+        product::matmul(kernel, stream, p, copy.as_ref(), packed, extra).map_err(failed)?;
         self.launched(1);
-        Ok(true)
-    }
-
-    fn has_matrix(&self, dtype: DType) -> bool {
-        let device = &self.target.device;
-        device.architecture().matrix_sub_group().is_some() && dtype != DType::F32
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::super::{Buffer, BufferId, CallArg, Plan, Step, TensorRef};
 use super::residence::Place;
 use super::{OnDevice, Work, failed};
 use crate::aten::Tensor;
-use crate::level_zero::product::Packed;
+use crate::level_zero::product::{Packed, Rows};
 use crate::level_zero::{self, Argument, Kernel, Stream};
 use crate::{DType, Error};
 use std::collections::HashMap;
@@ -16,7 +16,9 @@ pub struct State {
     pub(in crate::plan) stream: Stream,
     /// Kernels by step, and within it: one thread at a time may set their arguments.
     pub(in crate::plan) kernels: HashMap<(usize, u8), Kernel>,
+    /// Second and first matrices that never change, by step.
     pub(in crate::plan) packed: HashMap<usize, Packed>,
+    pub(in crate::plan) rows: HashMap<usize, Rows>,
     pub(in crate::plan) arena: Option<level_zero::Buffer>,
     /// Memory of buffers outside of the arena.
     pub(in crate::plan) buffers: Vec<Option<level_zero::Buffer>>,
@@ -42,6 +44,7 @@ impl OnDevice {
             stream: self.target.device.stream().map_err(failed)?,
             kernels: HashMap::new(),
             packed: HashMap::new(),
+            rows: HashMap::new(),
             arena: None,
             buffers: vec![None; n],
             places: vec![Place::Nowhere; n],
@@ -185,12 +188,14 @@ pub(in crate::plan) fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
         Step::Convolution(c) => {
             let mut all = vec![of(&c.image), c.result];
             all.extend(c.weight.iter().chain(&c.bias).map(of));
+            all.extend(c.then.iter().flat_map(|t| t.args.iter().map(|a| a.0)));
             (all, vec![c.result])
         }
         Step::Product(p) => {
             let mut all = vec![of(&p.a), of(&p.b), of(&p.out)];
             all.extend(p.beside.iter().map(of));
             all.extend(p.input.iter().map(of));
+            all.extend(p.then.iter().flat_map(|t| t.args.iter().map(|a| a.0)));
             (all, vec![of(&p.out)])
         }
         Step::Attention(a) => {

@@ -1,5 +1,8 @@
 //! Fused kernels for GPUs.
 
+pub mod epilogue;
+mod expr;
+
 use ipex_jit::kernel::{Access, Kernel};
 use ipex_jit::spirv;
 use ipex_runtime::plan::device::DeviceKernel;

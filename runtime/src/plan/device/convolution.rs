@@ -1,0 +1,108 @@
+//! Convolutions of f16 and bf16 by matrix instructions: weights times the windows of the image, packed as a second matrix.
+//!
+//! For each image and group `result[outputs, pixels] = weight[outputs, inputs * taps] @ windows[inputs * taps, pixels]`, so
+//! that the result is row-major as it should be.
+
+use super::super::{ConvolutionStep, Plan, TensorRef};
+use super::state::{State, cached};
+use super::window::{Pointers, numbers};
+use super::{OnDevice, failed};
+use crate::conv::Operation;
+use crate::gemm::Precision;
+use crate::level_zero::Argument;
+use crate::level_zero::epilogue::{Axis, Epilogue};
+use crate::level_zero::product::{Extra, Operand, Packed, Product};
+use crate::{DType, Error};
+
+/// Outputs of a group from which a tile of rows is not mostly empty.
+const OUTPUTS: usize = 8;
+
+impl OnDevice {
+    /// Whether matrix instructions compute a convolution.
+    pub(super) fn convolves(&self, step: &ConvolutionStep, dtype: DType) -> bool {
+        let s = &step.shape;
+        step.operation == Operation::Sum
+            && self.multiplies(dtype, Precision::Full)
+            && s.outputs / s.groups >= OUTPUTS
+            && step.weight.as_ref().is_some_and(TensorRef::is_row_major)
+    }
+
+    /// Queues a convolution that [`OnDevice::convolves`]. `pointers` and `extra` are on the device.
+    pub(super) fn convolution(
+        &self,
+        plan: &Plan,
+        n: usize,
+        step: &ConvolutionStep,
+        pointers: &Pointers,
+        (mut epilogue, factor, mut extra): (Epilogue, f32, Extra),
+        state: &mut State,
+    ) -> Result<(), Error> {
+        let s = &step.shape;
+        let (Some([h, w]), Some(weight)) = (s.result(), &step.weight) else {
+            return Err(Error::Plan("a convolution that does not fit".into()));
+        };
+        let (rows, pixels) = (s.outputs / s.groups, h * w);
+        let depth = s.inputs / s.groups * s.kernel[0] * s.kernel[1];
+        let operand = |data: *const u8, row: usize, rows: usize| Operand {
+            data,
+            strides: [(row * rows) as i64, row as i64, 1],
+        };
+        let result = operand(pointers.result, pixels, rows);
+        if step.bias.is_some() {
+            epilogue.bias = Some(Axis::Row);
+            extra.bias = pointers.bias;
+        }
+        extra.residual.strides = result.strides;
+        let p = Product {
+            dtype: pointers.dtype,
+            result: pointers.dtype,
+            sizes: [s.images * s.groups, rows, pixels, depth],
+            a: operand(pointers.weight, depth, rows),
+            b: Operand {
+                data: pointers.image,
+                strides: [0; 3],
+            },
+            c: result,
+            input: None,
+            alpha: factor,
+            beta: 0.0,
+            repeat: s.groups,
+        };
+        let packed = self.columns(n, step, &p, state)?;
+        let fixed = self.is_fixed(plan, weight.buffer.0 as usize);
+        self.by_matrix(n, &p, &packed, fixed, (epilogue, &extra), state)
+    }
+
+    /// Packs the windows of all images.
+    fn columns(
+        &self,
+        n: usize,
+        step: &ConvolutionStep,
+        p: &Product,
+        state: &mut State,
+    ) -> Result<Packed, Error> {
+        let (s, [batch, _, pixels, depth]) = (&step.shape, p.sizes);
+        let device = &self.target.device;
+        let (packed, lanes) = Packed::new(device, [batch, pixels, depth], 2).map_err(failed)?;
+        let mut arguments = vec![
+            Argument::Address(p.b.data),
+            Argument::Memory(packed.words(), 0),
+        ];
+        arguments.extend([s.groups, s.inputs / s.groups].map(|n| Argument::I32(n as i32)));
+        arguments.extend(numbers(s).into_iter().map(Argument::I32));
+        arguments.extend(step.image.strides.iter().map(|&s| Argument::I64(s)));
+        arguments.push(Argument::I32(lanes as i32));
+        let State {
+            kernels, stream, ..
+        } = state;
+        let kernel = cached(kernels, (n, 1), || {
+            let mut kernel = self.library.columns()?.kernel("columns")?;
+            kernel.set_group([64, 1, 1])?;
+            Ok(kernel)
+        })?;
+        // SAFETY: the plan's image has the shape's sizes, in a buffer that the state keeps.
+        unsafe { stream.launch(kernel, packed.groups(batch), &arguments, None) }.map_err(failed)?;
+        self.launched(1);
+        Ok(packed)
+    }
+}
