@@ -168,6 +168,55 @@ fn check_elementary_functions_in_lanes_and_in_the_tail() {
 }
 
 #[test]
+fn sines_of_large_numbers_beside_small_ones() {
+    with_both(1, check_sines_of_large_numbers_beside_small_ones);
+}
+
+/// Vectors with no large number, with some in other lanes each time, and with large ones alone.
+fn check_sines_of_large_numbers_beside_small_ones() {
+    use ipex_jit::math::{Plain, trig};
+    let large = [32768.0, -1e6, 3e38, f32::INFINITY, 40000.5, -7e20, f32::NAN];
+    let is_large = |i: usize| match i / 64 {
+        0 | 3 => false,
+        1 => i % 7 == 0,
+        2 => i % 16 == 15,
+        _ => true,
+    };
+    let x: Vec<f32> = (0..330)
+        .map(|i| match is_large(i) {
+            true => large[i % large.len()],
+            false => (i as f32 - 100.0) * 1.7,
+        })
+        .collect();
+    let n = x.len();
+    let (input, output) = ((DType::F32, Access::In), (DType::F32, Access::Out));
+    let mut b = Build::new(n as u64, &[input, output, output]);
+    let v = b.load(0);
+    for (p, op) in [(1, UnaryOp::Sin), (2, UnaryOp::Cos)] {
+        let y = b.inst(Type::F32, Inst::Unary { op, arg: v });
+        b.store(p, y);
+    }
+    let (mut sin, mut cos) = (vec![7f32; n], vec![7f32; n]);
+    run(
+        &b.kernel,
+        &mut [
+            x.as_ptr() as *mut u8,
+            sin.as_mut_ptr().cast(),
+            cos.as_mut_ptr().cast(),
+        ],
+        0,
+        n as i64,
+    );
+    let same =
+        |got: f32, want: f32| got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+    for (i, &x) in x.iter().enumerate() {
+        let (s, c) = (trig::sin(&mut Plain, x), trig::cos(&mut Plain, x));
+        assert!(same(sin[i], s), "sin({x}) = {}, not {s}", sin[i]);
+        assert!(same(cos[i], c), "cos({x}) = {}, not {c}", cos[i]);
+    }
+}
+
+#[test]
 fn partial_ranges_and_narrow_floats() {
     with_both(1, check_partial_ranges_and_narrow_floats);
 }

@@ -40,6 +40,8 @@ struct Clustering<'a> {
     group_of: SecondaryMap<NodeId, u32>,
     groups: Vec<Option<Group>>,
     refusals: Vec<(NodeId, NodeId, Refusal)>,
+    /// Reductions so far by what they reduce: dims and the operand's sizes.
+    reductions: HashMap<(Vec<usize>, Vec<i64>), Vec<NodeId>>,
 }
 
 const NO_GROUP: u32 = u32::MAX;
@@ -55,6 +57,7 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
         group_of: SecondaryMap::with_default(NO_GROUP),
         groups: Vec::new(),
         refusals: Vec::new(),
+        reductions: HashMap::new(),
     };
     for (id, node) in graph.nodes.iter() {
         for &v in &node.operands {
@@ -151,7 +154,40 @@ impl Clustering<'_> {
                 self.refusals.push((p, id, refusal));
             }
         }
+        self.join_siblings(id);
         Ok(())
+    }
+
+    /// Merges a reduction with others of the same dims that read a tensor of that size which it reads too.
+    fn join_siblings(&mut self, id: NodeId) {
+        let node = &self.graph.nodes[id];
+        let Op::Reduce { dims, .. } = &node.op else {
+            return;
+        };
+        let sizes = self.graph.values[node.operands[0]].sizes.clone();
+        let numel = sizes.iter().product();
+        let alike = self.reductions.entry((dims.clone(), sizes)).or_default();
+        let earlier = alike.clone();
+        alike.push(id);
+        for sibling in earlier {
+            let (a, b) = (self.group_of[sibling], self.group_of[id]);
+            if a == b || !self.share_a_tensor(a, b, numel) {
+                continue;
+            }
+            if let Err(refusal) = self.merge(a, b) {
+                self.refusals.push((sibling, id, refusal));
+            }
+        }
+    }
+
+    fn share_a_tensor(&self, a: u32, b: u32, numel: i64) -> bool {
+        let tensors = |g: u32| {
+            let group = self.groups[g as usize].iter();
+            let lowered = group.flat_map(|g| &g.kernels);
+            lowered.flat_map(|l| l.tensors.iter().copied())
+        };
+        let mut shared = tensors(a).filter(|v| tensors(b).any(|w| *v == w));
+        shared.any(|v| self.graph.values[v].numel() == numel)
     }
 
     fn merge(&mut self, a: u32, b: u32) -> Result<(), Refusal> {

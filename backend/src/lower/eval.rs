@@ -24,7 +24,7 @@ pub struct Eval<'a> {
 }
 
 /// Operations that cost too much to be repeated.
-fn is_expensive(op: &Op) -> bool {
+pub fn is_expensive(op: &Op) -> bool {
     use ipex_jit::kernel::UnaryOp as U;
     match op {
         Op::Unary(op) => !matches!(

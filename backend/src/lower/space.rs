@@ -171,7 +171,9 @@ impl Space {
         dims: &[usize],
     ) -> Result<Vec<AffineExpr>, Refusal> {
         let reduced: Vec<i64> = dims.iter().map(|&d| sizes[d]).collect();
-        if reduced != self.cols {
+        // Of as many rows as columns, the others are no columns either.
+        let across = dims != self.dims && sizes == self.full_sizes();
+        if reduced != self.cols || across {
             return Err(Refusal::Columns {
                 expected: self.cols.clone(),
                 found: reduced,

@@ -1,6 +1,7 @@
 //! Graph to graph passes.
 
 pub mod attention;
+pub mod columns;
 pub mod cse;
 pub mod dce;
 pub mod empty;

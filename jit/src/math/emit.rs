@@ -89,6 +89,23 @@ pub trait Emit {
         let x = self.ic(BinaryOp::Shr, x, n);
         self.ic(BinaryOp::And, x, (u32::MAX >> n).cast_signed())
     }
+    /// Whether one of these bits is set.
+    fn any_bit(&mut self, x: Self::I, bits: i32) -> Self::B {
+        let x = self.ic(BinaryOp::And, x, bits);
+        let zero = self.i(0);
+        self.icmp(CmpOp::Ne, x, zero)
+    }
+    /// What `rare` gives where `c` holds, else `usual`, which nothing else may use afterwards. Generators with jumps
+    /// compute `rare` only if `c` holds somewhere.
+    fn rarely(
+        &mut self,
+        c: Self::B,
+        usual: (Self::I, Self::F),
+        rare: impl FnOnce(&mut Self) -> (Self::I, Self::F),
+    ) -> (Self::I, Self::F) {
+        let (n, x) = rare(self);
+        (self.isel(c, n, usual.0), self.fsel(c, x, usual.1))
+    }
     /// `x` where it is not above `c`; NaN stays NaN.
     fn at_most(&mut self, x: Self::F, c: f32) -> Self::F {
         let c = self.f(c);

@@ -2,7 +2,7 @@
 //!
 //! `|x| = n·π/2 + r` by Cody and Waite with π/2 in three parts below 2^15, and by Payne and Hanek
 //! above: a 24-bit significand times a 96-bit window of 2/π, modulo 2^96, all in 32-bit integers.
-//! Both run in every lane; a select takes one.
+//! A generator may jump over the second where no lane wants it.
 
 use super::emit::Emit;
 use crate::kernel::{BinaryOp, CmpOp};
@@ -128,17 +128,19 @@ fn reduce_small<E: Emit>(e: &mut E, t: E::F) -> (E::I, E::F) {
     (e.bits(shifted), r)
 }
 
-/// The sine of `t + quarter·π/2` for `t = |x|`, without NaN for infinities.
-fn sine<E: Emit>(e: &mut E, t: E::F, quarter: i32) -> E::F {
-    let (ns, rs) = reduce_small(e, t);
-    let (nl, rl) = reduce_large(e, t);
-    let small = e.fcmpc(CmpOp::Lt, t, 32768.0);
-    let n = e.isel(small, ns, nl);
-    let r = e.fsel(small, rs, rl);
-    let n = if quarter == 0 {
-        n
-    } else {
-        e.ic(BinaryOp::Add, n, quarter)
+/// The sine of `t + quarter·π/2` for `t = |x|`, with the sign of `flip` reversed into it.
+fn sine<E: Emit>(e: &mut E, t: E::F, quarter: i32, flip: Option<E::F>) -> E::F {
+    let large = e.fcmpc(CmpOp::Ge, t, 32768.0);
+    let small = reduce_small(e, t);
+    let (n, r) = e.rarely(large, small, |e| {
+        let (n, r) = reduce_large(e, t);
+        let nan = e.f(f32::NAN);
+        let is_finite = e.fcmpc(CmpOp::Lt, t, f32::INFINITY);
+        (n, e.fsel(is_finite, r, nan))
+    });
+    let n = match quarter {
+        0 => n,
+        _ => e.ic(BinaryOp::Add, n, quarter),
     };
 
     let r2 = e.mul(r, r);
@@ -151,39 +153,27 @@ fn sine<E: Emit>(e: &mut E, t: E::F, quarter: i32) -> E::F {
     let one = e.f(1.0);
     let cos = e.fma(p, r2, one);
 
-    let odd = e.ic(BinaryOp::And, n, 1);
-    let zero = e.i(0);
-    let even = e.icmp(CmpOp::Eq, odd, zero);
-    let y = e.fsel(even, sin, cos);
-    let sign = e.ic(BinaryOp::And, n, 2);
-    let sign = e.ic(BinaryOp::Shl, sign, 30);
+    let odd = e.any_bit(n, 1);
+    let y = e.fsel(odd, cos, sin);
+    let mut sign = e.ic(BinaryOp::Shl, n, 30);
+    if let Some(x) = flip {
+        let x = e.bits(x);
+        sign = e.ibinary(BinaryOp::Xor, sign, x);
+    }
+    let sign = e.ic(BinaryOp::And, sign, i32::MIN);
     let y = e.bits(y);
     let y = e.ibinary(BinaryOp::Xor, y, sign);
     e.as_float(y)
 }
 
-/// NaN for infinities and NaN.
-fn finite<E: Emit>(e: &mut E, t: E::F, y: E::F) -> E::F {
-    let nan = e.f(f32::NAN);
-    let is_finite = e.fcmpc(CmpOp::Lt, t, f32::INFINITY);
-    e.fsel(is_finite, y, nan)
-}
-
 /// Sine.
 pub fn sin<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let t = e.abs(x);
-    let y = sine(e, t, 0);
-    let xb = e.bits(x);
-    let sign = e.ic(BinaryOp::And, xb, i32::MIN);
-    let yb = e.bits(y);
-    let y = e.ibinary(BinaryOp::Xor, yb, sign);
-    let y = e.as_float(y);
-    finite(e, t, y)
+    sine(e, t, 0, Some(x))
 }
 
 /// Cosine.
 pub fn cos<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let t = e.abs(x);
-    let y = sine(e, t, 1);
-    finite(e, t, y)
+    sine(e, t, 1, None)
 }

@@ -24,6 +24,9 @@ const MASKS: [u8; 4] = [1, 2, 3, 4];
 /// General registers but for rsp, rbp and the scratch ones rax, rcx and r11.
 const GENERAL: [u8; 11] = [2, 6, 7, 8, 9, 10, 3, 12, 13, 14, 15];
 
+/// How much a use in code that is jumped over counts.
+const RARE: f32 = 1e-4;
+
 #[derive(Clone, Copy, Debug)]
 struct Interval {
     reg: Reg,
@@ -48,8 +51,12 @@ fn intervals(function: &Function) -> Vec<Interval> {
     for &(first, last) in &function.loops {
         depth[first..=last].iter_mut().for_each(|d| *d += 1);
     }
+    let mut rare = vec![false; function.code.len()];
+    for &(first, last) in &function.rare {
+        rare[first..=last].fill(true);
+    }
     for (at, inst) in function.code.iter().enumerate() {
-        let weight = 8f32.powi(depth[at].into());
+        let weight = 8f32.powi(depth[at].into()) * if rare[at] { RARE } else { 1.0 };
         // A gather may not write over its index.
         let late = matches!(inst, Lir::Gather { .. });
         inst.visit(|reg, written| {

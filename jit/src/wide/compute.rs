@@ -1,9 +1,8 @@
 //! Arithmetic of one vector.
 
-use super::Refused;
 use super::lir::{Lir, Mask, Reg, Src};
 use super::lower::Lower;
-use super::opcode as o;
+use super::{Refused, functions, opcode as o};
 use crate::kernel::{self, BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
 use ipex_runtime::DType;
 
@@ -72,19 +71,7 @@ impl Lower<'_> {
                     let b = self.masks(o::KANDN, Some(k), b);
                     return Ok(self.masks(o::KOR, Some(a), b));
                 }
-                let (d, len) = (self.reg(ty), self.len(ty));
-                let (op, mask) = (o::of38(ty, 0x65), Mask::Blend(k));
-                self.emit(Lir::Evex {
-                    op,
-                    len,
-                    d,
-                    a: Some(b),
-                    b: Src::Reg(a),
-                    imm: None,
-                    mask,
-                    store: false,
-                });
-                Ok(d)
+                Ok(self.blend(ty, k, a, b))
             }
             Inst::Convert { to, arg } => {
                 let x = self.get(*arg, copy);
@@ -221,7 +208,8 @@ impl Lower<'_> {
         bits
     }
 
-    fn unary(&mut self, op: UnaryOp, ty: Type, x: Reg) -> Result<Reg, Refused> {
+    /// One operand.
+    pub fn unary(&mut self, op: UnaryOp, ty: Type, x: Reg) -> Result<Reg, Refused> {
         use UnaryOp as U;
         let (len, float) = (self.len(ty), ty.is_float());
         let sign = |bits: u32, wide: u64| {
@@ -270,6 +258,7 @@ impl Lower<'_> {
                 let k = self.evex(o::float(ty, o::CMP), len, Type::Bool, Some(x), x, Some(3));
                 self.spread_mask(k, ty)
             }
+            _ if ty == Type::F32 && functions::OWN.contains(&op) => functions::own(self, op, x)?,
             _ => return Err(Refused::Inst(format!("{op:?}"))),
         })
     }
@@ -328,7 +317,8 @@ impl Lower<'_> {
         Ok(self.evex(op, len, ty, Some(x), y, None))
     }
 
-    fn compare(&mut self, op: CmpOp, ty: Type, x: Reg, y: Reg) -> Reg {
+    /// A mask of comparisons.
+    pub fn compare(&mut self, op: CmpOp, ty: Type, x: Reg, y: Reg) -> Reg {
         use CmpOp as C;
         if ty == Type::Bool {
             let (x, y) = if matches!(op, C::Gt | C::Ge) {

@@ -1,7 +1,7 @@
 //! Machine IR with allocated registers to bytes.
 
 use super::alloc::{Allocation, Place};
-use super::encode::{Address, Assembler, Label, Masking, R11, RAX, RBP, RCX, RSP, Rm};
+use super::encode::{Address, Assembler, Cond, Label, Masking, R11, RAX, RBP, RCX, RSP, Rm};
 use super::lir::{Bound, Class, Function, Lir, Mask, Mem, Reg, Src};
 use super::opcode as o;
 use crate::kernel::Type;
@@ -400,6 +400,11 @@ impl Emit<'_> {
                 let a = self.general(a, RAX);
                 self.bound(a, b);
                 self.asm.jump_if(cond, to);
+            }
+            Lir::JumpIfNone { mask, to } => {
+                let k = self.mask_reg(mask, K5);
+                self.asm.mask(o::KORTEST, false, k, 0, Rm::Reg(k));
+                self.asm.jump_if(Cond::Equal, to);
             }
             Lir::TailMask { at, end } => {
                 match end {

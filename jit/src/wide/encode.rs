@@ -64,6 +64,8 @@ pub struct Label(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cond {
+    /// Equal, or zero.
+    Equal = 0x4,
     /// Signed less than.
     Less = 0xC,
     /// Signed greater or equal.

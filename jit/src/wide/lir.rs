@@ -241,6 +241,13 @@ pub enum Lir {
         /// Target.
         to: Label,
     },
+    /// Jumps if a mask has no lane.
+    JumpIfNone {
+        /// Mask.
+        mask: Reg,
+        /// Target.
+        to: Label,
+    },
     /// Sets the tail mask to the first `end - at` lanes.
     TailMask {
         /// Counter.
@@ -277,6 +284,8 @@ pub struct Function {
     pub regs: PrimaryMap<Reg, Info>,
     /// Loops: first and last instruction.
     pub loops: Vec<(usize, usize)>,
+    /// What is jumped over nearly always: first and last instruction.
+    pub rare: Vec<(usize, usize)>,
     /// Bytes of the stack frame that scratch rows need.
     pub frame: i32,
     /// Number of labels.
@@ -398,6 +407,7 @@ impl Lir {
                 f(*d, true);
             }
             Lir::Bind(_) => {}
+            Lir::JumpIfNone { mask, .. } => f(*mask, false),
             Lir::JumpIf { a, b, .. } => {
                 f(*a, false);
                 bound(b, &mut f);

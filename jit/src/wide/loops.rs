@@ -1,11 +1,10 @@
 //! Loops: one instruction stream for full vectors, one for the last lanes under a mask.
 
-use super::Refused;
 use super::encode::Cond;
 use super::lanes::stride;
 use super::lir::{Bound, Lir, Mask, Reg, Src};
 use super::lower::{Lanes, Lower, Stream, UNIFORM};
-use super::opcode;
+use super::{Refused, functions, opcode};
 use crate::kernel::{BinaryOp, Carry, Index, Inst, Loop, Mem, ReduceOp, Stmt, Type};
 
 /// Vector registers that a body may take before it gets fewer copies.
@@ -108,6 +107,10 @@ impl Lower<'_> {
                     inst: Inst::Const(_),
                     ..
                 } => {}
+                Stmt::Let {
+                    inst: Inst::Unary { op, .. },
+                    ..
+                } if functions::OWN.contains(op) => live += functions::VALUES,
                 Stmt::Let { .. } => live += 1,
                 Stmt::Loop(inner) => values += 2 * inner.carries.len(),
                 Stmt::Store { .. } => {}

@@ -5,6 +5,7 @@ mod alloc;
 mod compute;
 mod emit;
 mod encode;
+mod functions;
 mod lanes;
 mod lir;
 mod loops;
@@ -53,6 +54,6 @@ pub fn compile(kernel: &Kernel) -> Result<Vec<u8>, Refused> {
     if !available() {
         return Err(Refused::Processor);
     }
-    let function = lower::lower(&crate::math::expand(kernel))?;
+    let function = lower::lower(&crate::math::expand_but(kernel, &functions::OWN))?;
     Ok(emit::emit(&function, &alloc::allocate(&function)))
 }

@@ -49,6 +49,8 @@ pub const AND: Opcode = op(1, 1, false, 0xDB);
 pub const OR: Opcode = op(1, 1, false, 0xEB);
 /// vpxord
 pub const XOR: Opcode = op(1, 1, false, 0xEF);
+/// vptestmd
+pub const TEST: Opcode = op(2, 1, false, 0x27);
 /// vpmovzxbd
 pub const WIDEN_U8: Opcode = op(2, 1, false, 0x31);
 /// vpmovsxbd
@@ -102,6 +104,8 @@ pub const KANDN: u8 = 0x42;
 pub const KNOT: u8 = 0x44;
 /// korw
 pub const KOR: u8 = 0x45;
+/// kortestw
+pub const KORTEST: u8 = 0x98;
 /// kxnorw
 pub const KXNOR: u8 = 0x46;
 /// kxorw

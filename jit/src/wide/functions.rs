@@ -1,0 +1,157 @@
+//! Elementary functions with cases so rare that the code jumps over them: written in `math` like the others, but
+//! lowered directly, since the kernel IR has no jumps.
+
+use super::Refused;
+use super::lir::{Lir, Mask, Reg, Src};
+use super::lower::Lower;
+use super::opcode as o;
+use crate::kernel::{BinaryOp, CmpOp, Const, Type, UnaryOp};
+use crate::math::Emit;
+
+/// The functions that this generator computes by itself if they are of f32.
+pub const OWN: [UnaryOp; 2] = [UnaryOp::Sin, UnaryOp::Cos];
+/// Values that one of them takes, as [`Lower::copies`](super::loops) counts them.
+pub const VALUES: usize = 24;
+
+/// The value of a function of [`OWN`].
+pub fn own(lower: &mut Lower, op: UnaryOp, x: Reg) -> Result<Reg, Refused> {
+    let mut e = Vectors {
+        lower,
+        refused: None,
+    };
+    let result = crate::math::unary(&mut e, op, x);
+    match (e.refused, result) {
+        (None, Some(result)) => Ok(result),
+        (Some(refused), _) => Err(refused),
+        (None, None) => Err(Refused::Inst(format!("{op:?}"))),
+    }
+}
+
+/// Emits instructions on vectors. The first refusal is kept; what follows it is never run.
+struct Vectors<'l, 'k> {
+    lower: &'l mut Lower<'k>,
+    refused: Option<Refused>,
+}
+
+impl Vectors<'_, '_> {
+    fn kept(&mut self, result: Result<Reg, Refused>, instead: Reg) -> Reg {
+        result.unwrap_or_else(|refused| {
+            self.refused.get_or_insert(refused);
+            instead
+        })
+    }
+}
+
+impl Emit for Vectors<'_, '_> {
+    type F = Reg;
+    type I = Reg;
+    type B = Reg;
+
+    fn f(&mut self, c: f32) -> Reg {
+        self.lower.constant(Const::F32(c.to_bits()))
+    }
+    fn i(&mut self, c: i32) -> Reg {
+        self.lower.constant(Const::I32(c))
+    }
+    fn funary(&mut self, op: UnaryOp, x: Reg) -> Reg {
+        let result = self.lower.unary(op, Type::F32, x);
+        self.kept(result, x)
+    }
+    fn fbinary(&mut self, op: BinaryOp, x: Reg, y: Reg) -> Reg {
+        let result = self.lower.binary(op, Type::F32, x, y);
+        self.kept(result, x)
+    }
+    fn fma(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
+        let (d, len, w) = (self.lower.reg(Type::F32), self.lower.len(Type::F32), false);
+        self.lower.emit(Lir::Fma { w, len, d, a, b, c });
+        d
+    }
+    fn ibinary(&mut self, op: BinaryOp, x: Reg, y: Reg) -> Reg {
+        let result = self.lower.binary(op, Type::I32, x, y);
+        self.kept(result, x)
+    }
+    fn bbinary(&mut self, op: BinaryOp, x: Reg, y: Reg) -> Reg {
+        let result = self.lower.binary(op, Type::Bool, x, y);
+        self.kept(result, x)
+    }
+    fn fcmp(&mut self, op: CmpOp, x: Reg, y: Reg) -> Reg {
+        self.lower.compare(op, Type::F32, x, y)
+    }
+    fn icmp(&mut self, op: CmpOp, x: Reg, y: Reg) -> Reg {
+        self.lower.compare(op, Type::I32, x, y)
+    }
+    fn fsel(&mut self, c: Reg, x: Reg, y: Reg) -> Reg {
+        self.lower.blend(Type::F32, c, x, y)
+    }
+    fn isel(&mut self, c: Reg, x: Reg, y: Reg) -> Reg {
+        self.lower.blend(Type::I32, c, x, y)
+    }
+    fn bits(&mut self, x: Reg) -> Reg {
+        x
+    }
+    fn as_float(&mut self, x: Reg) -> Reg {
+        x
+    }
+    fn to_float(&mut self, x: Reg) -> Reg {
+        let len = self.lower.len(Type::F32);
+        self.lower
+            .evex(o::I32_TO_F32, len, Type::F32, None, x, None)
+    }
+    fn ic(&mut self, op: BinaryOp, x: Reg, c: i32) -> Reg {
+        match op {
+            BinaryOp::Shl | BinaryOp::Shr => {
+                let left = op == BinaryOp::Shl;
+                self.lower
+                    .shift(o::shift(left, Type::I32), Type::I32, x, c as u8)
+            }
+            _ => {
+                let c = self.i(c);
+                self.ibinary(op, x, c)
+            }
+        }
+    }
+    fn lshr(&mut self, x: Reg, n: i32) -> Reg {
+        self.lower.shift(o::SHIFT_RIGHT, Type::I32, x, n as u8)
+    }
+    fn any_bit(&mut self, x: Reg, bits: i32) -> Reg {
+        let (bits, len) = (self.i(bits), self.lower.len(Type::I32));
+        self.lower
+            .evex(o::TEST, len, Type::Bool, Some(x), bits, None)
+    }
+    fn rarely(
+        &mut self,
+        c: Reg,
+        usual: (Reg, Reg),
+        rare: impl FnOnce(&mut Self) -> (Reg, Reg),
+    ) -> (Reg, Reg) {
+        let over = self.lower.f.label();
+        self.lower.emit(Lir::JumpIfNone { mask: c, to: over });
+        let first = self.lower.f.code.len();
+        let (n, x) = rare(self);
+        self.lower.merge(usual.0, n, c, Type::I32);
+        self.lower.merge(usual.1, x, c, Type::F32);
+        let last = self.lower.f.code.len() - 1;
+        self.lower.f.rare.push((first, last));
+        self.lower.emit(Lir::Bind(over));
+        usual
+    }
+}
+
+impl Lower<'_> {
+    /// `k ? a : b`
+    pub fn blend(&mut self, ty: Type, k: Reg, a: Reg, b: Reg) -> Reg {
+        let (d, len) = (self.reg(ty), self.len(ty));
+        let (op, mask) = (o::of38(ty, 0x65), Mask::Blend(k));
+        self.emit(Lir::Evex {
+            op,
+            len,
+            d,
+            a: Some(b),
+            b: Src::Reg(a),
+            imm: None,
+            mask,
+            store: false,
+        });
+        d
+    }
+}
