@@ -178,7 +178,7 @@ fn check_sines_of_large_numbers_beside_small_ones() {
     let large = [32768.0, -1e6, 3e38, f32::INFINITY, 40000.5, -7e20, f32::NAN];
     let is_large = |i: usize| match i / 64 {
         0 | 3 => false,
-        1 => i % 7 == 0,
+        1 => i.is_multiple_of(7),
         2 => i % 16 == 15,
         _ => true,
     };
@@ -412,6 +412,64 @@ fn check_reductions_over_columns_and_rows() {
                     .fold(f32::NEG_INFINITY, f32::max);
                 let first = (0..cols as usize).position(|c| x[at(r, c)] == max);
                 assert_eq!(Some(y as usize), first);
+            }
+        }
+    }
+}
+
+#[test]
+fn copies_that_turn() {
+    with_both(2, check_copies_that_turn);
+}
+
+/// A tile of rows after the other through scratch, in squares of 16 and with columns and rows left over.
+fn check_copies_that_turn() {
+    for (rows, columns) in [(32usize, 48usize), (20, 48), (32, 17)] {
+        let all = 2 * rows;
+        let text = format!(
+            "kernel (p0: in f32, p1: in f32, p2: out f32) {{
+    scratch s0: f32[{}]
+    loop i0 < 2 {{
+        loop i1 < {columns} {{
+            loop i2 < {rows} vector {{
+                v0: f32 = load p0[{rows}*i0 + {all}*i1 + i2 + 3]
+                store s0[i1 + {columns}*i2] = v0
+            }}
+        }}
+        loop i3 < {rows} {{
+            loop i4 < {columns} vector {{
+                v1: f32 = load s0[{columns}*i3 + i4]
+                v2: f32 = load p1[{}*i0 + {columns}*i3 + i4]
+                v3: f32 = add v1, v2
+                store p2[{}*i0 + {columns}*i3 + i4] = v3
+            }}
+        }}
+    }}
+}}
+",
+            rows * columns,
+            rows * columns,
+            rows * columns
+        );
+        let kernel = parse(&text).unwrap();
+        verify(&kernel).unwrap();
+        let x: Vec<f32> = (0..all * columns + 3).map(|i| i as f32).collect();
+        let y: Vec<f32> = (0..all * columns).map(|i| (i % 7) as f32).collect();
+        let mut z = vec![-1f32; all * columns];
+        run(
+            &kernel,
+            &mut [
+                x.as_ptr() as *mut u8,
+                y.as_ptr() as *mut u8,
+                z.as_mut_ptr().cast(),
+            ],
+            0,
+            2,
+        );
+        for i in 0..all {
+            for j in 0..columns {
+                let want = x[j * all + i + 3] + y[i * columns + j];
+                assert_eq!(z[i * columns + j], want, "{rows}x{columns}: {i}, {j}");
             }
         }
     }

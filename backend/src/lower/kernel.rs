@@ -5,6 +5,7 @@ use super::collapse::collapse;
 use super::eval::Eval;
 use super::index::{AffineExpr, view_index};
 use super::space::{Axis, LoopSpec, Space};
+use super::staging;
 use crate::fusion::refusal::Refusal;
 use crate::graph::{Graph, NodeId, Op, ValueId, View};
 use cranelift_entity::{EntitySet, PrimaryMap};
@@ -57,44 +58,47 @@ pub fn lower(graph: &Graph, group: &EntitySet<NodeId>, roots: &[Root]) -> Result
             Err((Refusal::Split { inner, .. }, Some(k))) => space.split(k, inner),
             Err((refusal, _)) => return Err(refusal),
             Ok(done) => {
-                let tiled = tiled(&space, &done.kernel);
-                let tiled = tiled.and_then(|space| attempt(graph, group, roots, &space).ok());
-                return Ok(tiled.unwrap_or(done));
+                if !reads_across(&done.kernel) {
+                    return Ok(done);
+                }
+                let again = |space: Space| attempt(graph, group, roots, &space).ok();
+                // Scratch is no cache on a GPU.
+                let tiles = (!graph.gpu).then(|| staging::tiles(&space)).flatten();
+                let staged = tiles.and_then(again);
+                let staged = staged.and_then(|mut l| staging::stage(&mut l.kernel).map(|()| l));
+                let tiled = || strips(&space).and_then(again);
+                return Ok(staged.or_else(tiled).unwrap_or(done));
             }
         }
     }
 }
 
-/// Rows of a tile: their lines fit in the ways of the few cache sets that a power of two as stride reaches.
-const TILE: i64 = 32;
+/// Columns of a strip: their lines fit in the ways of the few cache sets that a power of two as stride reaches.
+const STRIP: i64 = 32;
 
-/// The space of a pointwise kernel that reads across the order in which it writes, so that a line that
-/// is read serves neighbouring iterations of the outer loop while it is in cache.
-fn tiled(space: &Space, kernel: &Kernel) -> Option<Space> {
+/// Whether a kernel of two loops reads across the order in which it writes.
+fn reads_across(kernel: &Kernel) -> bool {
+    let [Stmt::Loop(within)] = kernel.root.body.as_slice() else {
+        return false;
+    };
+    let mut body = within.body.iter();
+    body.any(|s| staging::is_across(s, kernel.root.var, within.var))
+}
+
+/// The space of a pointwise kernel in strips of columns, so that a line that is read across serves neighbouring
+/// iterations of the outer loop while it is in cache.
+fn strips(space: &Space) -> Option<Space> {
     let [outer, inner] = space.loops.as_slice() else {
         return None;
     };
-    let [Stmt::Loop(within)] = kernel.root.body.as_slice() else {
-        return None;
-    };
-    let across = |s: &Stmt| match s {
-        Stmt::Let {
-            inst: Inst::Load { index, .. },
-            ..
-        } => {
-            let step = |var: VarId| index.vars.iter().find(|t| t.0 == var).map_or(0, |t| t.1);
-            step(kernel.root.var) == 1 && step(within.var).abs() > 1
-        }
-        _ => false,
-    };
-    let fits = inner.extent % TILE == 0 && inner.extent > TILE && outer.extent > 1;
-    if !space.cols.is_empty() || !fits || !within.body.iter().any(across) {
+    let fits = inner.extent % STRIP == 0 && inner.extent > STRIP && outer.extent > 1;
+    if !space.cols.is_empty() || !fits {
         return None;
     }
-    let mut tiled = space.clone();
-    tiled.split(1, TILE);
-    tiled.loops.swap(0, 1);
-    Some(tiled)
+    let mut strips = space.clone();
+    strips.split(1, STRIP);
+    strips.loops.swap(0, 1);
+    Some(strips)
 }
 
 /// One attempt; a refusal comes with the loop that a split is asked for.
@@ -308,7 +312,7 @@ fn nest_pass(
 mod tests {
     use super::*;
     use crate::graph::{Meta, Node};
-    use ipex_jit::kernel::{BinaryOp, Index, Inst};
+    use ipex_jit::kernel::{BinaryOp, Index, Inst, verify};
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId], sizes: &[i64]) -> ValueId {
         let mut strides = vec![1; sizes.len()];
@@ -331,7 +335,12 @@ mod tests {
     }
 
     /// Runs loads, additions and stores.
+    /// Memory of the parameters, then of the scratch rows.
     fn run(l: &Loop, k: &Kernel, at: &mut Vec<i64>, v: &mut Vec<f32>, mem: &mut [Vec<f32>]) {
+        let slot = |m: &Mem| match m {
+            Mem::Param(p) => p.as_u32() as usize,
+            Mem::Scratch(s) => k.params.len() + s.as_u32() as usize,
+        };
         let place = |i: &Index, at: &[i64]| {
             let sum: i64 = i.vars.iter().map(|t| t.1 * at[t.0.as_u32() as usize]).sum();
             (sum + i.offset) as usize
@@ -343,10 +352,7 @@ mod tests {
                     Stmt::Loop(inner) => run(inner, k, at, v, mem),
                     Stmt::Let { value, inst } => {
                         v[value.as_u32() as usize] = match inst {
-                            Inst::Load {
-                                mem: Mem::Param(p),
-                                index,
-                            } => mem[p.as_u32() as usize][place(index, at)],
+                            Inst::Load { mem: m, index } => mem[slot(m)][place(index, at)],
                             Inst::Binary {
                                 op: BinaryOp::Add,
                                 args: [a, b],
@@ -355,11 +361,10 @@ mod tests {
                         }
                     }
                     Stmt::Store {
-                        mem: Mem::Param(p),
+                        mem: m,
                         index,
                         value,
-                    } => mem[p.as_u32() as usize][place(index, at)] = v[value.as_u32() as usize],
-                    other => panic!("{other:?}"),
+                    } => mem[slot(m)][place(index, at)] = v[value.as_u32() as usize],
                 }
             }
         }
@@ -401,8 +406,25 @@ mod tests {
     }
 
     #[test]
-    fn transposed_operands_are_read_in_tiles() {
-        let (mut g, rows, cols) = (Graph::default(), 3, 2 * TILE);
+    fn transposed_operands_are_read_in_strips() {
+        let k = transposed_and_added(3, 2 * STRIP);
+        assert_eq!((k.vars[k.root.var].extent, k.scratch.len()), (2, 0));
+    }
+
+    #[test]
+    fn transposed_operands_that_fill_tiles_go_through_scratch() {
+        for cols in [32, 192, 96] {
+            let k = transposed_and_added(64, cols);
+            let tile = if cols % 64 == 0 { 64 } else { 32 };
+            let scratch: Vec<u64> = k.scratch.values().map(|s| s.len).collect();
+            assert_eq!(scratch, [32 * tile]);
+            verify(&k).unwrap();
+        }
+    }
+
+    /// The kernel, whose result is checked.
+    fn transposed_and_added(rows: i64, cols: i64) -> Kernel {
+        let mut g = Graph::default();
         let x = push(&mut g, Op::Input(0), &[], &[rows, cols]);
         let y = push(&mut g, Op::Input(1), &[], &[cols, rows]);
         let yt = push(
@@ -415,9 +437,9 @@ mod tests {
         let mut group = EntitySet::new();
         group.extend([g.producers[yt], g.producers[sum]]);
         let k = lower(&g, &group, &[Root::whole(&g, sum)]).unwrap().kernel;
-        assert_eq!(k.vars[k.root.var].extent, 2);
         let data: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
-        let mut mem = [data.clone(), data, vec![-1.0; (rows * cols) as usize]];
+        let mut mem = vec![data.clone(), data, vec![-1.0; (rows * cols) as usize]];
+        mem.extend(k.scratch.values().map(|s| vec![-1.0; s.len as usize]));
         let (mut at, mut v) = (vec![0; k.vars.len()], vec![0.0; k.values.len()]);
         run(&k.root, &k, &mut at, &mut v, &mut mem);
         for i in 0..rows {
@@ -426,5 +448,6 @@ mod tests {
                 assert_eq!(mem[2][(i * cols + j) as usize], want as f32);
             }
         }
+        k
     }
 }

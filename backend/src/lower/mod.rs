@@ -7,3 +7,4 @@ pub mod eval;
 pub mod index;
 pub mod kernel;
 pub mod space;
+pub mod staging;

@@ -14,6 +14,7 @@ pub fn run(mut graph: Graph, options: &Options) -> Graph {
         graph = super::join::join(&graph, &options.frozen);
     }
     super::force::force(&mut graph);
+    graph.gpu = options.gpu.is_some();
     graph
 }
 

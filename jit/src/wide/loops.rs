@@ -18,6 +18,9 @@ impl Lower<'_> {
 
     /// A loop over all of its variable's range.
     pub fn inner(&mut self, l: &Loop) -> Result<(), Refused> {
+        if let Some(turn) = self.turn(l) {
+            return self.turned(&turn);
+        }
         let extent = i32::try_from(self.kernel.vars[l.var].extent).map_err(|_| Refused::Extent)?;
         self.loop_over(l, None, Bound::Imm(extent))
     }

@@ -10,7 +10,8 @@ use crate::kernel::{BinaryOp, Const, Index, Mem, Type, ValueId};
 use ipex_runtime::DType;
 
 impl Lower<'_> {
-    fn dtype(&self, mem: Mem) -> DType {
+    /// The element type in memory.
+    pub fn dtype(&self, mem: Mem) -> DType {
         match mem {
             Mem::Param(p) => self.kernel.params[p].dtype,
             Mem::Scratch(s) => match self.kernel.scratch[s].ty {
@@ -130,18 +131,28 @@ impl Lower<'_> {
         if step != 0 && step != 1 {
             return self.gather(dtype, step, m, None);
         }
+        if step == 1 {
+            return Ok(self.load_vector(dtype, m));
+        }
         let len = self.len(ty);
-        let packed = if step == 1 {
-            Src::Mem(m)
-        } else {
+        let packed = {
             let (op, len) = match dtype.size() {
                 8 => return Ok(self.evex(o::BROADCAST_64, 2, ty, None, Src::Mem(m), None)),
                 4 => return Ok(self.evex(o::BROADCAST_32, len, ty, None, Src::Mem(m), None)),
                 2 => (o::BROADCAST_16, len - 1),
                 _ => (o::BROADCAST_8, 0),
             };
-            Src::Reg(self.evex(op, len, Type::I32, None, Src::Mem(m), None))
+            self.evex(op, len, Type::I32, None, Src::Mem(m), None)
         };
+        Ok(self.widened(dtype, len, Src::Reg(packed)))
+    }
+
+    /// Neighbouring elements, in their compute type.
+    pub fn load_vector(&mut self, dtype: DType, m: Operand) -> Reg {
+        self.widened(dtype, self.len(Type::of(dtype)), Src::Mem(m))
+    }
+
+    fn widened(&mut self, dtype: DType, len: u8, packed: Src) -> Reg {
         let widen = match dtype {
             DType::F32 | DType::I32 => o::float(Type::F32, o::LOAD),
             DType::F64 | DType::I64 => o::float(Type::F64, o::LOAD),
@@ -155,7 +166,7 @@ impl Lower<'_> {
             Src::Mem(m) => self.masked(widen, len, m),
             Src::Reg(r) => self.evex(widen, len, Type::I32, None, r, None),
         };
-        Ok(match dtype {
+        match dtype {
             DType::BF16 => self.shift(o::shift(true, Type::I32), Type::I32, wide, 16),
             DType::Bool => self.evex(
                 o::of38(Type::I32, 0x27),
@@ -166,7 +177,7 @@ impl Lower<'_> {
                 None,
             ),
             _ => wide,
-        })
+        }
     }
 
     /// Lanes `step` elements apart; `stored` are written instead.
@@ -259,7 +270,8 @@ impl Lower<'_> {
         Ok(())
     }
 
-    fn store_vector(&mut self, dtype: DType, m: Operand, v: Reg) {
+    /// Writes neighbouring elements.
+    pub fn store_vector(&mut self, dtype: DType, m: Operand, v: Reg) {
         let mut len = self.len(Type::of(dtype));
         let (mut imm, mut v) = (None, v);
         let store = |ty: Type| Opcode {

@@ -12,6 +12,7 @@ mod loops;
 mod lower;
 mod memory;
 mod opcode;
+mod transpose;
 
 use crate::kernel::Kernel;
 use thiserror::Error;

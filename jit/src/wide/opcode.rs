@@ -34,6 +34,10 @@ pub const FMADD132: u8 = 0x98;
 pub const LOAD: u8 = 0x10;
 /// vmovaps
 pub const MOVE: u8 = 0x28;
+/// vunpcklps, vunpcklpd; the high halves are one more
+pub const UNPACK: u8 = 0x14;
+/// vshuff32x4
+pub const QUARTERS: u8 = 0x23;
 /// vsqrtps
 pub const SQRT: u8 = 0x51;
 /// vmaxps

@@ -1,0 +1,186 @@
+//! Copies that turn what they copy: a loop over columns around one over rows, which are neighbours where it reads,
+//! while columns are where it writes. Sixteen by sixteen elements are turned in registers.
+
+use super::encode::Cond;
+use super::lanes::stride;
+use super::lir::{Bound, Lir, Mem as Operand, Reg};
+use super::loops::stream_of;
+use super::lower::{Lanes, Lower, UNIFORM};
+use super::{Refused, opcode as o};
+use crate::kernel::{Index, Inst, Loop, Mem, Stmt, Type};
+use ipex_runtime::DType;
+
+/// Rows and columns of what is turned at once.
+const SIDE: u64 = 16;
+
+/// A copy that turns.
+pub struct Turn<'a> {
+    columns: &'a Loop,
+    rows: &'a Loop,
+    from: (Mem, &'a Index),
+    to: (Mem, &'a Index),
+}
+
+impl Lower<'_> {
+    /// A loop as a copy that turns, if it is one whose elements are 32-bit words and fill squares.
+    pub fn turn<'a>(&self, columns: &'a Loop) -> Option<Turn<'a>> {
+        let [Stmt::Loop(rows)] = columns.body.as_slice() else {
+            return None;
+        };
+        let [
+            Stmt::Let {
+                value,
+                inst:
+                    Inst::Load {
+                        mem: source,
+                        index: from,
+                    },
+            },
+            Stmt::Store {
+                mem: target,
+                index: to,
+                value: stored,
+            },
+        ] = rows.body.as_slice()
+        else {
+            return None;
+        };
+        let of = |index: &Index| [columns, rows].map(|l| stride(index, Some(l.var)));
+        let ([across, next], [order, _]) = (of(from), of(to));
+        let squares = [columns, rows].map(|l| self.kernel.vars[l.var].extent.is_multiple_of(SIDE));
+        let words = matches!(self.kernel.values[*value], Type::F32 | Type::I32)
+            && matches!(self.dtype(*target), DType::F32 | DType::I32);
+        let plain = from.values.is_empty() && to.values.is_empty() && value == stored;
+        let fits = rows.vector && !columns.vector && self.lanes.var.is_none() && self.count == 16;
+        let turns = across.abs() > 1 && next == 1 && order == 1;
+        (turns && fits && plain && words && squares == [true; 2]).then_some(Turn {
+            columns,
+            rows,
+            from: (*source, from),
+            to: (*target, to),
+        })
+    }
+
+    /// Runs a copy: a loop over columns, in which the rows are unrolled.
+    pub fn turned(&mut self, t: &Turn) -> Result<(), Refused> {
+        let extent = |l: &Loop| i32::try_from(self.kernel.vars[l.var].extent);
+        let columns = extent(t.columns).map_err(|_| Refused::Extent)?;
+        let rows = extent(t.rows).map_err(|_| Refused::Extent)?;
+        let (source, target) = (self.base(t, t.from)?, self.base(t, t.to)?);
+        let at = self.general();
+        self.emit(Lir::Set { d: at, value: 0 });
+        self.lanes = Lanes {
+            var: Some(t.rows.var),
+            copies: 1,
+            tail: false,
+        };
+        let top = self.f.label();
+        let first = self.f.code.len();
+        self.emit(Lir::Bind(top));
+        let source = self.at_column(t, t.from, source, at)?;
+        let target = self.at_column(t, t.to, target, at)?;
+        for row in (0..i64::from(rows)).step_by(SIDE as usize) {
+            let mut square = Vec::with_capacity(SIDE as usize);
+            for k in 0..SIDE as i64 {
+                let m = self.element(t, t.from, source, row, k)?;
+                square.push(self.load_vector(self.dtype(t.from.0), m));
+            }
+            for (k, turned) in self.turned_square(square).into_iter().enumerate() {
+                let m = self.element(t, t.to, target, row + k as i64, 0)?;
+                self.store_vector(self.dtype(t.to.0), m, turned);
+            }
+        }
+        self.emit(Lir::Advance {
+            d: at,
+            by: SIDE as i32,
+        });
+        self.emit(Lir::JumpIf {
+            cond: Cond::Less,
+            a: at,
+            b: Bound::Imm(columns),
+            to: top,
+        });
+        let last = self.f.code.len() - 1;
+        self.f.loops.push((first, last));
+        self.lanes = UNIFORM;
+        Ok(())
+    }
+
+    /// The address of the first row and column.
+    fn base(&mut self, t: &Turn, (mem, index): (Mem, &Index)) -> Result<Reg, Refused> {
+        let (mem, mut vars) = stream_of(mem, index, t.columns);
+        vars.retain(|v| v.0 != t.rows.var);
+        self.stream_base(&(mem, vars))
+    }
+
+    fn at_column(
+        &mut self,
+        t: &Turn,
+        (mem, index): (Mem, &Index),
+        base: Reg,
+        at: Reg,
+    ) -> Result<Reg, Refused> {
+        let step = stride(index, Some(t.columns.var)) * self.element_size(mem);
+        let by = i32::try_from(step).map_err(|_| Refused::Extent)?;
+        let (d, index) = (self.general(), at);
+        self.emit(Lir::AddScaled { d, base, index, by });
+        Ok(d)
+    }
+
+    /// The element of a row, some columns on.
+    fn element(
+        &self,
+        t: &Turn,
+        (mem, index): (Mem, &Index),
+        base: Reg,
+        row: i64,
+        column: i64,
+    ) -> Result<Operand, Refused> {
+        let place = index.offset
+            + row * stride(index, Some(t.rows.var))
+            + column * stride(index, Some(t.columns.var));
+        let disp = i32::try_from(place * self.element_size(mem));
+        Ok(Operand {
+            base: Some(base),
+            index: None,
+            disp: disp.map_err(|_| Refused::Extent)?,
+        })
+    }
+
+    /// Sixteen rows of sixteen words as columns: pairs of words, pairs of pairs, then quarters of a vector.
+    fn turned_square(&mut self, rows: Vec<Reg>) -> Vec<Reg> {
+        let pair = |s: &mut Self, ty: Type, high: bool, a: Reg, b: Reg| {
+            let op = o::float(ty, o::UNPACK + u8::from(high));
+            s.evex(op, 2, Type::F32, Some(a), b, None)
+        };
+        let mut quads: Vec<Reg> = Vec::with_capacity(16);
+        for four in rows.chunks_exact(4) {
+            let low = pair(self, Type::F32, false, four[0], four[1]);
+            let high = pair(self, Type::F32, true, four[0], four[1]);
+            let low2 = pair(self, Type::F32, false, four[2], four[3]);
+            let high2 = pair(self, Type::F32, true, four[2], four[3]);
+            for (a, b) in [(low, low2), (high, high2)] {
+                for upper in [false, true] {
+                    quads.push(pair(self, Type::F64, upper, a, b));
+                }
+            }
+        }
+        // quads[4 q + c] has, in quarter l, rows 4 q.. of column 4 l + c.
+        let quarters = |s: &mut Self, odd: bool, a: Reg, b: Reg| {
+            let which = if odd { 0xDD } else { 0x88 };
+            let op = o::of3a(Type::F32, o::QUARTERS);
+            s.evex(op, 2, Type::F32, Some(a), b, Some(which))
+        };
+        let mut columns = rows;
+        for c in 0..4 {
+            for odd in [false, true] {
+                let a = quarters(self, odd, quads[c], quads[4 + c]);
+                let b = quarters(self, odd, quads[8 + c], quads[12 + c]);
+                let first = 4 * usize::from(odd) + c;
+                columns[first] = quarters(self, false, a, b);
+                columns[first + 8] = quarters(self, true, a, b);
+            }
+        }
+        columns
+    }
+}
