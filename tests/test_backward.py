@@ -18,6 +18,7 @@ CASES = {
         W,
     ),
     "cross_entropy_smoothed": (lambda x: F.cross_entropy(x, TARGET, label_smoothing=0.1), X),
+    "nll": (lambda x: F.nll_loss(x, TARGET) + F.nll_loss(x, TARGET, reduction="none")[2], X),
     "cross_entropy_of_pixels": (lambda x: F.cross_entropy(x, PIXELS, ignore_index=2), IMAGE),
     "nll_of_pixels_each": (lambda x: F.nll_loss(x.tanh(), PIXELS, reduction="none"), IMAGE),
     "gelu": (lambda x: F.gelu(x) + F.gelu(x, approximate="tanh"), X),

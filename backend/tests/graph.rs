@@ -4,6 +4,7 @@ use cranelift_entity::{EntityRef, PrimaryMap};
 use ipex_backend::graph::{Graph, GraphOutput, NodeId, Op, ValueId, View, build, verify};
 use ipex_backend::protocol::{self, expr::Symbols};
 use ipex_jit::kernel::{CmpOp, Const};
+use ipex_runtime::plan::IndexRule;
 use std::collections::HashSet;
 
 const SOFTMAX: &str = include_str!("../../tests/golden/softmax.json");
@@ -197,7 +198,10 @@ fn damaged_attributes_are_refused() {
         pad.ends_with("takes f32[4, 1] and gives f32[4, 9]"),
         "{pad}"
     );
-    let gather = with_op(Op::Gather { dim: 0 });
+    let gather = with_op(Op::Gather {
+        dim: 0,
+        rule: IndexRule::Gather,
+    });
     assert!(gather.ends_with("1 operands instead of 2"), "{gather}");
     let iota = with_op(Op::Iota {
         dim: 2,

@@ -110,6 +110,7 @@ pub enum Op {
     /// operands: source, index of the result's rank: `torch.gather`.
     Gather {
         dim: usize,
+        rule: IndexRule,
     },
     /// Operands side by side along `dim`.
     Cat {

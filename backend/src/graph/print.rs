@@ -85,7 +85,7 @@ impl Display for Op {
             Op::ArgReduce { op, dims } => write!(f, "position of {op} over {dims:?}"),
             Op::Scan { op, dim } => write!(f, "scan {op} along {dim}"),
             Op::IndexSelect { dims, rule } => write!(f, "index_select along {dims:?}, {rule:?}"),
-            Op::Gather { dim } => write!(f, "gather along {dim}"),
+            Op::Gather { dim, .. } => write!(f, "gather along {dim}"),
             Op::Cat { dim } => write!(f, "cat along {dim}"),
             Op::Pad {
                 before,

@@ -200,7 +200,7 @@ fn check_op(graph: &Graph, op: &Op, operands: &[&Meta], result: &Meta) -> Checke
             count("operands", 1 + dims.len(), operands.len())?;
             check_select(dims, operands[0], &operands[1..], result)
         }
-        Op::Gather { dim } => {
+        Op::Gather { dim, .. } => {
             count("operands", 2, operands.len())?;
             check_gather(*dim, operands[0], operands[1], result)
         }

@@ -202,7 +202,7 @@ impl<'a> Eval<'a> {
                 }
                 self.eval(source, &inner)
             }
-            Op::Gather { dim } => {
+            Op::Gather { dim, .. } => {
                 let (source, index) = (node.operands[0], node.operands[1]);
                 let at = self.eval(index, idx)?;
                 let place = self.body.place(idx, self.levels[&index]);
@@ -410,12 +410,16 @@ impl<'a> Eval<'a> {
     /// An affine expression as an I64 value.
     fn affine(&mut self, place: Place, e: &AffineExpr) -> kernel::ValueId {
         let body = &mut self.body;
+        let position = |body: &mut Body, var| match body.gathers.get(&var) {
+            Some(&(v, _)) => v,
+            None => body.inst(place, Type::I64, Inst::Var(var)),
+        };
+        if let (0, &[(var, 1)]) = (e.offset, e.terms.as_slice()) {
+            return position(body, var);
+        }
         let mut sum = body.inst(place, Type::I64, Inst::Const(Const::I64(e.offset)));
         for &(var, c) in &e.terms {
-            let v = match body.gathers.get(&var) {
-                Some(&(v, _)) => v,
-                None => body.inst(place, Type::I64, Inst::Var(var)),
-            };
+            let v = position(body, var);
             let c = body.inst(place, Type::I64, Inst::Const(Const::I64(c)));
             let mut bin = |op, args| body.inst(place, Type::I64, Inst::Binary { op, args });
             let product = bin(BinaryOp::Mul, [v, c]);

@@ -109,7 +109,12 @@ pub fn gather(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     }
     let dim = c.dim(1, rank)?;
     let meta = b.meta(b.dtype(source)?, &c.output(0)?.sizes);
-    Ok(vec![b.push(Op::Gather { dim }, &[source, index], meta)])
+    let rule = IndexRule::Gather;
+    Ok(vec![b.push(
+        Op::Gather { dim, rule },
+        &[source, index],
+        meta,
+    )])
 }
 
 /// `aten.repeat`

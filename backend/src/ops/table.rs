@@ -181,6 +181,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.native_layer_norm.default", reduce::layer_norm),
     ("aten._fused_rms_norm.default", reduce::rms_norm),
     ("aten._native_batch_norm_legit_no_training.default", reduce::batch_norm),
+    ("aten.nll_loss_forward.default", loss::nll_forward),
     ("aten.nll_loss_backward.default", loss::nll_backward), ("aten.nll_loss2d_backward.default", loss::nll_backward),
     ("aten.view.default", view::reshape), ("aten._unsafe_view.default", view::reshape),
     ("aten.reshape.default", view::reshape), ("aten.unsqueeze.default", view::reshape),

@@ -291,7 +291,7 @@ impl Planner<'_> {
                     }
                 }
                 Op::IndexSelect { dims, rule } => self.checks(node, dims, *rule)?,
-                Op::Gather { dim } => self.checks(node, &[*dim], IndexRule::Gather)?,
+                Op::Gather { dim, rule } => self.checks(node, &[*dim], *rule)?,
                 _ => {}
             }
         }

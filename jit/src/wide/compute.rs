@@ -73,6 +73,7 @@ impl Lower<'_> {
                 }
                 Ok(self.blend(ty, k, a, b))
             }
+            Inst::Convert { arg, .. } if self.is_position(*arg) => self.position(copy),
             Inst::Convert { to, arg } => {
                 let x = self.get(*arg, copy);
                 let uniform = !self.varying.contains(value);
@@ -110,6 +111,20 @@ impl Lower<'_> {
                 })
             }
         }
+    }
+
+    /// Whether a value is the lanes' variable in 32 bits.
+    pub fn is_position(&self, value: kernel::ValueId) -> bool {
+        self.lanes.var.is_some() && self.narrow.get(&value).copied() == self.lanes.var
+    }
+
+    /// The lanes' variable in 32 bits.
+    fn position(&mut self, copy: usize) -> Result<Reg, Refused> {
+        let var = self.lanes.var.ok_or(Refused::Extent)?;
+        let (at, len) = (self.vars[var].ok_or(Refused::Extent)?, self.len(Type::I32));
+        let first = self.evex(o::FROM_GENERAL_32, len, Type::I32, None, at, None);
+        let lanes = self.iota(Type::I32, 1, copy as i64 * self.count);
+        self.binary(BinaryOp::Add, Type::I32, first, lanes)
     }
 
     /// `start + step * lane`

@@ -2,6 +2,7 @@
 
 use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, Type, ValueId, VarId};
 use cranelift_entity::EntitySet;
+use std::collections::HashMap;
 
 /// The values that an instruction reads.
 fn operands(inst: &Inst) -> Vec<ValueId> {
@@ -28,12 +29,50 @@ pub fn stride(index: &Index, var: Option<VarId>) -> i64 {
     term.map_or(0, |t| t.1)
 }
 
+/// The loop variables that are wanted in 32 bits alone, by the values that hold them: those need no lanes of 64.
+pub fn narrow_positions(kernel: &Kernel) -> HashMap<ValueId, VarId> {
+    let mut found = HashMap::new();
+    find_positions(&kernel.root, &mut found);
+    found
+}
+
+fn find_positions(l: &Loop, found: &mut HashMap<ValueId, VarId>) {
+    for stmt in &l.body {
+        match stmt {
+            Stmt::Let {
+                value,
+                inst: Inst::Var(var),
+            } => {
+                found.insert(*value, *var);
+            }
+            Stmt::Let {
+                inst: Inst::Convert { to: Type::I32, .. },
+                ..
+            } => {}
+            Stmt::Let { inst, .. } => operands(inst).iter().for_each(|v| {
+                found.remove(v);
+            }),
+            Stmt::Store { value, index, .. } => {
+                found.remove(value);
+                index.values.iter().for_each(|v| {
+                    found.remove(&v.0);
+                });
+            }
+            Stmt::Loop(inner) => find_positions(inner, found),
+        }
+    }
+    for carry in &l.carries {
+        found.remove(&carry.value);
+    }
+}
+
 /// Collects the values that differ between the lanes of the vector loop around them, and whether
 /// one of them has 64 bits.
 pub fn note_varying(
     kernel: &Kernel,
     l: &Loop,
     lane: Option<VarId>,
+    narrow: &HashMap<ValueId, VarId>,
     varying: &mut EntitySet<ValueId>,
     wide: &mut bool,
 ) {
@@ -48,7 +87,8 @@ pub fn note_varying(
                 };
                 if differs || operands(inst).iter().any(|v| varying.contains(*v)) {
                     varying.insert(*value);
-                    *wide |= matches!(kernel.values[*value], Type::F64 | Type::I64);
+                    let long = matches!(kernel.values[*value], Type::F64 | Type::I64);
+                    *wide |= long && !narrow.contains_key(value);
                 }
             }
             Stmt::Store { value, .. } => {
@@ -56,7 +96,7 @@ pub fn note_varying(
                 *wide |= lane.is_some() && matches!(ty, Type::F64 | Type::I64);
             }
             Stmt::Loop(inner) => {
-                note_varying(kernel, inner, lane, varying, wide);
+                note_varying(kernel, inner, lane, narrow, varying, wide);
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct Lower<'k> {
     pub defs: SecondaryMap<kernel::ValueId, Vec<Reg>>,
     /// Values that differ between lanes.
     pub varying: EntitySet<kernel::ValueId>,
+    /// Values that are loop variables and wanted in 32 bits alone.
+    pub narrow: HashMap<kernel::ValueId, VarId>,
     /// Values that were defined in front of their loop.
     pub hoisted: EntitySet<kernel::ValueId>,
     /// Current value of each loop variable (the first lane's of the first copy).
@@ -58,7 +60,8 @@ pub struct Lower<'k> {
 pub fn lower(kernel: &Kernel) -> Result<Function, Refused> {
     let mut varying = EntitySet::new();
     let mut wide = false;
-    super::lanes::note_varying(kernel, &kernel.root, None, &mut varying, &mut wide);
+    let narrow = super::lanes::narrow_positions(kernel);
+    super::lanes::note_varying(kernel, &kernel.root, None, &narrow, &mut varying, &mut wide);
     let mut l = Lower {
         kernel,
         f: Function::default(),
@@ -66,6 +69,7 @@ pub fn lower(kernel: &Kernel) -> Result<Function, Refused> {
         lanes: UNIFORM,
         defs: SecondaryMap::new(),
         varying,
+        narrow,
         hoisted: EntitySet::new(),
         vars: SecondaryMap::new(),
         current: None,
@@ -214,6 +218,9 @@ impl Lower<'_> {
         };
         if let Inst::Const(c) = inst {
             self.consts[value] = Some(*c);
+        }
+        if self.is_position(value) {
+            return Ok(());
         }
         let mut regs = Vec::with_capacity(copies);
         for copy in 0..copies {

@@ -97,6 +97,8 @@ pub const BROADCAST_8: Opcode = op(2, 1, false, 0x78);
 pub const BROADCAST_16: Opcode = op(2, 1, false, 0x79);
 /// vmovq to a general register
 pub const TO_GENERAL: Opcode = op(1, 1, true, 0x7E);
+/// vpbroadcastd from a general register
+pub const FROM_GENERAL_32: Opcode = op(2, 1, false, 0x7C);
 /// vpbroadcastq from a general register
 pub const FROM_GENERAL: Opcode = op(2, 1, true, 0x7C);
 

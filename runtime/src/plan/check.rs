@@ -72,6 +72,7 @@ impl IndexRule {
             IndexRule::Wrapping if index < 0 => Error::Index(text(index - size, dim)),
             IndexRule::Wrapping => Error::Index(text(index, dim)),
             IndexRule::Gather => Error::Range(text(index, dim)),
+            IndexRule::Class => Error::Index(format!("Target {index} is out of bounds.")),
         }
     }
 }
@@ -108,5 +109,9 @@ mod tests {
             "index -5 is out of bounds for dimension 1 with size 2"
         );
         assert!(check(&[2], &[2], 2, 8, IndexRule::Select).is_ok());
+        assert_eq!(
+            message(check(&[5], &[1], 0, 4, IndexRule::Class)),
+            "Target 7 is out of bounds."
+        );
     }
 }

@@ -212,6 +212,8 @@ pub enum IndexRule {
     Wrapping,
     /// `aten.gather`
     Gather,
+    /// Classes of `aten.nll_loss_forward`
+    Class,
 }
 
 /// One step.
