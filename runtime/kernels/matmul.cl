@@ -2,17 +2,28 @@
 // -DFLOATS_OUT what is stored, and what the epilogue reads, are floats.
 //
 // B is packed: [batch][N / SG][K / KS][8][SG] words, each of the elements k of one column that a lane multiplies at once; zeroes beyond K and N (`pack` makes it from
-// any strides). A is read in place, row by row: lda is in elements, rows may start anywhere. A sub-group makes a tile of 32 rows by 24 (SG 8) or 32 columns, a group
-// of 4 by 2 sub-groups 4 of these across and 2 down. Both operands of the sums and of the loads are in registers: per k-step of a sub-group MR + NR blocks are
+// any strides). A is read in place, row by row: lda is in elements, rows may start anywhere. A sub-group makes a tile of 32 rows by 24 columns (SG 8), 24 by 64 (SG 16) or
+// 32 by 32 (SG 16, bytes), a group of 4 by 2 sub-groups 4 of these across and 2 down. Both operands of the sums and of the loads are in registers: per k-step of a sub-group MR + NR blocks are
 // read for MR * NR multiplications.
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #define NAMED __attribute__((overloadable))
 
-// Blocks of 8 rows of a sub-group: 4, or 1 where there are few rows.
+#if SG == 16 && !defined(I8)
+#define WIDE_TILE
+#endif
+// Blocks of 8 rows of a sub-group, or 1 where there are few rows; and its blocks of columns. 4 by 4 would spill.
 #ifndef MR
+#ifdef WIDE_TILE
+#define MR 3
+#else
 #define MR 4
 #endif
+#endif
+#ifdef WIDE_TILE
+#define NR 4
+#else
 #define NR (SG == 8 ? 3 : 2)
+#endif
 #define ACROSS 4
 #define DOWN 2
 
@@ -45,6 +56,7 @@ sums NAMED MULTIPLY(block a, int8 b, sums c);
 uint8 NAMED intel_sub_group_block_read8(const __global uint *p);
 uint NAMED intel_sub_group_block_read(const __global uint *p);
 ushort NAMED intel_sub_group_block_read_us(const __global ushort *p);
+ushort2 NAMED intel_sub_group_block_read_us2(const __global ushort *p);
 
 // 8 rows of A from k, any alignment; zeroes beyond K; rows beyond M are the last one.
 static inline block read_edge(const __global element *A, int lda, int row, int M, int k, int K) {
@@ -98,6 +110,30 @@ __kernel void matmul(const __global element *A, const __global uint *B, __global
   }
   int aligned = ((lda * (int)sizeof(element) | (int)(long)A) & 3) == 0;
   int k = 0;
+#ifdef WIDE_TILE
+  // Two steps at once: a message brings 32 elements of a row, whose address is computed once.
+  if (aligned) {
+    const __global ushort *row[MR * 8];
+    _Pragma("unroll") for (int r = 0; r < MR * 8; r++) row[r] = (const __global ushort *)A + (long)min(m0 + r, M - 1) * lda;
+    for (; k + 2 * KS <= K; k += 2 * KS) {
+      block a[2][MR];
+#define PAIR(i)                                                         \
+  {                                                                     \
+    ushort2 v = intel_sub_group_block_read_us2(row[8 * m + i] + k);     \
+    a[0][m].s##i = v.s0;                                                \
+    a[1][m].s##i = v.s1;                                                \
+  }
+      _Pragma("unroll") for (int m = 0; m < MR; m++) {
+        PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7)
+      }
+      _Pragma("unroll") for (int h = 0; h < 2; h++)
+        _Pragma("unroll") for (int n = 0; n < NR; n++) {
+          int8 w = as_int8(intel_sub_group_block_read8(b[n] + (long)(k / KS + h) * (8 * SG)));
+          _Pragma("unroll") for (int m = 0; m < MR; m++) c[m][n] = MULTIPLY(a[h][m], w, c[m][n]);
+        }
+    }
+  }
+#else
   if (aligned)
     for (; k + KS <= K; k += KS) {
       block a[MR];
@@ -107,6 +143,7 @@ __kernel void matmul(const __global element *A, const __global uint *B, __global
         _Pragma("unroll") for (int m = 0; m < MR; m++) c[m][n] = MULTIPLY(a[m], w, c[m][n]);
       }
     }
+#endif
   for (; k < K; k += KS) {
     block a[MR];
     _Pragma("unroll") for (int m = 0; m < MR; m++) a[m] = read_edge(A, lda, m0 + 8 * m, M, k, K);

@@ -109,9 +109,16 @@ pub struct Rows {
 /// Rows up to which a product has few.
 const FEW_ROWS: usize = 16;
 
-/// Rows of a group's tile, of `matmul.cl`: 2 sub-groups down, of 4 blocks of 8 or of one.
-fn matmul_rows(p: &Product) -> usize {
-    if p.has_few_rows() { 16 } else { 64 }
+/// Rows and columns of a group's tile, of `matmul.cl`: 2 sub-groups down and 4 across, each of so many blocks of 8 rows and of a
+/// column for each lane.
+fn matmul_tile(p: &Product, lanes: u32) -> [usize; 2] {
+    let [down, across] = match (lanes, p.dtype) {
+        (8, _) => [4, 3],
+        (_, DType::I8) => [4, 2],
+        _ => [3, 4],
+    };
+    let down = if p.has_few_rows() { 1 } else { down };
+    [2 * down * 8, 4 * across * lanes as usize]
 }
 /// Rows and columns of a group's tile, of `plain.cl`.
 const PLAIN_TILE: usize = 64;
@@ -252,12 +259,7 @@ pub fn matmul(
     extra: &Extra,
 ) -> Result<(), Error> {
     let [_, m, n, k] = p.sizes;
-    // 4 sub-groups across, of 3 blocks of 8 columns or 2 of 16.
-    let columns = if kernel.sub_group() == Some(8) {
-        96
-    } else {
-        128
-    };
+    let [rows, columns] = matmul_tile(p, kernel.sub_group().unwrap_or(8));
     let in_place = (
         Argument::Address(p.a.data),
         [p.a.strides[0], p.a.strides[1]],
@@ -288,7 +290,7 @@ pub fn matmul(
         int(p.repeat),
     ];
     // SAFETY: the operands hold what their sizes and strides address, by the type's contract.
-    unsafe { stream.launch(kernel, groups(p, matmul_rows(p), columns), &arguments, None) }?;
+    unsafe { stream.launch(kernel, groups(p, rows, columns), &arguments, None) }?;
     Ok(())
 }
 
