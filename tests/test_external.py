@@ -8,8 +8,8 @@ torch.manual_seed(0)
 X, IMAGE, INDEX = torch.randn(4, 6), torch.randn(2, 3, 8, 8), torch.tensor([0, 2])
 
 DISPATCHED = {
-    "int": (lambda x: (x * 2).cumsum(1), X),
-    "lists": (lambda x: F.unfold(x * 2, 3, stride=2, padding=1), IMAGE),
+    "int": (lambda x: (x * 2).logcumsumexp(1), X),
+    "lists": (lambda x: F.fold((x * 2).view(2, 12, 16), (5, 5), 2), IMAGE),
     "optional": (lambda x: F.avg_pool3d(x, 2, divisor_override=3), IMAGE),
     "optional_tensor": (lambda x: torch.searchsorted(x, x, sorter=x.argsort(1)), X),
     "optional_tensors": (
@@ -25,7 +25,7 @@ DISPATCHED = {
     "tensors_in": (lambda x: torch.cat([x.to(torch.complex64)] * 2), X),
     "tensors_out": (lambda x: torch.tensor_split(x.to(torch.complex64), 2), X),
     "string": (lambda x, i: x.scatter_reduce(0, i[:, None], x, "amax"), X, INDEX),
-    "dtype": (lambda x: x.cumsum(0, dtype=torch.float64), X),
+    "dtype": (lambda x: x.cumsum(0, dtype=torch.complex64), X),
     "layout_and_device": (lambda x: torch.randperm(5) * 0 + x.long()[0, :5], X),
     "random": (lambda x: torch.bernoulli(torch.sigmoid(x)) + torch.rand(6), X),
     "dropout": (lambda x: F.dropout(x * 2, 0.5), X),
