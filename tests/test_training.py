@@ -185,3 +185,16 @@ def test_grad_scaler():
     assert ends[0][0] == ends[1][0]
     assert ends[0][0][-1] < 2.0**22
     torch.testing.assert_close(ends[1][1], ends[0][1], rtol=2e-2, atol=1e-3)
+
+
+def test_index_fill_with_equal_indices():
+    """Tracing guesses how many distinct indices the gradient of the value has."""
+    x = torch.randn(5, 5, requires_grad=True)
+    value = torch.tensor(3.0, requires_grad=True)
+
+    def f(x, value):
+        return x.index_fill(-1, torch.tensor([0, 3, 1, 3]), value).square()
+
+    want = torch.autograd.grad(f(x, value).sum(), (x, value))
+    g = torch.compile(f, backend="ipex")
+    torch.testing.assert_close(torch.autograd.grad(g(x, value).sum(), (x, value)), want)

@@ -18,6 +18,7 @@ from ipex import calls
 from ipex.arguments import KINDS, Unsupported, argument, meta, symbolic
 
 ITEM = torch.ops.aten._local_scalar_dense.default
+UNIQUE = (torch.ops.aten._unique.default, torch.ops.aten._unique2.default)
 
 
 def _call(node: Node | calls.Call) -> tuple[str, list[dict[str, Any]]]:
@@ -239,6 +240,8 @@ class _Writer:
                 continue
             if not isinstance(v, torch.Tensor):
                 raise Unsupported(f"{node.name}: result of type {type(v).__name__}")
+            if node.target in UNIQUE and not free_unbacked_symbols(v):
+                raise Unsupported(f"{node.name}: PyTorch has guessed how many values are distinct")
             unused = f"{node.name}_{n}_unused"
             name = node.name if v is value else self.parts.get(node, {}).get(n, unused)
             self.graph["tensor_values"][name] = meta(v, name)
