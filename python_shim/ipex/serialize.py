@@ -240,7 +240,7 @@ class _Writer:
                 continue
             if not isinstance(v, torch.Tensor):
                 raise Unsupported(f"{node.name}: result of type {type(v).__name__}")
-            if node.target in UNIQUE and not free_unbacked_symbols(v):
+            if n == 0 and node.target in UNIQUE and not free_unbacked_symbols(v):
                 raise Unsupported(f"{node.name}: PyTorch has guessed how many values are distinct")
             unused = f"{node.name}_{n}_unused"
             name = node.name if v is value else self.parts.get(node, {}).get(n, unused)
