@@ -331,15 +331,7 @@ fn int_binary(op: BinaryOp, x: i64, y: i64) -> i64 {
 }
 
 fn reduce(op: ReduceOp, a: Scalar, b: Scalar) -> Scalar {
-    let op = match op {
-        ReduceOp::Sum => BinaryOp::Add,
-        ReduceOp::Prod => BinaryOp::Mul,
-        ReduceOp::Min => BinaryOp::Min,
-        ReduceOp::Max => BinaryOp::Max,
-        ReduceOp::Any => BinaryOp::Or,
-        ReduceOp::All => BinaryOp::And,
-    };
-    binary(op, a, b)
+    binary(op.step(), a, b)
 }
 
 fn compare(op: CmpOp, a: Scalar, b: Scalar) -> bool {

@@ -5,11 +5,11 @@
 //! reduced in two stages: parts of neighbouring rows, which threads share and whose lines come from memory in
 //! order, then the parts.
 
+use super::rewrite::Rewrite;
 use crate::graph::builder::Builder;
 use crate::graph::strided::contiguous;
-use crate::graph::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View};
+use crate::graph::{Graph, Meta, Node, NodeId, Op, ValueId, View};
 use crate::lower::eval::is_expensive;
-use cranelift_entity::SecondaryMap;
 use ipex_jit::kernel::ReduceOp;
 use std::collections::HashMap;
 
@@ -23,16 +23,7 @@ const LEAVES: usize = 3;
 
 /// Gives every reduction along columns its own arithmetic and two stages, where that pays.
 pub fn columns(graph: &Graph) -> Graph {
-    let mut new = Rewrite {
-        old: graph,
-        graph: Graph {
-            num_inputs: graph.num_inputs,
-            origins: graph.origins.clone(),
-            not_attention: graph.not_attention.clone(),
-            ..Graph::default()
-        },
-        map: SecondaryMap::new(),
-    };
+    let mut new = Rewrite::new(graph);
     for node in graph.nodes.values() {
         match &node.op {
             Op::Reduce { op, dims } if is_along_columns(graph, node.operands[0], dims) => {
@@ -41,12 +32,7 @@ pub fn columns(graph: &Graph) -> Graph {
             _ => new.copy(node),
         }
     }
-    let outputs = graph.outputs.iter().map(|o| match o {
-        GraphOutput::Value(v) => GraphOutput::Value(new.at(*v)),
-        other => other.clone(),
-    });
-    new.graph.outputs = outputs.collect();
-    new.graph
+    new.finish()
 }
 
 /// Whether neighbouring dims, but not the last ones, are reduced of what lies row by row.
@@ -60,41 +46,7 @@ fn is_along_columns(graph: &Graph, operand: ValueId, dims: &[usize]) -> bool {
     neighbours && kept > 1 && meta.numel() > 0 && meta.strides == contiguous(&meta.sizes)
 }
 
-struct Rewrite<'a> {
-    old: &'a Graph,
-    graph: Graph,
-    map: SecondaryMap<ValueId, Option<ValueId>>,
-}
-
 impl Rewrite<'_> {
-    fn at(&self, old: ValueId) -> ValueId {
-        self.map[old].expect("values come before their uses")
-    }
-
-    fn push(&mut self, node: &Node, operands: Vec<ValueId>) -> Vec<ValueId> {
-        let id = self.graph.nodes.next_key();
-        let results = node.results.iter().map(|&r| {
-            self.graph.producers.push(id);
-            self.graph.values.push(self.old.values[r].clone())
-        });
-        let results: Vec<ValueId> = results.collect();
-        self.graph.nodes.push(Node {
-            op: node.op.clone(),
-            operands,
-            results: results.clone(),
-            origin: node.origin,
-        });
-        results
-    }
-
-    fn copy(&mut self, node: &Node) {
-        let operands = node.operands.iter().map(|&v| self.at(v)).collect();
-        let results = self.push(node, operands);
-        for (&old, new) in node.results.iter().zip(results) {
-            self.map[old] = Some(new);
-        }
-    }
-
     fn reduce(&mut self, node: &Node, op: ReduceOp, dims: &[usize]) {
         let (operand, result) = (node.operands[0], node.results[0]);
         let mut value = match cheap(self.old, operand) {
@@ -200,6 +152,7 @@ fn cheap(graph: &Graph, value: ValueId) -> Option<Vec<NodeId>> {
 mod tests {
     use super::*;
     use crate::fusion::cluster::cluster;
+    use crate::graph::GraphOutput;
     use ipex_jit::kernel::BinaryOp;
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId], sizes: &[i64]) -> ValueId {

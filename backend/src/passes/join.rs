@@ -2,6 +2,7 @@
 //! packed side by side, and each layer's result is a range of columns. Only weights that never change can be
 //! packed ahead; what is refused keeps its reason ([`Graph::not_joined`]), which `ipexc explain` prints.
 
+use super::rewrite::Rewrite;
 use crate::graph::builder::Builder;
 use crate::graph::strided::contiguous;
 use crate::graph::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View};
@@ -75,18 +76,8 @@ pub fn join(graph: &Graph, frozen: &[u32]) -> Graph {
             groups.insert(first.node, parts);
         }
     }
-    let mut new = Rewrite {
-        old: graph,
-        graph: Graph {
-            num_inputs: graph.num_inputs,
-            origins: graph.origins.clone(),
-            not_attention: graph.not_attention.clone(),
-            not_joined,
-            gpu: graph.gpu,
-            ..Graph::default()
-        },
-        map: SecondaryMap::new(),
-    };
+    let mut new = Rewrite::new(graph);
+    new.graph.not_joined = not_joined;
     for (id, node) in graph.nodes.iter() {
         if let Some(parts) = groups.get(&id) {
             new.product(parts);
@@ -94,12 +85,7 @@ pub fn join(graph: &Graph, frozen: &[u32]) -> Graph {
             new.copy(node);
         }
     }
-    let outputs = graph.outputs.iter().map(|o| match o {
-        GraphOutput::Value(v) => GraphOutput::Value(new.at(*v)),
-        other => other.clone(),
-    });
-    new.graph.outputs = outputs.collect();
-    new.graph
+    new.finish()
 }
 
 /// The nodes that use each value.
@@ -232,35 +218,7 @@ impl Pass<'_> {
     }
 }
 
-struct Rewrite<'a> {
-    old: &'a Graph,
-    graph: Graph,
-    map: SecondaryMap<ValueId, Option<ValueId>>,
-}
-
 impl Rewrite<'_> {
-    fn at(&self, old: ValueId) -> ValueId {
-        self.map[old].expect("values come before their uses")
-    }
-
-    fn copy(&mut self, node: &Node) {
-        let id = self.graph.nodes.next_key();
-        let results = node.results.iter().map(|&r| {
-            self.graph.producers.push(id);
-            let v = self.graph.values.push(self.old.values[r].clone());
-            self.map[r] = Some(v);
-            v
-        });
-        let results = results.collect();
-        let operands = node.operands.iter().map(|&v| self.at(v)).collect();
-        self.graph.nodes.push(Node {
-            op: node.op.clone(),
-            operands,
-            results,
-            origin: node.origin,
-        });
-    }
-
     /// A value that follows from arguments alone, in front of where it was.
     fn early(&mut self, old: ValueId) -> ValueId {
         if let Some(v) = self.map[old] {

@@ -8,6 +8,7 @@ pub mod empty;
 pub mod force;
 pub mod join;
 pub mod pipeline;
+mod rewrite;
 
 use crate::graph::{Graph, GraphOutput, Node, NodeId, ValueId};
 use cranelift_entity::SecondaryMap;

@@ -234,7 +234,7 @@ impl Gen<'_, '_> {
         a: Value,
         b: Value,
     ) -> Result<Value, CompileError> {
-        self.binary(step(op), ty, a, b)
+        self.binary(op.step(), ty, a, b)
     }
 
     /// Whether `v` replaces `acc` as the first extremum. The first element always does: it is
@@ -356,7 +356,7 @@ impl Gen<'_, '_> {
                         args: [_, n],
                     } => self.shift_count(*n).is_some(),
                     Inst::Binary { op, .. } => vector_binary(*op, self.kernel.values[*value]),
-                    Inst::Scan { op, .. } => vector_binary(step(*op), self.kernel.values[*value]),
+                    Inst::Scan { op, .. } => vector_binary(op.step(), self.kernel.values[*value]),
                     _ => true,
                 }
             }
@@ -370,18 +370,6 @@ impl Gen<'_, '_> {
                 inner.carries.iter().all(|c| c.arg.is_none()) && self.fits(&inner.body, widths)
             }
         })
-    }
-}
-
-/// What combines two values.
-fn step(op: ReduceOp) -> BinaryOp {
-    match op {
-        ReduceOp::Sum => BinaryOp::Add,
-        ReduceOp::Prod => BinaryOp::Mul,
-        ReduceOp::Min => BinaryOp::Min,
-        ReduceOp::Max => BinaryOp::Max,
-        ReduceOp::Any => BinaryOp::Or,
-        ReduceOp::All => BinaryOp::And,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Refused;
 use super::function::{Function, local_array};
-use crate::kernel::{BinaryOp, CmpOp, ReduceOp, Type};
+use crate::kernel::{CmpOp, ReduceOp, Type};
 use rspirv::spirv::{MemorySemantics, Scope, StorageClass, Word};
 
 /// A value, and the position it comes from if that is asked for.
@@ -17,15 +17,7 @@ impl Function<'_> {
         old: Found,
         new: Found,
     ) -> Result<Found, Refused> {
-        let binary = match op {
-            ReduceOp::Sum => BinaryOp::Add,
-            ReduceOp::Prod => BinaryOp::Mul,
-            ReduceOp::Min => BinaryOp::Min,
-            ReduceOp::Max => BinaryOp::Max,
-            ReduceOp::Any => BinaryOp::Or,
-            ReduceOp::All => BinaryOp::And,
-        };
-        let value = self.binary(binary, ty, old.0, new.0)?;
+        let value = self.binary(op.step(), ty, old.0, new.0)?;
         let (Some(before), Some(at)) = (old.1, new.1) else {
             return Ok((value, None));
         };

@@ -7,8 +7,9 @@ mod operand;
 mod pattern;
 mod uses;
 
+use super::rewrite::Rewrite;
 use crate::graph::builder::Builder;
-use crate::graph::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View};
+use crate::graph::{Graph, Meta, Node, NodeId, Op, ValueId, View};
 use crate::ops::attention::{NoKernel, Parts, attention as call};
 use cranelift_entity::SecondaryMap;
 use ipex_jit::kernel::UnaryOp;
@@ -48,14 +49,8 @@ pub enum NotAttention {
 /// Makes calls of our kernel of the attentions in a graph. What they replace is left dead.
 pub fn attention(graph: &Graph) -> Graph {
     let uses = Uses::of(graph);
-    let mut new = Rewrite {
-        old: graph,
-        graph: Graph {
-            num_inputs: graph.num_inputs,
-            origins: graph.origins.clone(),
-            ..Graph::default()
-        },
-        map: SecondaryMap::new(),
+    let mut pass = Attentions {
+        new: Rewrite::new(graph),
         split: SecondaryMap::new(),
         same: SecondaryMap::new(),
     };
@@ -64,24 +59,24 @@ pub fn attention(graph: &Graph) -> Graph {
         mutated |= node.op.mutates();
         if mutated {
             // What a copy was made of may have changed.
-            new.copy(node);
+            pass.new.copy(node);
             continue;
         }
-        if let Some(out) = new.split[id] {
-            new.map[node.results[0]] = Some(out);
+        if let Some(out) = pass.split[id] {
+            pass.new.map[node.results[0]] = Some(out);
             continue;
         }
-        if let Some(kept) = new.same[id] {
+        if let Some(kept) = pass.same[id] {
             // A copy into the layout that the operand has.
-            new.map[node.results[0]] = new.map[kept];
+            pass.new.map[node.results[0]] = pass.new.map[kept];
             continue;
         }
         let done = match pattern::find(graph, &uses, id) {
             None => false,
-            Some(found) => match found.and_then(|f| new.replace(&uses, id, &f)) {
+            Some(found) => match found.and_then(|f| pass.replace(&uses, id, &f)) {
                 Ok(()) => true,
                 Err(reason) => {
-                    new.graph.not_attention.push((node.origin, reason));
+                    pass.new.graph.not_attention.push((node.origin, reason));
                     false
                 }
             },
@@ -89,47 +84,31 @@ pub fn attention(graph: &Graph) -> Graph {
         if !done {
             let node = operand::shared(graph, node);
             match mask::of_bool(graph, &node) {
-                Some(mask) => new.with_mask(&node, &mask),
-                None => new.copy(&node),
+                Some(mask) => pass.with_mask(&node, &mask),
+                None => pass.new.copy(&node),
             }
         }
     }
-    let outputs = graph.outputs.iter().map(|o| match o {
-        GraphOutput::Value(v) => GraphOutput::Value(new.at(*v)),
-        other => other.clone(),
-    });
-    new.graph.outputs = outputs.collect();
-    new.graph
+    pass.new.finish()
 }
 
-struct Rewrite<'a> {
-    old: &'a Graph,
-    graph: Graph,
-    map: SecondaryMap<ValueId, Option<ValueId>>,
+struct Attentions<'a> {
+    new: Rewrite<'a>,
     /// Views that are an attention's result (of the new graph) again.
     split: SecondaryMap<NodeId, Option<ValueId>>,
     /// Copies that need not be made, and the value that they are equal to in memory.
     same: SecondaryMap<NodeId, Option<ValueId>>,
 }
 
-impl Rewrite<'_> {
-    fn at(&self, old: ValueId) -> ValueId {
-        self.map[old].expect("values come before their uses")
-    }
-
-    fn copy(&mut self, node: &Node) {
-        let operands = node.operands.iter().map(|&v| self.at(v)).collect();
-        self.push(node, operands);
-    }
-
+impl Attentions<'_> {
     /// A call that reads this mask instead of its own.
     fn with_mask(&mut self, node: &Node, mask: &BoolMask) {
-        let mut operands: Vec<ValueId> = node.operands.iter().map(|&v| self.at(v)).collect();
+        let mut operands: Vec<ValueId> = node.operands.iter().map(|&v| self.new.at(v)).collect();
+        let mut value = self.new.at(mask.value);
         let mut b = Builder {
-            graph: &mut self.graph,
+            graph: &mut self.new.graph,
             origin: node.origin,
         };
-        let mut value = self.map[mask.value].expect("values come before their uses");
         for (view, sizes) in &mask.views {
             let meta = b.meta(DType::Bool, sizes);
             value = b.push(Op::View(view.clone()), &[value], meta);
@@ -137,32 +116,14 @@ impl Rewrite<'_> {
         operands[mask::PLACE] = value;
         let mut node = node.clone();
         if let Op::External { args, .. } = &mut node.op {
-            *args = self.graph.tensor_arguments(&operands);
+            *args = self.new.graph.tensor_arguments(&operands);
         }
-        self.push(&node, operands);
-    }
-
-    /// A node with these operands of the new graph in the place of its own.
-    fn push(&mut self, node: &Node, operands: Vec<ValueId>) {
-        let id = self.graph.nodes.next_key();
-        let results = node.results.iter().map(|&r| {
-            self.graph.producers.push(id);
-            let v = self.graph.values.push(self.old.values[r].clone());
-            self.map[r] = Some(v);
-            v
-        });
-        let results = results.collect();
-        self.graph.nodes.push(Node {
-            op: node.op.clone(),
-            operands,
-            results,
-            origin: node.origin,
-        });
+        self.new.put(&node, operands);
     }
 
     /// A call in the place of the second product.
     fn replace(&mut self, uses: &Uses, id: NodeId, found: &Found) -> Result<(), NotAttention> {
-        let (old, product) = (self.old, &self.old.nodes[id]);
+        let (old, product) = (self.new.old, &self.new.old.nodes[id]);
         let lead = match *found.sizes.as_slice() {
             [batch, heads, _, _] => [batch, heads],
             [batch, _, _] => [batch, 1],
@@ -172,13 +133,13 @@ impl Rewrite<'_> {
         let k = operand::heads(old, found.k, lead).turned();
         let v = operand::heads(old, found.v, lead);
         let (k, v) = operand::ungroup(old, k, v);
-        let mask = found.mask.as_ref().map(|m| self.at(m.value));
+        let mask = found.mask.as_ref().map(|m| self.new.at(m.value));
         let [q, k, v] = [q, k, v].map(|o| operand::Operand {
-            value: self.at(o.value),
+            value: self.new.at(o.value),
             ..o
         });
         let mut b = Builder {
-            graph: &mut self.graph,
+            graph: &mut self.new.graph,
             origin: product.origin,
         };
         let [q, k, v] = [q.build(&mut b), k.build(&mut b), v.build(&mut b)];
@@ -231,7 +192,7 @@ impl Rewrite<'_> {
         };
         let out = call(&mut b, NAME, rule, parts)?[0];
         let flat = b.reshape(out, &result.sizes);
-        self.map[product.results[0]] = Some(flat);
+        self.new.map[product.results[0]] = Some(flat);
         if let Some(merged) = merged {
             self.split[merged.split] = Some(out);
             self.same[merged.copy] = Some(merged.view);
