@@ -75,3 +75,37 @@ def test_batch_norm():
     with torch.no_grad():
         for _ in range(2):
             torch.testing.assert_close(f(x), model(x))
+
+
+class Many(nn.Module):
+    """Layers that are packed, a 3x3 convolution whose filters are transformed, and factors of a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64)
+        self.linear = nn.Linear(64, 96)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x)).relu()
+        return self.linear(y.flatten(2).transpose(1, 2)).relu()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_plans_of_several_sizes_share_what_is_packed(autocast, graphs):
+    model = Many().eval()
+    f = torch.compile(
+        model, backend="ipex", dynamic=True, options={"strict": True, "freezing": True}
+    )
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        bytes_of = []
+        for size in (24, 28, 24, 32, 40, 56):
+            x = torch.randn(2, 32, size, size)
+            torch.testing.assert_close(f(x), model(x), **CLOSE[autocast])
+            bytes_of.append(graphs[-1].packed_bytes)
+    assert len(graphs) == 1
+    weights = model.linear.weight.numel() * (2 if autocast else 4)
+    assert weights <= bytes_of[0]
+    assert bytes_of == [bytes_of[0]] * len(bytes_of)
+
+
+CLOSE = {False: {}, True: {"rtol": 2e-2, "atol": 2e-2}}

@@ -11,7 +11,7 @@ use crate::protocol::expr::{Number, Symbols};
 use ipex_runtime::aten::Aten;
 use ipex_runtime::level_zero::{self, Selection};
 use ipex_runtime::plan::device::Target;
-use ipex_runtime::plan::{Executable, Plan, Route, Step};
+use ipex_runtime::plan::{Executable, Plan, Route, Shared, Step};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -45,6 +45,7 @@ pub struct Specialisations {
     document: Document,
     symbols: Vec<String>,
     aten: &'static Aten,
+    shared: Arc<Shared>,
     plans: Mutex<Plans>,
 }
 
@@ -59,6 +60,7 @@ impl Ready {
         document: &Document,
         symbols: &Symbols,
         aten: &'static Aten,
+        shared: &Arc<Shared>,
     ) -> Result<Arc<Ready>, Error> {
         let program = compile::specialise(document, symbols)?;
         let steps = &program.plan.steps;
@@ -88,15 +90,20 @@ impl Ready {
             joined: program.graph.joined.iter().map(Vec::len).collect(),
             calls,
             settled: AtomicBool::new(false),
-            executable: executable(program.plan, aten, document)?,
+            executable: executable(program.plan, aten, shared.clone(), document)?,
         }))
     }
 }
 
 /// The plan on the device that the document asks for.
-fn executable(plan: Plan, aten: &'static Aten, document: &Document) -> Result<Executable, Error> {
+fn executable(
+    plan: Plan,
+    aten: &'static Aten,
+    shared: Arc<Shared>,
+    document: &Document,
+) -> Result<Executable, Error> {
     let Some(index) = document.options.gpu else {
-        return Ok(Executable::new(plan, aten));
+        return Ok(Executable::new(plan, aten, shared));
     };
     let unsupported = |reason: String| Error::Unsupported {
         node: "the whole graph".into(),
@@ -108,7 +115,7 @@ fn executable(plan: Plan, aten: &'static Aten, document: &Document) -> Result<Ex
         device: device.clone(),
         frozen: document.options.frozen.clone(),
     };
-    Executable::on_device(plan, aten, target).map_err(|e| unsupported(e.to_string()))
+    Executable::on_device(plan, aten, shared, target).map_err(|e| unsupported(e.to_string()))
 }
 
 impl Specialisations {
@@ -118,6 +125,7 @@ impl Specialisations {
             document,
             symbols,
             aten,
+            shared: Arc::default(),
             plans: Mutex::default(),
         }
     }
@@ -135,7 +143,7 @@ impl Specialisations {
         }
         let symbols = self.symbols.iter().cloned().zip(values.iter().copied());
         let symbols = symbols.collect();
-        let compile = || Ready::new(&self.document, &symbols, self.aten);
+        let compile = || Ready::new(&self.document, &symbols, self.aten, &self.shared);
         let ready = catch_unwind(AssertUnwindSafe(compile))
             .map_err(|_| Error::Internal("the compiler panicked".into()))??;
         self.keep(key, &ready);

@@ -40,6 +40,7 @@ pub fn build(
             num_inputs: graph.num_inputs,
             ..Plan::default()
         },
+        once_as_text: String::new(),
         lifetimes: Vec::new(),
         followers,
         constant,
@@ -52,6 +53,7 @@ pub fn build(
         planner.step(k, group, code)?;
     }
     planner.outputs()?;
+    planner.plan.once_as_text = planner.once_as_text.into();
     Ok(planner.plan)
 }
 
@@ -59,6 +61,8 @@ struct Planner<'a> {
     graph: &'a Graph,
     buffer_of: SecondaryMap<ValueId, Option<BufferId>>,
     plan: Plan,
+    /// See [`Plan::once_as_text`].
+    once_as_text: String,
     /// First and last group that touches each buffer.
     lifetimes: Vec<(u32, u32)>,
     /// By group, the first one of its batch.
@@ -298,7 +302,7 @@ impl Planner<'_> {
         for (lowered, code) in group.kernels.iter().zip(code) {
             let kernel_step = self.kernel(group, lowered, code)?;
             if self.constant[k] {
-                self.plan.once.push(kernel_step);
+                self.once(kernel_step, lowered);
             } else if self.batches[k] < k || self.goes_on(k) {
                 self.batch(kernel_step, self.batches[k] == k);
             } else {
@@ -315,6 +319,26 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A step of the first call.
+    fn once(&mut self, step: Step, lowered: &Lowered) {
+        if let Step::Kernel { args, .. } = &step {
+            let text = &mut self.once_as_text;
+            text.push_str(&lowered.kernel.to_string());
+            for (buffer, at) in args {
+                let n = buffer.0 as usize;
+                text.push_str(&match &self.plan.buffers[n] {
+                    Buffer::Input(n) => format!("argument {n} + {at}\n"),
+                    _ => {
+                        let is_kept = |b: &&Buffer| matches!(b, Buffer::Kept { .. });
+                        let before = self.plan.buffers[..n].iter().filter(is_kept).count();
+                        format!("kept {before} + {at}\n")
+                    }
+                });
+            }
+        }
+        self.plan.once.push(step);
     }
 
     /// Whether the next group belongs to the same batch.

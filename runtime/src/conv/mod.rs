@@ -102,6 +102,11 @@ pub struct Then<'a> {
     pub run: &'a (dyn Fn(usize, usize) + Sync),
 }
 
+/// Whether [`run`] is faster with transformed weights that never change.
+pub fn transforms(shape: &Shape, operation: Operation, isa: Isa, threads: &dyn Threads) -> bool {
+    operation == Operation::Sum && winograd::pays(shape, isa, threads.count(), true)
+}
+
 /// Transforms weights that never change, if [`run`] is faster with such ones.
 ///
 /// # Safety
@@ -113,7 +118,7 @@ pub unsafe fn transform(
     weight: *const f32,
     threads: &dyn Threads,
 ) -> Result<Option<Weights>, Error> {
-    if operation != Operation::Sum || !winograd::pays(shape, isa, threads.count(), true) {
+    if !transforms(shape, operation, isa, threads) {
         return Ok(None);
     }
     // SAFETY: by contract.

@@ -1,13 +1,14 @@
 //! Convolutions of a plan, on kernels of our own.
 
 use super::packed::Packed;
+use super::shared::Slot;
 use super::{BufferId, CallArg, Callable, ExternalCall, Route, TensorRef, Then};
 use crate::Error;
 use crate::aten::dispatch::{Argument, Operator, Return};
 use crate::aten::{Aten, Tensor};
 use crate::conv::{self, Operation, Pointers, Shape, Threads, Weights};
 use crate::cpu::Isa;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// A convolution, and perhaps a kernel that runs on its planes while they are in cache.
 #[derive(Clone)]
@@ -37,7 +38,7 @@ impl ConvolutionStep {
         data: &[*mut u8],
         args: &[*mut u8],
         aten: &'static Aten,
-        packs: &[OnceLock<Packed>],
+        packs: &[Slot],
     ) -> Result<(), Error> {
         // What is not row-major is copied, and the copies live until the convolution is done.
         let mut copies: Vec<Tensor> = Vec::new();
@@ -165,7 +166,7 @@ impl ConvolutionStep {
         &self,
         pointers: &Pointers,
         aten: &'static Aten,
-        packs: &'a [OnceLock<Packed>],
+        packs: &'a [Slot],
     ) -> Result<Option<&'a Weights>, Error> {
         let Some(slot) = self.pack.and_then(|n| packs.get(n as usize)) else {
             return Ok(None);

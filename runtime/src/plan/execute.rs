@@ -6,9 +6,9 @@ use super::device::{self, OnDevice, Target};
 use super::either::{Either, Way};
 use super::kept::Kept;
 use super::layout::own_layout;
-use super::packed::Packed;
 use super::profile::Profile;
 use super::sections::{Section, sections};
+use super::shared::{Shared, Slot};
 use super::unread::unread;
 use super::{
     BagStep, Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step,
@@ -18,7 +18,7 @@ use crate::Error;
 use crate::aten::{Aten, Tensor};
 use crate::conv::Threads;
 use std::borrow::Cow;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Who carries out calls that ATen's C ABI does not.
@@ -60,9 +60,10 @@ pub struct Executable {
     constants: Vec<Vec<Line>>,
     idle: Mutex<Vec<State>>,
     profile: Option<Profile>,
-    packs: Vec<OnceLock<Packed>>,
+    packs: Vec<Slot>,
     ways: Vec<OnceLock<Way>>,
-    kept: Kept,
+    kept: Arc<Kept>,
+    shared: Arc<Shared>,
     /// By buffer.
     own_layout: Vec<bool>,
     /// Known as soon as all choices are made.
@@ -72,11 +73,16 @@ pub struct Executable {
 
 impl Executable {
     /// Prepares a plan for a GPU.
-    pub fn on_device(plan: Plan, aten: &'static Aten, target: Target) -> Result<Executable, Error> {
+    pub fn on_device(
+        plan: Plan,
+        aten: &'static Aten,
+        shared: Arc<Shared>,
+        target: Target,
+    ) -> Result<Executable, Error> {
         let device = OnDevice::new(&plan, target).map_err(device::failed)?;
         Ok(Executable {
             device: Some(device),
-            ..Executable::new(plan, aten)
+            ..Executable::new(plan, aten, shared)
         })
     }
 
@@ -85,8 +91,8 @@ impl Executable {
         self.device.as_ref()
     }
 
-    /// Prepares a plan.
-    pub fn new(plan: Plan, aten: &'static Aten) -> Executable {
+    /// Prepares a plan, which finds in `shared` what others of its document have made of frozen arguments.
+    pub fn new(plan: Plan, aten: &'static Aten, shared: Arc<Shared>) -> Executable {
         let constants = plan.buffers.iter().map(|b| match b {
             Buffer::Constant(bytes) => bytes
                 .chunks(64)
@@ -102,9 +108,10 @@ impl Executable {
         Executable {
             own_layout: own_layout(&plan),
             profile: Profile::from_environment(&plan),
-            packs: (0..plan.packs).map(|_| OnceLock::new()).collect(),
+            packs: shared.packs(&plan, aten),
             ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
-            kept: Kept::new(&plan),
+            kept: shared.kept(&plan),
+            shared,
             sections: OnceLock::new(),
             device: None,
             plan,
@@ -425,10 +432,9 @@ impl Executable {
         state.args.extend(pointers);
     }
 
-    /// Bytes of weights that were packed, and of what else is kept from call to call.
+    /// Bytes of weights that were packed, and of what else is kept from call to call, by all plans of the document.
     pub fn packed_bytes(&self) -> usize {
-        let made = self.packs.iter().filter_map(OnceLock::get);
-        made.map(Packed::bytes).sum::<usize>() + self.kept.bytes()
+        self.shared.bytes()
     }
 
     /// Places of the arguments that never change and that no further call reads, since their packed form is kept.
@@ -437,7 +443,7 @@ impl Executable {
             return Vec::new();
         }
         let packed = |slot: u32| {
-            let made = self.packs.get(slot as usize).and_then(OnceLock::get);
+            let made = self.packs.get(slot as usize).and_then(|slot| slot.get());
             made.is_some_and(|p| p.bytes() > 0)
         };
         let own = |slot: u32| self.ways[slot as usize].get() == Some(&Way::Own);

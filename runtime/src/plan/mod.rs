@@ -16,6 +16,7 @@ mod packed;
 mod product;
 mod profile;
 mod sections;
+mod shared;
 mod unread;
 
 pub use attention::AttentionStep;
@@ -25,6 +26,7 @@ pub use convolution::ConvolutionStep;
 pub use either::Either;
 pub use execute::{Executable, Host, Value};
 pub use product::ProductStep;
+pub use shared::Shared;
 
 use crate::aten::dispatch::Operator;
 use crate::attention::Rule;
@@ -59,7 +61,7 @@ pub enum Buffer {
 }
 
 /// A strided view of a buffer. Sizes and strides in elements; `offset` in elements.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub struct TensorRef {
     pub buffer: BufferId,
@@ -280,6 +282,9 @@ pub struct Plan {
     pub eithers: u32,
     /// Steps that the first call runs, before the others: what follows from frozen arguments alone.
     pub once: Vec<Step>,
+    /// The kernels of `once`, each with its arguments: plans with the same text and kept buffers of the same sizes compute
+    /// the same there.
+    pub once_as_text: Arc<str>,
     pub steps: Vec<Step>,
     pub outputs: Vec<Output>,
 }

@@ -1,6 +1,7 @@
 //! Matrix products of a plan, on kernels of our own.
 
 use super::packed::Packed;
+use super::shared::Slot;
 use super::{CallArg, ExternalCall, Route, TensorRef, Then};
 use crate::aten::Aten;
 use crate::cpu::Isa;
@@ -9,7 +10,6 @@ use crate::gemm::{
 };
 use crate::{DType, Error};
 use std::ops::Range;
-use std::sync::OnceLock;
 
 /// Rows for each thread from which a product of a packed matrix is split by rows alone, so that what
 /// follows finds whole rows in cache.
@@ -185,7 +185,7 @@ impl ProductStep {
         data: &[*mut u8],
         args: &[*mut u8],
         aten: &'static Aten,
-        packs: &[OnceLock<Packed>],
+        packs: &[Slot],
     ) -> Result<(), Error> {
         let isa = Isa::detect();
         let product = self.shape(|t| data[t.buffer.0 as usize]);
@@ -233,6 +233,18 @@ impl ProductStep {
         }
     }
 
+    /// Whether a packed form is of use.
+    fn takes_packed(&self, p: &Product, isa: Isa) -> bool {
+        let in_place = self.beside.is_empty() && reads_in_place(p, isa);
+        p.batch.count == 1 && p.n * p.k > 0 && !in_place
+    }
+
+    /// Where the packed form of `b` is kept, if this step reads that and not `b`.
+    pub(super) fn packed_in(&self) -> Option<u32> {
+        let p = self.shape(|_| std::ptr::null_mut())?;
+        self.pack.filter(|_| self.takes_packed(&p, Isa::detect()))
+    }
+
     /// The packed form of `b`, made by the first call that wants it.
     unsafe fn packed<'a>(
         &self,
@@ -240,13 +252,12 @@ impl ProductStep {
         data: &[*mut u8],
         isa: Isa,
         aten: &'static Aten,
-        packs: &'a [OnceLock<Packed>],
+        packs: &'a [Slot],
     ) -> Result<Option<&'a PackedB>, Error> {
         let Some(slot) = self.pack.and_then(|n| packs.get(n as usize)) else {
             return Ok(None);
         };
-        let in_place = self.beside.is_empty() && reads_in_place(p, isa);
-        if p.batch.count != 1 || p.n * p.k == 0 || in_place {
+        if !self.takes_packed(p, isa) {
             return Ok(None);
         }
         if slot.get().is_none() {

@@ -48,7 +48,7 @@ fn parts(step: &Step) -> (Option<u32>, Vec<&TensorRef>, Option<&Then>) {
     match step {
         Step::Product(p) => {
             let weights = std::iter::once(&p.b).chain(&p.beside).collect();
-            (p.pack, weights, p.then.as_ref())
+            (p.packed_in(), weights, p.then.as_ref())
         }
         Step::Convolution(c) => (c.pack, c.weight.iter().collect(), c.then.as_ref()),
         _ => (None, Vec::new(), None),
