@@ -78,7 +78,7 @@ def test_batch_norm():
 
 
 class Many(nn.Module):
-    """Layers that are packed, a 3x3 convolution whose filters are transformed, and factors of a batch norm."""
+    """A packed layer, a convolution whose filters are transformed, factors of a batch norm."""
 
     def __init__(self):
         super().__init__()

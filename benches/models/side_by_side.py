@@ -1,13 +1,13 @@
 """Eager, Inductor and ipex on whole models: results are checked, then calls are interleaved.
 
     python benches/models/side_by_side.py [--models bert,gpt2,resnet50x8,...] [--rounds 15]
-        [--freezing] [--bf16] [--no-inductor] [--save DIR]
+        [--freezing] [--bf16] [--channels-last] [--no-inductor] [--save DIR]
 
 Prints first-call times (s), of ipex's the part that is its own (document and Rust compile, s),
 medians of steady calls (ms), and the ratios of the other rivals to ipex. A name may end in the
 number of inputs of a batch, as bertx8. --freezing adds ipex and Inductor with constant parameters,
-and compares ipex's with the faster of Inductor's two. --save writes the table as Markdown and a
-picture of it (needs matplotlib).
+and compares ipex's with the faster of Inductor's two. --channels-last lays models and images out
+so, for all rivals. --save writes the table as Markdown and a picture of it (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def own_share() -> Callable[[], float]:
     return stop
 
 
-def build(name: str, bf16: bool) -> tuple[Any, torch.Tensor]:
+def build(name: str, bf16: bool, channels_last: bool) -> tuple[Any, torch.Tensor]:
     """A model with random weights and its input."""
     torch.manual_seed(0)
     base, _, batch = name.partition("x") if name not in MODELS else (name, "", "")
@@ -129,6 +129,9 @@ def build(name: str, bf16: bool) -> tuple[Any, torch.Tensor]:
     if bf16:
         model = model.bfloat16()
         given = given.bfloat16() if given.is_floating_point() else given
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        given = given.to(memory_format=torch.channels_last)
     return model.eval(), given
 
 
@@ -148,7 +151,7 @@ def compare(name: str, args: argparse.Namespace) -> Row:
     """Times one model; raises AssertionError if a result is off by more than the dtype allows."""
     print(f"{name}: building and compiling ...", flush=True)
     torch._dynamo.reset()
-    model, given = build(name, args.bf16)
+    model, given = build(name, args.bf16, args.channels_last)
     rivals = rivals_of(model, not args.no_inductor, args.freezing)
     want = first_tensor(model(given))
     first = {}
@@ -221,6 +224,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--freezing", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--no-inductor", action="store_true")
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()
