@@ -58,13 +58,13 @@ def check(
         got = tensor(run(*args))
     error = (got.float() - want.float()).abs().max() / (1 + want.float().abs().max())
     after = [c.gpu_counts for c in COMPILED]
-    launches, up, down, trips, _ = (
-        sum(b[k] - a[k] for a, b in zip(before, after, strict=True)) for k in range(5)
+    launches, up, down, trips, _, blocks = (
+        sum(b[k] - a[k] for a, b in zip(before, after, strict=True)) for k in range(6)
     )
     left = Counter(why for c in COMPILED for why in c.gpu_left_to_cpu)
     print(
         f"{type(model).__name__}: error {error:.1e}, a call: {launches} launches, {up} uploads,"
-        f" {down} downloads, {trips} round trips; left to the CPU: {dict(left) or 'nothing'}"
+        f" {down} downloads, {trips} round trips, {blocks} products of 2D blocks; left to the CPU: {dict(left) or 'nothing'}"
     )
     assert error <= bound
     assert launches > 0
@@ -135,6 +135,44 @@ def precision() -> None:
     # By matrix instructions both operands are rounded first, by kernels of their own.
     want = {"highest": 1, "high": 1, "medium": 3}
     assert launched == {(name, form): want[name] for name, form in launched}
+
+
+def blocks() -> None:
+    """Products that can read 2D blocks pack nothing, unless it is once and for all; others do."""
+    kinds = [
+        # Columns of the weight, rows of the first matrix, whether frozen; launches of two calls.
+        (64, 40, False, (1, 1), 1),
+        (64, 3, False, (1, 1), 1),
+        (64, 40, True, (2, 1), 1),
+        (70, 40, False, (2, 2), 0),  # rows of 140 bytes
+        (24, 40, False, (2, 2), 0),  # of 48
+    ]
+    for depth, rows, freezing, launches, reads in kinds:
+        torch._dynamo.reset()
+        COMPILED.clear()
+        model = nn.Linear(depth, 96, dtype=torch.bfloat16)
+        x = torch.randn(rows, depth, dtype=torch.bfloat16)
+        with torch.no_grad():
+            run = compiled(model, freezing)
+            got = []
+            for _ in launches:
+                before = COMPILED[0].gpu_counts if COMPILED else [0] * 6
+                torch.testing.assert_close(run(x), model(x), rtol=2e-2, atol=2e-2)
+                after = COMPILED[0].gpu_counts
+                got.append(after[0] - before[0])
+                assert after[5] - before[5] == reads, (depth, rows, after)
+        print(depth, rows, freezing, got)
+        assert tuple(got) == launches, (depth, rows, freezing)
+    # Both operands of a product of activations, and its transpose.
+    torch._dynamo.reset()
+    COMPILED.clear()
+    a, b = (torch.randn(2, 48, 48, dtype=torch.float16) for _ in range(2))
+    with torch.no_grad():
+        got = compiled(lambda a, b: torch.relu(a @ b) @ b.transpose(1, 2))(a, b)
+    between = torch.relu(a.double() @ b.double()).half().double()
+    want = between @ b.double().transpose(1, 2)
+    torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-2)
+    assert COMPILED[0].gpu_counts[0] == COMPILED[0].gpu_counts[5] == 2, COMPILED[0].gpu_counts
 
 
 def training() -> None:

@@ -36,7 +36,7 @@ CASES = {
         *("mlp", "training", "frozen_and_stale", "bags", "bert", "gpt2", "resnet", "attention"),
         *("mlp_bf16", "bert_bf16", "gpt2_bf16", "resnet_bf16", "precision", "epilogues"),
     ],
-    "hpc": ["attention", "epilogues_bf16", "convolutions"],
+    "hpc": ["attention", "epilogues_bf16", "convolutions", "blocks", "bert_bf16"],
     "plain": ["mlp_bf16"],
 }
 """Cases of `gpu_models.py`, by device."""

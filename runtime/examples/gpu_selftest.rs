@@ -4,9 +4,10 @@
 
 use half::{bf16, f16};
 use ipex_runtime::DType;
+use ipex_runtime::level_zero::blocks::Layout;
 use ipex_runtime::level_zero::epilogue::Epilogue;
 use ipex_runtime::level_zero::library::Library;
-use ipex_runtime::level_zero::product::{self, Extra, Operand, Product};
+use ipex_runtime::level_zero::product::{self, Extra, Operand, Product, Reads};
 use ipex_runtime::level_zero::{Buffer, Device, Error, Stream, devices};
 use std::time::Instant;
 
@@ -78,42 +79,89 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
         repeat: 0,
     };
     let extra = Extra::default();
+    let none = Epilogue::default();
     let by_matrix = match dtype {
         DType::F32 => None,
-        _ => product::matmul_kernel(&library, &p, Epilogue::default())?,
+        _ => product::matmul_kernel(&library, &p, none)?,
     };
-    let name = if by_matrix.is_some() {
-        "matrix instructions"
-    } else {
-        "plain"
+    let Some(mut kernel) = by_matrix else {
+        let mut kernel = product::plain_kernel(&library, dtype, none)?;
+        let best = best(&mut stream, |s| product::plain(&mut kernel, s, &p, &extra))?;
+        return report(&mut stream, &c, &p, "plain", best);
     };
-    let mut best = f64::INFINITY;
-    match by_matrix {
-        Some(mut kernel) => {
-            let mut pack = product::pack_kernel(&library, dtype)?;
-            let packed = product::pack(&mut pack, device, &mut stream, &p)?;
-            for _ in 0..5 {
-                best = best.min(timed(&mut stream, |s| {
-                    product::matmul(&mut kernel, s, &p, None, &packed, &extra)
-                })?);
-            }
-        }
-        None => {
-            let mut kernel = product::plain_kernel(&library, dtype, Epilogue::default())?;
-            for _ in 0..5 {
-                best = best.min(timed(&mut stream, |s| {
-                    product::plain(&mut kernel, s, &p, &extra)
-                })?);
-            }
-        }
+    let mut pack = product::pack_kernel(&library, dtype)?;
+    let packed = product::pack(&mut pack, device, &mut stream, &p)?;
+    let mut reads = Reads {
+        packed: Some(&packed),
+        ..Reads::default()
+    };
+    let time = best(&mut stream, |s| {
+        product::matmul(&mut kernel, s, &p, reads, &extra)
+    })?;
+    report(&mut stream, &c, &p, "matrix instructions", time)?;
+    if let Err(why) = library.blocks(&p).and_then(|()| p.first_in_blocks()) {
+        println!("  {dtype} {n}^3, 2D blocks: not read, {why}");
+        return Ok(());
     }
+    for (layout, what) in [
+        (Layout::Packed, "2D blocks, packed"),
+        (Layout::Rows, "2D blocks, both in place"),
+        (Layout::Columns, "2D blocks, transposed in place"),
+    ] {
+        let mut kernel = product::blocks_kernel(&library, &p, none, layout)?;
+        reads.blocks = Some(layout);
+        let p = match layout {
+            Layout::Columns => transposed(&p),
+            _ => p,
+        };
+        stream.fill(&c, 0xff, n * n * dtype.size())?;
+        let time = best(&mut stream, |s| {
+            product::matmul(&mut kernel, s, &p, reads, &extra)
+        })?;
+        report(&mut stream, &c, &p, what, time)?;
+    }
+    Ok(())
+}
+
+/// A @ B^T.
+fn transposed(p: &Product) -> Product {
+    let [batch, row, column] = p.b.strides;
+    let b = Operand {
+        strides: [batch, column, row],
+        ..p.b
+    };
+    Product { b, ..*p }
+}
+
+/// The best of five times.
+fn best(
+    stream: &mut Stream,
+    mut run: impl FnMut(&mut Stream) -> Result<(), Error>,
+) -> Result<f64, Error> {
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        best = best.min(timed(stream, &mut run)?);
+    }
+    Ok(best)
+}
+
+/// Compares some rows of the result with f64.
+fn report(
+    stream: &mut Stream,
+    c: &Buffer,
+    p: &Product,
+    name: &str,
+    best: f64,
+) -> Result<(), Error> {
+    let (dtype, n) = (p.dtype, p.sizes[3]);
     let mut got = vec![0; n * n * dtype.size()];
-    stream.read(&c, &mut got)?;
+    stream.read(c, &mut got)?;
+    let [_, down, across] = p.b.strides.map(|s| s as usize);
     let mut worst: f64 = 0.0;
     for row in [0, n / 2, n - 1] {
         for col in 0..n {
             let want: f64 = (0..n)
-                .map(|k| number(row * n + k) * number(k * n + col))
+                .map(|k| number(row * n + k) * number(k * down + col * across))
                 .sum();
             let at = (row * n + col) * dtype.size();
             let error = (decode(dtype, &got[at..]) - want).abs() / (1.0 + want.abs());

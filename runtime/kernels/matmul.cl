@@ -1,5 +1,6 @@
 // C = epilogue(alpha * A B) by matrix instructions (DPAS), for -DSG=8 (Xe-HPG) and 16 (Xe-HPC, Xe2) and one of -DF16, -DBF16, -DI8; with
-// -DFLOATS_OUT what is stored, and what the epilogue reads, are floats.
+// -DFLOATS_OUT what is stored, and what the epilogue reads, are floats; with -DBLOCKS (SG 16) A, and B where it is not packed, are
+// read by 2D blocks (blocks.h).
 //
 // B is packed: [batch][N / SG][K / KS][8][SG] words, each of the elements k of one column that a lane multiplies at once; zeroes beyond K and N (`pack` makes it from
 // any strides). A is read in place, row by row: lda is in elements, rows may start anywhere. A sub-group makes a tile of 32 rows by 24 columns (SG 8), 24 by 64 (SG 16) or
@@ -8,10 +9,11 @@
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #define NAMED __attribute__((overloadable))
 
-#if SG == 16 && !defined(I8)
+#if SG == 16 && (!defined(I8) || defined(BLOCKS))
 #define WIDE_TILE
 #endif
-// Blocks of 8 rows of a sub-group, or 1 where there are few rows; and its blocks of columns. 4 by 4 would spill.
+// Blocks of 8 rows of a sub-group, or 1 where there are few rows; and its blocks of columns. 4 by 4 would spill, with 2D blocks
+// by the older compiler only (22.43; not 26.27).
 #ifndef MR
 #ifdef WIDE_TILE
 #define MR 3
@@ -51,6 +53,9 @@ typedef ushort result;
 #include "epilogue.h"
 #endif
 #include "block.h"
+#if defined(BLOCKS)
+#include "blocks.h"
+#endif
 
 sums NAMED MULTIPLY(block a, int8 b, sums c);
 uint8 NAMED intel_sub_group_block_read8(const __global uint *p);
@@ -58,6 +63,7 @@ uint NAMED intel_sub_group_block_read(const __global uint *p);
 ushort NAMED intel_sub_group_block_read_us(const __global ushort *p);
 ushort2 NAMED intel_sub_group_block_read_us2(const __global ushort *p);
 
+#if !defined(BLOCKS)
 // 8 rows of A from k, any alignment; zeroes beyond K; rows beyond M are the last one.
 static inline block read_edge(const __global element *A, int lda, int row, int M, int k, int K) {
   part v[8];
@@ -86,19 +92,25 @@ static inline block read_inside(const __global element *A, int lda, int row, int
   ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7);
   return b;
 }
+#endif
 
 __attribute__((intel_reqd_sub_group_size(SG)))
 __attribute__((reqd_work_group_size(SG * ACROSS, DOWN, 1)))
 __kernel void matmul(const __global element *A, const __global uint *B, __global result *C, const __global result *bias,
                      const __global float *scale, const __global result *residual, int M, int N, int K, int lda, int ldc, int ldr,
-                     long a_batch, long b_batch, long c_batch, long r_batch, float alpha, int repeat) {
+                     long a_batch, long b_batch, long c_batch, long r_batch, float alpha, int repeat, int ldb, int width) {
+  // ldb is of a B in place, `width` of A: K, or more in a copy, which ends with zeroes.
   // After `repeat` of the batch, if that is not 0, A and vectors of rows begin again: groups of a convolution.
   int batch = get_group_id(2), lane = get_sub_group_local_id(), group = batch % max(repeat, 1);
   int n0 = (get_group_id(0) * ACROSS + get_sub_group_id() % ACROSS) * (NR * SG);
   int m0 = (get_group_id(1) * DOWN + get_sub_group_id() / ACROSS) * (MR * 8);
   if (n0 >= N || m0 >= M) return;
   A += (repeat ? group : batch) * a_batch;
-  B += batch * b_batch;
+#if defined(BLOCKS)
+  if (B_LAYOUT) B = (const __global uint *)((const __global element *)B + batch * b_batch);
+  else
+#endif
+    B += batch * b_batch;
   C += batch * c_batch;
   residual += batch * r_batch;
   int steps = (K + KS - 1) / KS, columns = (N + SG - 1) / SG;
@@ -108,6 +120,26 @@ __kernel void matmul(const __global element *A, const __global uint *B, __global
     b[n] = B + (long)min(n0 / SG + n, columns - 1) * steps * (8 * SG);
     _Pragma("unroll") for (int m = 0; m < MR; m++) c[m][n] = 0;
   }
+#if defined(BLOCKS)
+  struct surface of_a = surface_of(A, width, M, lda), of_b = B_LAYOUT == 1 ? surface_of(B, N, K, ldb) : surface_of(B, K, N, ldb);
+#define STEP(h)                                                                                            \
+  _Pragma("unroll") for (int n = 0; n < NR; n++) {                                                         \
+    int8 w;                                                                                                \
+    if (B_LAYOUT == 1) w = rows_of_b(of_b, n0 + n * SG, k + h * KS);                                       \
+    else if (B_LAYOUT == 2) w = columns_of_b(of_b, n0 + n * SG, k + h * KS);                               \
+    else w = as_int8(intel_sub_group_block_read8(b[n] + (long)(k / KS + h) * (8 * SG)));                   \
+    _Pragma("unroll") for (int m = 0; m < MR; m++) c[m][n] = MULTIPLY(h ? a[m].hi : a[m].lo, w, c[m][n]); \
+  }
+  // Two steps at once, of which the last may be beyond K. What is read beyond a matrix is zero.
+  for (int k = 0; k < K; k += 2 * KS) {
+    short16 a[MR];
+    _Pragma("unroll") for (int m = 0; m < MR; m++) a[m] = two_of_a(of_a, m0 + 8 * m, k);
+    STEP(0)
+    if (B_LAYOUT || k + KS < K) {
+      STEP(1)
+    }
+  }
+#else
   int aligned = ((lda * (int)sizeof(element) | (int)(long)A) & 3) == 0;
   int k = 0;
 #ifdef WIDE_TILE
@@ -152,6 +184,7 @@ __kernel void matmul(const __global element *A, const __global uint *B, __global
       _Pragma("unroll") for (int m = 0; m < MR; m++) c[m][n] = MULTIPLY(a[m], w, c[m][n]);
     }
   }
+#endif
   _Pragma("unroll") for (int n = 0; n < NR; n++) {
     int column = n0 + n * SG + lane;
     if (column < N) {

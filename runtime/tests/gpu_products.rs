@@ -2,15 +2,19 @@
 
 use half::{bf16, f16};
 use ipex_runtime::DType;
+use ipex_runtime::level_zero::blocks::{Layout, Misfit, NoBlocks};
 use ipex_runtime::level_zero::epilogue::{Activation, Axis, Epilogue, Order};
 use ipex_runtime::level_zero::library::Library;
-use ipex_runtime::level_zero::{Buffer, Device, Stream, devices, product};
+use ipex_runtime::level_zero::{Architecture, Buffer, Device, Error, Stream, devices, product};
 use product::{Operand, Product};
 use ze_cpu::tiers;
 
 #[test]
 fn on_every_device() {
     tiers::run("products on ze_cpu", &tiers::DEVICES[..3]);
+    // A compiler that is older than the loads of 2D blocks: the other kernels.
+    let old: &[(&str, &str)] = &[("ZE_CPU_BLOCKS", "0"), ("IPEX_CASES", "3")];
+    tiers::run("products of an old driver", &[("xe2", old)]);
 }
 
 /// Numbers that look random.
@@ -74,15 +78,49 @@ impl Host {
             (rows, cols)
         };
         let pitch = inner + room;
+        Host::laid_out(
+            d,
+            dtype,
+            [batch, outer, inner],
+            [outer * pitch, pitch],
+            transposed,
+        )
+    }
+
+    /// As 2D blocks are read: rows at multiples of 16 bytes, matrices at multiples of 64.
+    fn for_blocks(
+        d: &mut Draws,
+        dtype: DType,
+        [batch, rows, cols]: [usize; 3],
+        transposed: bool,
+    ) -> Host {
+        let (outer, inner) = if transposed {
+            (cols, rows)
+        } else {
+            (rows, cols)
+        };
+        let step = 16 / dtype.size();
+        let pitch = inner.next_multiple_of(step).max(4 * step) + step * d.below(3);
+        let plane = (outer * pitch).next_multiple_of(4 * step);
+        Host::laid_out(d, dtype, [batch, outer, inner], [plane, pitch], transposed)
+    }
+
+    fn laid_out(
+        d: &mut Draws,
+        dtype: DType,
+        [batch, outer, inner]: [usize; 3],
+        [plane, pitch]: [usize; 2],
+        transposed: bool,
+    ) -> Host {
         let mut bytes = Vec::new();
-        for k in 0..batch * outer * pitch {
-            let poison = k % pitch >= inner;
+        for k in 0..batch * plane {
+            let poison = k % plane % pitch >= inner || k % plane / pitch >= outer;
             bytes.extend(encode(dtype, if poison { f64::NAN } else { d.number() }));
         }
         let strides = if transposed {
-            [outer * pitch, 1, pitch]
+            [plane, 1, pitch]
         } else {
-            [outer * pitch, pitch, 1]
+            [plane, pitch, 1]
         };
         Host {
             dtype,
@@ -131,13 +169,87 @@ fn rounded(dtype: DType, x: f64) -> f64 {
     }
 }
 
-/// One product; its largest error, of 1 + |reference|.
-fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, matrix: bool) -> f64 {
-    let device = &devices().unwrap()[0];
-    let mut stream = device.stream().unwrap();
+/// What computes a product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Plain,
+    Matrix,
+    /// By matrix instructions that read 2D blocks.
+    Blocks(Layout),
+}
+
+/// Queues a product.
+fn multiply(
+    d: &mut Draws,
+    library: &Library,
+    stream: &mut Stream,
+    (way, epilogue): (Way, Epilogue),
+    p: &Product,
+    extra: &product::Extra,
+) -> Result<(), Error> {
+    let device = &devices()?[0];
+    let layout = match way {
+        Way::Plain => {
+            let mut kernel = product::plain_kernel(library, p.dtype, epilogue)?;
+            return product::plain(&mut kernel, stream, p, extra);
+        }
+        Way::Matrix => None,
+        Way::Blocks(layout) => Some(layout),
+    };
+    let is_packed = matches!(layout, None | Some(Layout::Packed));
+    let packed = is_packed.then(|| {
+        let mut pack = product::pack_kernel(library, p.dtype)?;
+        product::pack(&mut pack, device, stream, p)
+    });
+    let packed = packed.transpose()?;
+    let fits = match layout {
+        None => p.reads_in_place(),
+        Some(_) => p.first_in_blocks().is_ok(),
+    };
+    let copies = p.dtype != DType::I8 && (!fits || d.below(3) == 0);
+    let copy = copies.then(|| {
+        let mut rows = product::rows_kernel(library, p.dtype)?;
+        product::rows(&mut rows, device, stream, p)
+    });
+    let copy = copy.transpose()?;
+    let mut kernel = match layout {
+        None => product::matmul_kernel(library, p, epilogue)?.unwrap(),
+        Some(layout) => {
+            assert_eq!(library.blocks(p), Ok(()));
+            if layout != Layout::Packed {
+                assert_eq!(p.second_in_blocks(), Ok(layout));
+            }
+            product::blocks_kernel(library, p, epilogue, layout)?
+        }
+    };
+    let reads = product::Reads {
+        copy: copy.as_ref(),
+        packed: packed.as_ref(),
+        blocks: layout,
+    };
+    product::matmul(&mut kernel, stream, p, reads, extra)
+}
+
+/// Batch, rows, columns and depth; as 2D blocks take them, where they are read.
+fn draw_sizes(d: &mut Draws, dtype: DType, way: Way) -> [usize; 4] {
     // A few are wider than a group's tile.
     let widest = if d.below(8) == 0 { 300 } else { 90 };
-    let [batch, m, n, k] = [2, 70, widest, 100].map(|most| 1 + d.below(most));
+    let sizes = [2, 70, widest, 100].map(|most| 1 + d.below(most));
+    let (step, least) = (4 / dtype.size(), 64 / dtype.size());
+    let fit = |n: usize| n.next_multiple_of(step).max(least);
+    match (sizes, way) {
+        ([b, m, n, k], Way::Blocks(Layout::Rows)) => [b, m, fit(n), fit(k)],
+        ([b, m, n, k], Way::Blocks(_)) => [b, m, n, fit(k)],
+        (any, _) => any,
+    }
+}
+
+/// One product; its largest error, of 1 + |reference|.
+fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, way: Way) -> f64 {
+    let matrix = way != Way::Plain;
+    let device = &devices().unwrap()[0];
+    let mut stream = device.stream().unwrap();
+    let [batch, m, n, k] = draw_sizes(d, dtype, way);
     let room = d.below(4);
     // Groups: the second half of the batch is multiplied by the first matrices again.
     let repeat = if matrix && dtype != DType::I8 {
@@ -146,9 +258,21 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
         0
     };
     let a_transposed = dtype != DType::I8 && d.below(2) == 0;
-    let b_transposed = d.below(2) == 0;
-    let a = Host::new(d, dtype, [batch, m, k], a_transposed, room);
-    let b = Host::new(d, dtype, [batch, k, n], b_transposed, room);
+    let b_transposed = match way {
+        Way::Blocks(Layout::Rows) => false,
+        Way::Blocks(Layout::Columns) => true,
+        _ => d.below(2) == 0,
+    };
+    let (a, b) = match way {
+        Way::Blocks(_) => (
+            Host::for_blocks(d, dtype, [batch, m, k], a_transposed),
+            Host::for_blocks(d, dtype, [batch, k, n], b_transposed),
+        ),
+        _ => (
+            Host::new(d, dtype, [batch, m, k], a_transposed, room),
+            Host::new(d, dtype, [batch, k, n], b_transposed, room),
+        ),
+    };
     let out_type = if dtype == DType::I8 {
         DType::I32
     } else {
@@ -193,23 +317,7 @@ fn check(d: &mut Draws, library: &Library, dtype: DType, epilogue: Epilogue, mat
         residual: residual.operand(&dres),
     };
     let alpha = if dtype == DType::I8 { 1.0 } else { 0.5 };
-    if matrix {
-        let mut pack = product::pack_kernel(library, dtype).unwrap();
-        let packed = product::pack(&mut pack, device, &mut stream, &product).unwrap();
-        let copies = !product.reads_in_place() || d.below(3) == 0 && dtype != DType::I8;
-        let copy = (copies && dtype != DType::I8).then(|| {
-            let mut rows = product::rows_kernel(library, dtype).unwrap();
-            product::rows(&mut rows, device, &mut stream, &product).unwrap()
-        });
-        let mut kernel = product::matmul_kernel(library, &product, epilogue)
-            .unwrap()
-            .unwrap();
-        let copy = copy.as_ref();
-        product::matmul(&mut kernel, &mut stream, &product, copy, &packed, &extra).unwrap();
-    } else {
-        let mut kernel = product::plain_kernel(library, dtype, epilogue).unwrap();
-        product::plain(&mut kernel, &mut stream, &product, &extra).unwrap();
-    }
+    multiply(d, library, &mut stream, (way, epilogue), &product, &extra).unwrap();
     let mut got = vec![0; bytes];
     stream.read(&c, &mut got).unwrap();
     let size = out_type.size();
@@ -324,11 +432,92 @@ fn by_matrix_instructions() {
                 _ => continue,
             };
             let worst = (0..cases(shapes))
-                .map(|_| check(&mut d, &library, dtype, epilogue, true))
+                .map(|_| check(&mut d, &library, dtype, epilogue, Way::Matrix))
                 .fold(0.0, f64::max);
             eprintln!("{dtype} {epilogue:?}: {worst:.2e}");
             assert!(worst <= bound, "{dtype} {epilogue:?}: {worst:e}");
         }
+    }
+}
+
+/// What a type is multiplied with by blocks: an epilogue and a place of the second matrix. Each is a module or two to compile.
+fn with_blocks(dtype: DType) -> Vec<(Epilogue, Layout)> {
+    use Layout::{Columns, Packed, Rows};
+    let each = [Packed, Rows, Columns];
+    match dtype {
+        DType::F16 => {
+            let others = EPILOGUES.into_iter().skip(1);
+            let others = others.zip(each.into_iter().cycle());
+            each.map(|l| (NONE, l)).into_iter().chain(others).collect()
+        }
+        DType::I8 => each.map(|l| (NONE, l)).to_vec(),
+        _ => {
+            let all = EPILOGUES.into_iter().filter(is_for_all);
+            all.zip([Rows, Columns, Packed]).collect()
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn by_blocks() {
+    let device = &devices().unwrap()[0];
+    let (library, mut d) = (Library::new(device), Draws(8));
+    let known = device.architecture().has_blocks();
+    if !known || std::env::var_os("ZE_CPU_BLOCKS").is_some() {
+        return;
+    }
+    for (dtype, bound) in [(DType::F16, 5e-4), (DType::BF16, 4e-3), (DType::I8, 0.0)] {
+        let pairs = with_blocks(dtype);
+        for &(epilogue, layout) in &pairs {
+            let worst = (0..cases(200_usize.div_ceil(pairs.len())))
+                .map(|_| check(&mut d, &library, dtype, epilogue, Way::Blocks(layout)))
+                .fold(0.0, f64::max);
+            eprintln!("{dtype} {layout:?} {epilogue:?}: {worst:.2e}");
+            assert!(worst <= bound, "{dtype} {layout:?} {epilogue:?}: {worst:e}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a device"]
+fn no_blocks_and_why() {
+    let device = &devices().unwrap()[0];
+    let library = Library::new(device);
+    let operand = |row| Operand {
+        data: std::ptr::without_provenance(0x1000),
+        strides: [0, row, 1],
+    };
+    let p = |dtype, k: usize| Product {
+        dtype,
+        result: dtype,
+        sizes: [1, 40, 40, k],
+        a: operand(k as i64),
+        b: operand(40),
+        c: operand(40),
+        input: None,
+        alpha: 1.0,
+        beta: 0.0,
+        repeat: 0,
+    };
+    let fits = p(DType::F16, 64);
+    match device.architecture() {
+        Architecture::XeHpc | Architecture::Xe2 => {}
+        _ => return assert_eq!(library.blocks(&fits), Err(NoBlocks::Device)),
+    }
+    let types = NoBlocks::Types(DType::F32, DType::F32);
+    assert_eq!(library.blocks(&p(DType::F32, 64)), Err(types));
+    let pitch = NoBlocks::First(Misfit::Pitch(36));
+    assert_eq!(p(DType::F16, 18).first_in_blocks(), Err(pitch));
+    match library.blocks(&fits) {
+        Err(NoBlocks::Driver(why)) => {
+            assert_eq!(std::env::var("ZE_CPU_BLOCKS").as_deref(), Ok("0"));
+            assert!(
+                why.contains("ZE_RESULT_ERROR_INVALID_MODULE_UNLINKED"),
+                "{why}"
+            );
+        }
+        other => assert_eq!(other, Ok(())),
     }
 }
 
@@ -340,7 +529,7 @@ fn without_matrix_instructions() {
     for (dtype, bound) in [(DType::F32, 2e-6), (DType::F16, 5e-4), (DType::BF16, 4e-3)] {
         for epilogue in EPILOGUES {
             let worst = (0..cases(6))
-                .map(|_| check(&mut d, &library, dtype, epilogue, false))
+                .map(|_| check(&mut d, &library, dtype, epilogue, Way::Plain))
                 .fold(0.0, f64::max);
             assert!(worst <= bound, "{dtype} {epilogue:?}: {worst:e}");
         }

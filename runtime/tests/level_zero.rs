@@ -1,8 +1,10 @@
 //! The safe layer over Level Zero, through the real loader, on `ze_cpu`.
 
 use ipex_runtime::DType;
+use ipex_runtime::level_zero::blocks::Layout;
 use ipex_runtime::level_zero::epilogue::Epilogue;
 use ipex_runtime::level_zero::library::Library;
+use ipex_runtime::level_zero::product::{Operand, Product};
 use ipex_runtime::level_zero::{
     Architecture, Argument, Device, Error, NoDevice, Source, devices, product,
 };
@@ -325,6 +327,41 @@ fn a_forked_process_is_told() {
     assert_eq!(libc::WEXITSTATUS(status), 7);
 }
 
+/// Kernels that read 2D blocks, where the device has them.
+fn accepts_blocks(library: &Library) {
+    let nothing = Operand {
+        data: std::ptr::null(),
+        strides: [0; 3],
+    };
+    let product = |dtype, result, rows| Product {
+        dtype,
+        result,
+        sizes: [1, rows, 1, 1],
+        a: nothing,
+        b: nothing,
+        c: nothing,
+        input: None,
+        alpha: 1.0,
+        beta: 0.0,
+        repeat: 0,
+    };
+    if !device().architecture().has_blocks() {
+        return;
+    }
+    for (dtype, result) in [
+        (DType::F16, DType::F16),
+        (DType::BF16, DType::BF16),
+        (DType::I8, DType::I32),
+    ] {
+        for rows in [1, 100] {
+            for layout in [Layout::Packed, Layout::Rows, Layout::Columns] {
+                let p = product(dtype, result, rows);
+                product::blocks_kernel(library, &p, Epilogue::default(), layout).unwrap();
+            }
+        }
+    }
+}
+
 /// Every shipped kernel is compiled for the device and made; one is launched.
 #[test]
 #[ignore = "needs a device"]
@@ -358,6 +395,7 @@ fn every_kernel_is_accepted() {
         }
     }
     product::pack_kernel(&library, DType::F32).unwrap();
+    accepts_blocks(&library);
     library.columns().unwrap().kernel("columns").unwrap();
     let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
     let buffer = device.buffer(4).unwrap();

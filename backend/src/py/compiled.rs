@@ -198,11 +198,11 @@ impl Compiled {
         self.first.as_ref().map_or(0, |f| f.calls)
     }
 
-    /// Launches, uploads, downloads, those of them that were not for results, and calls on the GPU so far.
+    /// Launches, uploads, downloads, those of them that were not for results, calls, and products that read 2D blocks on the GPU so far.
     #[getter]
-    fn gpu_counts(&self) -> [u64; 5] {
+    fn gpu_counts(&self) -> [u64; 6] {
         let device = self.first.as_ref().and_then(|f| f.executable.device());
-        device.map_or([0; 5], |d| d.counts())
+        device.map_or([0; 6], |d| d.counts())
     }
 
     /// What the CPU does of a graph for the GPU, and why.

@@ -30,6 +30,11 @@ impl Architecture {
         }
     }
 
+    /// Whether there are loads of 2D blocks.
+    pub fn has_blocks(self) -> bool {
+        matches!(self, Architecture::XeHpc | Architecture::Xe2)
+    }
+
     /// Size of the sub-groups that have matrix instructions.
     pub fn matrix_sub_group(self) -> Option<u32> {
         match self {

@@ -1,12 +1,14 @@
 //! The kernels of `runtime/kernels`, compiled when they are first asked for.
 
+use super::blocks::{Layout, NoBlocks};
 use super::context::Device;
 use super::epilogue::Epilogue;
 use super::error::Error;
 use super::module::{Module, Source};
+use super::product::Product;
 use crate::DType;
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 macro_rules! modules {
     ($($name:literal)*) => {
@@ -20,6 +22,7 @@ macro_rules! modules {
 modules! {
     "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_f16_sg8_few" "matmul_f16_sg16_few" "matmul_bf16_sg8_few" "matmul_bf16_sg16_few" "matmul_i8_sg8" "matmul_i8_sg16"
     "matmul_bf16_sg8_f32" "matmul_bf16_sg16_f32" "matmul_bf16_sg8_few_f32" "matmul_bf16_sg16_few_f32"
+    "matmul_f16_sg16_2d" "matmul_f16_sg16_2d_few" "matmul_bf16_sg16_2d" "matmul_bf16_sg16_2d_few" "matmul_i8_sg16_2d"
     "pack16" "pack8" "pack_f32" "rows16" "rows_f32" "columns" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
     "window_f32" "window_f16" "window_bf16"
     "flash_f16_sg8_64" "flash_f16_sg16_64" "flash_f16_sg16_128"
@@ -29,7 +32,9 @@ modules! {
 /// Compiled modules of one device.
 pub struct Library {
     device: Device,
-    modules: Mutex<HashMap<(&'static str, Vec<i32>), Module>>,
+    modules: Mutex<HashMap<(&'static str, Vec<(u32, i32)>), Module>>,
+    /// Whether the driver compiles loads of 2D blocks, known after the first product that would have them.
+    blocks: OnceLock<Result<(), NoBlocks>>,
 }
 
 /// How a type is written in names of modules.
@@ -46,8 +51,11 @@ fn suffix(dtype: DType) -> Option<&'static str> {
 impl Library {
     /// For a device.
     pub fn new(device: &Device) -> Library {
-        let (device, modules) = (device.clone(), Mutex::default());
-        Library { device, modules }
+        Library {
+            device: device.clone(),
+            modules: Mutex::default(),
+            blocks: OnceLock::new(),
+        }
     }
 
     /// Products by matrix instructions of operands of `dtype`, with tiles for few rows or for many; none if the device or the types
@@ -76,6 +84,40 @@ impl Library {
             &constants[..]
         };
         name.map(|n| self.module(&n, constants)).transpose()
+    }
+
+    /// Whether a product's kernel may read 2D blocks; the first that may has the driver compile one.
+    pub fn blocks(&self, p: &Product) -> Result<(), NoBlocks> {
+        if !self.device.architecture().has_blocks() {
+            return Err(NoBlocks::Device);
+        }
+        p.has_block_kernel()?;
+        let tried = self.blocks.get_or_init(|| {
+            let made = self.matmul_blocks(p, Epilogue::default(), Layout::Packed);
+            let kernel = made.and_then(|m| m.kernel("matmul"));
+            kernel
+                .map(drop)
+                .map_err(|e| NoBlocks::Driver(e.to_string()))
+        });
+        tried.clone()
+    }
+
+    /// The module of a product that reads 2D blocks.
+    pub fn matmul_blocks(
+        &self,
+        p: &Product,
+        epilogue: Epilogue,
+        layout: Layout,
+    ) -> Result<Module, Error> {
+        let ty = suffix(p.dtype).unwrap_or_default();
+        let tile = if p.has_few_rows() { "_few" } else { "" };
+        let mut constants = epilogue.constants().to_vec();
+        constants.push(layout as i32);
+        let name = format!("matmul_{ty}_sg16_2d{tile}");
+        if p.dtype == DType::I8 {
+            return self.numbered(&name, &[(5, layout as i32)]);
+        }
+        self.module(&name, &constants)
     }
 
     /// Packing of the second matrix for these; f32 is rounded to bf16.
@@ -142,23 +184,28 @@ impl Library {
 
     /// A module with values of its specialization constants 0, 1, ...
     fn module(&self, name: &str, values: &[i32]) -> Result<Module, Error> {
+        let constants: Vec<(u32, i32)> = (0..).zip(values.iter().copied()).collect();
+        self.numbered(name, &constants)
+    }
+
+    /// A module with values of these specialization constants.
+    fn numbered(&self, name: &str, constants: &[(u32, i32)]) -> Result<Module, Error> {
         let found = MODULES.iter().find(|(n, _)| *n == name);
         let &(name, spirv) = found.ok_or_else(|| Error::Launch {
             kernel: name.into(),
             reason: "there is no such kernel".into(),
         })?;
-        let key = (name, values.to_vec());
+        let key = (name, constants.to_vec());
         let known = self.modules.lock().ok().and_then(|m| m.get(&key).cloned());
         if let Some(module) = known {
             return Ok(module);
         }
-        let constants: Vec<(u32, i32)> = (0..).zip(values.iter().copied()).collect();
         let module = self.device.module(&Source {
             name,
             spirv,
             // Tiles of matrix instructions take them.
             large_registers: name.contains("_sg"),
-            constants: &constants,
+            constants,
         })?;
         if let Ok(mut modules) = self.modules.lock() {
             modules.insert(key, module.clone());

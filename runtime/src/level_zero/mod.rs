@@ -5,6 +5,7 @@
 //! command uses is kept until its [`Stream`] has been waited for. See `docs/gpu.md`.
 
 mod architecture;
+pub mod blocks;
 mod cache;
 mod context;
 mod driver;

@@ -1,5 +1,6 @@
 //! Matrix products on the device.
 
+use super::blocks::Layout;
 use super::context::Device;
 use super::epilogue::Epilogue;
 use super::error::Error;
@@ -111,10 +112,10 @@ const FEW_ROWS: usize = 16;
 
 /// Rows and columns of a group's tile, of `matmul.cl`: 2 sub-groups down and 4 across, each of so many blocks of 8 rows and of a
 /// column for each lane.
-fn matmul_tile(p: &Product, lanes: u32) -> [usize; 2] {
+fn matmul_tile(p: &Product, lanes: u32, blocks: bool) -> [usize; 2] {
     let [down, across] = match (lanes, p.dtype) {
         (8, _) => [4, 3],
-        (_, DType::I8) => [4, 2],
+        (_, DType::I8) if !blocks => [4, 2],
         _ => [3, 4],
     };
     let down = if p.has_few_rows() { 1 } else { down };
@@ -186,7 +187,8 @@ pub fn rows(
         0 => batch,
         repeat => repeat,
     };
-    let pitch = k.next_multiple_of(16);
+    // The least pitch of 2D blocks.
+    let pitch = k.next_multiple_of(32);
     let elements = device.buffer(2 * matrices * m * pitch)?;
     let arguments = [
         Argument::Address(p.a.data),
@@ -248,30 +250,55 @@ pub fn matmul_kernel(
     module.map(|m| m.kernel("matmul")).transpose()
 }
 
-/// Computes a product by matrix instructions, without `input`; of the copy of the first matrix if there is one, which f32 and a
-/// matrix that [`Product::reads_in_place`] refuses for its columns must have.
+/// The same, with loads of 2D blocks; see [`Library::blocks`].
+pub fn blocks_kernel(
+    library: &Library,
+    p: &Product,
+    epilogue: Epilogue,
+    layout: Layout,
+) -> Result<Kernel, Error> {
+    library.matmul_blocks(p, epilogue, layout)?.kernel("matmul")
+}
+
+/// What a kernel reads instead of the operands themselves, and how.
+#[derive(Clone, Copy, Default)]
+pub struct Reads<'a> {
+    /// A copy of the first matrix: f32, and a matrix that [`Product::reads_in_place`] refuses for its columns, must have one.
+    pub copy: Option<&'a Rows>,
+    /// The second matrix packed: all but [`Layout::Rows`] and [`Layout::Columns`] read this.
+    pub packed: Option<&'a Packed>,
+    /// By 2D blocks, with a kernel of [`blocks_kernel`] for this.
+    pub blocks: Option<Layout>,
+}
+
+/// Computes a product by matrix instructions, without `input`.
 pub fn matmul(
     kernel: &mut Kernel,
     stream: &mut Stream,
     p: &Product,
-    copy: Option<&Rows>,
-    packed: &Packed,
+    reads: Reads,
     extra: &Extra,
 ) -> Result<(), Error> {
     let [_, m, n, k] = p.sizes;
-    let [rows, columns] = matmul_tile(p, kernel.sub_group().unwrap_or(8));
+    let blocks = reads.blocks.is_some();
+    let [rows, columns] = matmul_tile(p, kernel.sub_group().unwrap_or(8), blocks);
     let in_place = (
         Argument::Address(p.a.data),
         [p.a.strides[0], p.a.strides[1]],
-        k,
+        k as i64,
     );
-    let (a, [a_batch, lda], k) = copy.map_or(in_place, |c| {
-        let padded = k.next_multiple_of(16);
-        (Argument::Memory(&c.elements, 0), c.strides, padded)
+    let (a, [a_batch, lda], width) = reads.copy.map_or(in_place, |c| {
+        (Argument::Memory(&c.elements, 0), c.strides, c.strides[1])
     });
+    // A copy has zeroes for the last step.
+    let k = match reads.copy {
+        Some(_) if !blocks => k.next_multiple_of(16),
+        _ => k,
+    };
+    let (b, b_batch, ldb) = second(p, reads, kernel)?;
     let arguments = [
         a,
-        Argument::Memory(&packed.words, 0),
+        b,
         Argument::Address(p.c.data),
         Argument::Address(extra.bias),
         Argument::Address(extra.scale),
@@ -283,15 +310,35 @@ pub fn matmul(
         Argument::I32(p.c.strides[1] as i32),
         Argument::I32(extra.residual.strides[1] as i32),
         Argument::I64(a_batch),
-        Argument::I64(packed.each),
+        Argument::I64(b_batch),
         Argument::I64(p.c.strides[0]),
         Argument::I64(extra.residual.strides[0]),
         Argument::F32(p.alpha),
         int(p.repeat),
+        Argument::I32(ldb as i32),
+        Argument::I32(width as i32),
     ];
     // SAFETY: the operands hold what their sizes and strides address, by the type's contract.
     unsafe { stream.launch(kernel, groups(p, rows, columns), &arguments, None) }?;
     Ok(())
+}
+
+/// The second matrix of a kernel, with the distances of matrices and rows.
+fn second<'a>(
+    p: &Product,
+    reads: Reads<'a>,
+    kernel: &Kernel,
+) -> Result<(Argument<'a>, i64, i64), Error> {
+    let [batch, row, column] = p.b.strides;
+    match (reads.blocks, reads.packed) {
+        (Some(Layout::Rows), _) => Ok((Argument::Address(p.b.data), batch, row)),
+        (Some(Layout::Columns), _) => Ok((Argument::Address(p.b.data), batch, column)),
+        (_, Some(packed)) => Ok((Argument::Memory(&packed.words, 0), packed.each, 0)),
+        (_, None) => Err(Error::Launch {
+            kernel: kernel.name().into(),
+            reason: "the second matrix is not packed".into(),
+        }),
+    }
 }
 
 /// The kernel of [`plain`].

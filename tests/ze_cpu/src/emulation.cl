@@ -1,4 +1,4 @@
-// Matrix instructions (DPAS) as OpenCL C, linked with each module that imports them. One step multiplies 8 rows of A by a block of B
+// Matrix instructions (DPAS) and loads of 2D blocks as OpenCL C, linked with each module that imports them. One step multiplies 8 rows of A by a block of B
 // with as many columns as the sub-group has lanes. Lane n holds column n of the sums, and of B the elements k of that column packed into
 // eight words. A lane holds of each row of A one word (sub-group of 8) or half a word (16) of consecutive elements k.
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
@@ -40,3 +40,52 @@ MULTIPLY(intel_sub_group_bf16_bf16_matrix_mad_k16, dot_bf16, int, float)
 MULTIPLY(intel_sub_group_bf16_bf16_matrix_mad_k16, dot_bf16, short, float)
 MULTIPLY(intel_sub_group_i8_i8_matrix_mad_k32, dot_i8, int, int)
 MULTIPLY(intel_sub_group_i8_i8_matrix_mad_k32, dot_i8, short, int)
+
+// Loads of 2D blocks (kernels/blocks.h), for sub-groups of 16. What the hardware refuses gives NaN.
+#define REFUSED 0x7fff7fffu
+#define SURFACE long base, int last_byte, int last_row, int pitch_less_1
+#define PASSED base, last_byte, last_row, pitch_less_1
+
+int refuses(SURFACE) {
+  int width = last_byte + 1, pitch = pitch_less_1 + 1, most = 1 << 24;
+  return (base & 63) || (pitch & 15) || pitch < 64 || pitch > most || width < 64 || (width & 3) || width > pitch || last_row < 0 || last_row >= most;
+}
+
+// So many bytes from byte x of row y on; zeroes beyond the edges.
+uint some_bytes(SURFACE, int x, int y, int bytes) {
+  uint word = 0;
+  const __global uchar *p = (const __global uchar *)base + (long)y * (pitch_less_1 + 1L);
+  for (int i = 0; i < bytes; i++)
+    if (x + i >= 0 && x + i <= last_byte && y >= 0 && y <= last_row) word |= (uint)p[x + i] << (8 * i);
+  return word;
+}
+
+#define PLAIN(NAME, BYTES)                                                                                        \
+  ushort16 __attribute__((noinline)) __builtin_IB_subgroup_block_read_flat_##NAME(SURFACE, int2 at) {             \
+    ushort d[16];                                                                                                 \
+    int no = refuses(PASSED), x = at.x * BYTES + 2 * (int)get_sub_group_local_id();                               \
+    for (int i = 0; i < 16; i++) d[i] = no ? (ushort)REFUSED : some_bytes(PASSED, x + i / 8 * 32, at.y + i % 8, 2); \
+    return vload16(0, d);                                                                                         \
+  }
+PLAIN(u16_m8k16v2, 2)
+PLAIN(u8_m8k32v2, 1)
+
+#define TRANSFORM(NAME, BYTES)                                                                         \
+  uint8 __attribute__((noinline)) __builtin_IB_subgroup_block_read_flat_##NAME(SURFACE, int2 at) {     \
+    uint d[8];                                                                                         \
+    int no = refuses(PASSED), x = (at.x + (int)get_sub_group_local_id()) * BYTES, rows = 4 / BYTES;    \
+    for (int i = 0; i < 8; i++) {                                                                      \
+      d[i] = no ? REFUSED : 0;                                                                         \
+      for (int j = 0; j < rows && !no; j++) d[i] |= some_bytes(PASSED, x, at.y + rows * i + j, BYTES) << (8 * BYTES * j); \
+    }                                                                                                  \
+    return vload8(0, d);                                                                               \
+  }
+TRANSFORM(transform_u16_k16, 2)
+TRANSFORM(transform_u8_k32, 1)
+
+uint8 __attribute__((noinline)) __builtin_IB_subgroup_block_read_flat_transpose_u32_k8(SURFACE, int2 at) {
+  uint d[8];
+  int no = refuses(PASSED), y = at.y + (int)get_sub_group_local_id();
+  for (int i = 0; i < 8; i++) d[i] = no ? REFUSED : some_bytes(PASSED, 4 * (at.x + i), y, 4);
+  return vload8(0, d);
+}

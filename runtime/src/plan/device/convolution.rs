@@ -10,6 +10,7 @@ use super::{OnDevice, failed};
 use crate::conv::Operation;
 use crate::gemm::Precision;
 use crate::level_zero::Argument;
+use crate::level_zero::blocks::Layout;
 use crate::level_zero::epilogue::{Axis, Epilogue};
 use crate::level_zero::product::{Extra, Operand, Packed, Product};
 use crate::{DType, Error};
@@ -70,7 +71,8 @@ impl OnDevice {
         };
         let packed = self.columns(n, step, &p, state)?;
         let fixed = self.is_fixed(plan, weight.buffer.0 as usize);
-        self.by_matrix(n, &p, &packed, fixed, (epilogue, &extra), state)
+        let second = (Some(&packed), Layout::Packed);
+        self.by_matrix(n, &p, second, fixed, (epilogue, &extra), state)
     }
 
     /// Packs the windows of all images.

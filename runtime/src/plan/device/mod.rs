@@ -76,6 +76,7 @@ pub struct Counters {
     downloads: AtomicU64,
     round_trips: AtomicU64,
     calls: AtomicU64,
+    blocks: AtomicU64,
 }
 
 /// The device's part of an executable plan.
@@ -116,8 +117,8 @@ impl OnDevice {
         })
     }
 
-    /// Launches, uploads, downloads, those of them that were not for results, and calls so far.
-    pub fn counts(&self) -> [u64; 5] {
+    /// Launches, uploads, downloads, those of them that were not for results, calls, and products that read 2D blocks so far.
+    pub fn counts(&self) -> [u64; 6] {
         let c = &self.counters;
         let all = [
             &c.launches,
@@ -125,6 +126,7 @@ impl OnDevice {
             &c.downloads,
             &c.round_trips,
             &c.calls,
+            &c.blocks,
         ];
         all.map(|n| n.load(Ordering::Relaxed))
     }

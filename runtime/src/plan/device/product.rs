@@ -5,8 +5,9 @@ use super::state::{State, cached};
 use super::tail::join;
 use super::{OnDevice, failed};
 use crate::gemm::{Matrix, Precision, Product as Shape};
+use crate::level_zero::blocks::{Layout, NoBlocks};
 use crate::level_zero::epilogue::Epilogue;
-use crate::level_zero::product::{self, Extra, Operand, Packed, Product};
+use crate::level_zero::product::{self, Extra, Operand, Packed, Product, Reads};
 use crate::{DType, Error};
 
 /// Whether there is a kernel for a product.
@@ -77,12 +78,19 @@ impl OnDevice {
             && let Some(epilogue) = join(&p, tail, &mut extra)
         {
             let fixed = self.is_fixed(plan, step.b.buffer.0 as usize);
+            let in_place = self.blocks(&p).ok().and_then(|()| match fixed {
+                // Packed once, and read in long rows ever after.
+                true => None,
+                false => p.second_in_blocks().ok(),
+            });
             let packed = match state.packed.get(&n).filter(|_| fixed) {
-                Some(words) => words.clone(),
-                None => self.pack(n, &p, fixed, state)?,
+                _ if in_place.is_some() => None,
+                Some(words) => Some(words.clone()),
+                None => Some(self.pack(n, &p, fixed, state)?),
             };
             let fixed = self.is_fixed(plan, step.a.buffer.0 as usize);
-            return self.by_matrix(n, &p, &packed, fixed, (epilogue, &extra), state);
+            let second = (packed.as_ref(), in_place.unwrap_or(Layout::Packed));
+            return self.by_matrix(n, &p, second, fixed, (epilogue, &extra), state);
         }
         let State {
             kernels, stream, ..
@@ -117,12 +125,22 @@ impl OnDevice {
         Ok(packed)
     }
 
-    /// By matrix instructions, of a packed second matrix. The first is copied if they could not read it, once if it is `fixed`.
+    /// Whether a product's matrices are read by 2D blocks. A first one that has to be copied can be.
+    fn blocks(&self, p: &Product) -> Result<(), NoBlocks> {
+        self.library.blocks(p)?;
+        match p.reads_in_place() {
+            true => p.first_in_blocks(),
+            false => Ok(()),
+        }
+    }
+
+    /// By matrix instructions, of a second matrix that is packed or lies in blocks. The first is copied if they could not read
+    /// it, once if it is `fixed`.
     pub(super) fn by_matrix(
         &self,
         n: usize,
         p: &Product,
-        packed: &Packed,
+        (packed, layout): (Option<&Packed>, Layout),
         fixed: bool,
         (epilogue, extra): (Epilogue, &Extra),
         state: &mut State,
@@ -149,15 +167,27 @@ impl OnDevice {
                 Some(copy)
             }
         };
-        let kernel = cached(kernels, (n, 0), || {
+        let blocks = self.blocks(p).ok().map(|()| layout);
+        let key = (n, blocks.map_or(0, |layout| 3 + layout as u8));
+        let kernel = cached(kernels, key, || {
+            if let Some(layout) = blocks {
+                return product::blocks_kernel(&self.library, p, epilogue, layout);
+            }
             let made = product::matmul_kernel(&self.library, p, epilogue)?;
             made.ok_or_else(|| crate::level_zero::Error::Launch {
                 kernel: "matmul".into(),
                 reason: "the device has no matrix instructions".into(),
             })
         })?;
-        product::matmul(kernel, stream, p, copy.as_ref(), packed, extra).map_err(failed)?;
+        let copy = copy.as_ref();
+        let reads = Reads {
+            copy,
+            packed,
+            blocks,
+        };
+        product::matmul(kernel, stream, p, reads, extra).map_err(failed)?;
         self.launched(1);
+        self.read_blocks(blocks.is_some());
         Ok(())
     }
 }

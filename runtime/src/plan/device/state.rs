@@ -137,6 +137,13 @@ impl OnDevice {
         self.counters.launches.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Counts products that read 2D blocks.
+    pub(in crate::plan) fn read_blocks(&self, did: bool) {
+        self.counters
+            .blocks
+            .fetch_add(did.into(), Ordering::Relaxed);
+    }
+
     /// Notes what a step has written on the CPU.
     pub(in crate::plan) fn written(&self, step: &Step, state: &mut State) {
         for id in touched(step).1 {

@@ -63,6 +63,13 @@ const KINDS: [(&str, Kind); 4] = [
     ),
 ];
 
+impl Kind {
+    /// Whether the compiler knows loads of 2D blocks. `ZE_CPU_BLOCKS=0` is one that does not.
+    pub fn blocks(self) -> bool {
+        self.matrix == 16 && std::env::var_os("ZE_CPU_BLOCKS").is_none_or(|v| v != "0")
+    }
+}
+
 /// The device that the environment asks for.
 pub fn kind() -> Kind {
     let asked = std::env::var("ZE_CPU_DEVICE").unwrap_or_else(|_| "hpg".into());

@@ -11,11 +11,16 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 /// A native binary is this, the length of the SPIR-V in four bytes, the SPIR-V, and OpenCL's binary.
-const NATIVE: &[u8] = b"ZECPU002";
+const NATIVE: &[u8] = b"ZECPU003";
 const FLAGS: [&str; 2] = ["-ze-opt-large-register-file", "-ze-opt-disable"];
 
 fn is_matrix(import: &str) -> bool {
     import.contains("_matrix_mad_")
+}
+
+/// Whether a module's import is a function of `emulation.cl` that this device has.
+fn is_emulated(import: &str) -> bool {
+    is_matrix(import) || kind().blocks() && import.contains("_subgroup_block_read_flat_")
 }
 
 /// What a driver of this device refuses to compile.
@@ -64,7 +69,7 @@ unsafe fn build(
         program,
         spirv: spirv.to_vec(),
     };
-    if let Some(name) = signature.imports.iter().find(|i| !is_matrix(i)) {
+    if let Some(name) = signature.imports.iter().find(|i| !is_emulated(i)) {
         // Intel's driver makes such a module too, and refuses its kernels.
         let log = format!("error : unresolved external symbol {name}");
         return Ok((module(null_mut(), signature), log));
@@ -78,7 +83,7 @@ unsafe fn build(
     let program = OpenCl::get()?.build(
         spirv,
         &sized,
-        signature.imports.iter().any(|i| is_matrix(i)),
+        signature.imports.iter().any(|i| is_emulated(i)),
     )?;
     Ok((module(program, signature), String::new()))
 }
