@@ -69,7 +69,7 @@ fn fits(
     if column != 1 {
         return Err(Misfit::Apart(column));
     }
-    if data.addr() % 64 != 0 {
+    if !data.addr().is_multiple_of(64) {
         return Err(Misfit::Base(data.addr() % 64));
     }
     if apart % 64 != 0 {

@@ -29,10 +29,13 @@ modules! {
     "flash_bf16_sg8_64" "flash_bf16_sg16_64" "flash_bf16_sg16_128"
 }
 
+/// A name and specialization constants.
+type Key = (&'static str, Vec<(u32, i32)>);
+
 /// Compiled modules of one device.
 pub struct Library {
     device: Device,
-    modules: Mutex<HashMap<(&'static str, Vec<(u32, i32)>), Module>>,
+    modules: Mutex<HashMap<Key, Module>>,
     /// Whether the driver compiles loads of 2D blocks, known after the first product that would have them.
     blocks: OnceLock<Result<(), NoBlocks>>,
 }
