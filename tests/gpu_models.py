@@ -64,7 +64,8 @@ def check(
     left = Counter(why for c in COMPILED for why in c.gpu_left_to_cpu)
     print(
         f"{type(model).__name__}: error {error:.1e}, a call: {launches} launches, {up} uploads,"
-        f" {down} downloads, {trips} round trips, {blocks} products of 2D blocks; left to the CPU: {dict(left) or 'nothing'}"
+        f" {down} downloads, {trips} round trips, {blocks} products of 2D blocks; left to the"
+        f" CPU: {dict(left) or 'nothing'}"
     )
     assert error <= bound
     assert launches > 0
