@@ -4,6 +4,9 @@
 use crate::kernel::{BinaryOp, CmpOp, Const, Inst, Kernel, Stmt, Type, UnaryOp, ValueId};
 use std::collections::HashMap;
 
+/// 1.5·2²³: a float that is added to it is rounded to an integer, which the low bits of the sum hold.
+pub const SHIFT: f32 = 12_582_912.0;
+
 /// Straight-line 32-bit arithmetic. Integer arithmetic wraps; shift counts lie in `0..32`.
 #[expect(missing_docs, reason = "the names are the operations")]
 pub trait Emit {
@@ -117,6 +120,32 @@ pub trait Emit {
         let c = self.f(c);
         let below = self.fcmp(CmpOp::Lt, x, c);
         self.fsel(below, c, x)
+    }
+    /// `x·2^k` for a whole `|k| < 250`, which comes with `shifted`, the sum of `k` and [`SHIFT`], and an `x` in 0.5..4.
+    fn scale(&mut self, x: Self::F, k: Self::F, shifted: Self::F) -> Self::F {
+        let _ = k;
+        // Two factors, since 2^k itself may be no float.
+        let bits = self.bits(shifted);
+        let k = self.ic(BinaryOp::Sub, bits, SHIFT.to_bits().cast_signed());
+        let half = self.ic(BinaryOp::Shr, k, 1);
+        let other = self.ibinary(BinaryOp::Sub, k, half);
+        let (half, other) = (self.power(half), self.power(other));
+        let x = self.mul(x, half);
+        self.mul(x, other)
+    }
+    /// `(1 + m)·2^k`, as [`Emit::scale`], where `2^k` is a normal number.
+    fn scale_near(&mut self, m: Self::F, k: Self::F, shifted: Self::F) -> Self::F {
+        let _ = k;
+        let bits = self.bits(shifted);
+        let k = self.ic(BinaryOp::Sub, bits, SHIFT.to_bits().cast_signed());
+        let by = self.power(k);
+        self.fma(m, by, by)
+    }
+    /// `2^k` for `-127 < k < 128`.
+    fn power(&mut self, k: Self::I) -> Self::F {
+        let biased = self.ic(BinaryOp::Add, k, 127);
+        let bits = self.ic(BinaryOp::Shl, biased, 23);
+        self.as_float(bits)
     }
     /// `c[0] + c[1] x + c[2] x² + …`
     fn poly(&mut self, c: &[f32], x: Self::F) -> Self::F {

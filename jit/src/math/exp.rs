@@ -1,10 +1,9 @@
 //! exp, exp2, expm1 and sigmoid.
 //!
 //! All reduce to `2^k · e^r` with `|r| <= ln 2 / 2` (Cody and Waite) and evaluate
-//! `e^r - 1 = r + r² P(r)`. Adding and subtracting 1.5·2²³ rounds to an integer and leaves it in
-//! the low bits, which saves the conversions.
+//! `e^r - 1 = r + r² P(r)`. How `2^k` is multiplied is the emitter's ([`Emit::scale`]).
 
-use super::emit::Emit;
+use super::emit::{Emit, SHIFT};
 use crate::kernel::{BinaryOp, CmpOp};
 
 /// `P`; the relative error of `r + r² P(r)` is below 2^-31.1 (`fit.py`).
@@ -16,7 +15,6 @@ const EXPM1: [f32; 6] = [
     0.0013932309,
     0.00019760191,
 ];
-const MAGIC: f32 = 12_582_912.0;
 /// ln 2 to 48 bits.
 const LN2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
 
@@ -24,8 +22,35 @@ const LN2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
 struct Reduced<E: Emit> {
     /// e^r - 1
     m: E::F,
-    /// k
-    k: E::I,
+    k: Power<E>,
+}
+
+/// A whole `k` as a float, and its sum with [`SHIFT`].
+struct Power<E: Emit> {
+    k: E::F,
+    shifted: E::F,
+}
+
+impl<E: Emit> Power<E> {
+    /// `x/ln 2` rounded; `x·scale` must stay below 2^22.
+    fn round(e: &mut E, x: E::F, scale: f32) -> Power<E> {
+        let shift = e.f(SHIFT);
+        let shifted = e.fmac(x, scale, shift);
+        let k = e.sub(shifted, shift);
+        Power { k, shifted }
+    }
+
+    /// `x·2^k` for an `x` in 0.5..4.
+    fn scale(self, e: &mut E, x: E::F) -> E::F {
+        e.scale(x, self.k, self.shifted)
+    }
+
+    /// Half of `2^k`, if that is a normal number.
+    fn half(self, e: &mut E) -> E::F {
+        let bits = e.bits(self.shifted);
+        let k = e.ic(BinaryOp::Sub, bits, SHIFT.to_bits().cast_signed() + 1);
+        e.power(k)
+    }
 }
 
 /// `e^r - 1`
@@ -35,41 +60,12 @@ fn small<E: Emit>(e: &mut E, r: E::F) -> E::F {
     e.fma(r2, p, r)
 }
 
-/// `x/ln 2` rounded, as a float and as an integer; `x·scale` must stay below 2^22.
-fn round<E: Emit>(e: &mut E, x: E::F, scale: f32) -> (E::F, E::I) {
-    let magic = e.f(MAGIC);
-    let t = e.fmac(x, scale, magic);
-    let k = e.sub(t, magic);
-    let bits = e.bits(t);
-    let ki = e.ic(BinaryOp::Sub, bits, MAGIC.to_bits().cast_signed());
-    (k, ki)
-}
-
 fn reduce<E: Emit>(e: &mut E, x: E::F) -> Reduced<E> {
-    let (kf, k) = round(e, x, std::f32::consts::LOG2_E);
-    let r = e.fmac(kf, -LN2[0], x);
-    let r = e.fmac(kf, -LN2[1], r);
+    let k = Power::round(e, x, std::f32::consts::LOG2_E);
+    let r = e.fmac(k.k, -LN2[0], x);
+    let r = e.fmac(k.k, -LN2[1], r);
     let m = small(e, r);
     Reduced { m, k }
-}
-
-/// `2^k` for `-127 < k < 128`.
-fn power<E: Emit>(e: &mut E, k: E::I) -> E::F {
-    let biased = e.ic(BinaryOp::Add, k, 127);
-    let bits = e.ic(BinaryOp::Shl, biased, 23);
-    e.as_float(bits)
-}
-
-/// Two factors whose product is `2^k`, for `|k| < 250`.
-fn powers<E: Emit>(e: &mut E, k: E::I) -> [E::F; 2] {
-    let half = e.ic(BinaryOp::Shr, k, 1);
-    let other = e.ibinary(BinaryOp::Sub, k, half);
-    [power(e, half), power(e, other)]
-}
-
-fn scaled<E: Emit>(e: &mut E, x: E::F, by: [E::F; 2]) -> E::F {
-    let x = e.mul(x, by[0]);
-    e.mul(x, by[1])
 }
 
 /// `1 + m` as the rounded sum and what rounding lost.
@@ -85,15 +81,13 @@ pub fn exp<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let x = e.at_least(x, -104.5);
     let Reduced { m, k } = reduce(e, x);
     let y = e.addc(m, 1.0);
-    let by = powers(e, k);
-    scaled(e, y, by)
+    k.scale(e, y)
 }
 
 /// e^x for `-80 < x < 80`, where one factor scales.
 pub(super) fn exp_mid<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let Reduced { m, k } = reduce(e, x);
-    let by = power(e, k);
-    e.fma(m, by, by)
+    e.scale_near(m, k.k, k.shifted)
 }
 
 /// `e^(x + low)` for any `x` and a `low` so small that its square does not count; `low` is
@@ -109,21 +103,19 @@ pub(super) fn exp_pair<E: Emit>(e: &mut E, x: E::F, low: E::F) -> E::F {
     let (high, lost) = split(e, m);
     let rest = e.fma(high, low, lost);
     let y = e.add(high, rest);
-    let by = powers(e, k);
-    scaled(e, y, by)
+    k.scale(e, y)
 }
 
 /// 2^x.
 pub fn exp2<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let x = e.at_most(x, 129.0);
     let x = e.at_least(x, -151.0);
-    let (kf, k) = round(e, x, 1.0);
-    let r = e.sub(x, kf);
+    let k = Power::round(e, x, 1.0);
+    let r = e.sub(x, k.k);
     let r = e.mulc(r, std::f32::consts::LN_2);
     let m = small(e, r);
     let y = e.addc(m, 1.0);
-    let by = powers(e, k);
-    scaled(e, y, by)
+    k.scale(e, y)
 }
 
 /// e^x - 1.
@@ -132,8 +124,7 @@ pub fn expm1<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let c = e.at_least(c, -18.0);
     let Reduced { m, k } = reduce(e, c);
     // Half of the result, so that 2^128 does not occur.
-    let k = e.ic(BinaryOp::Sub, k, 1);
-    let by = power(e, k);
+    let by = k.half(e);
     let less = e.addc(by, -0.5);
     let y = e.fma(m, by, less);
     let y = e.add(y, y);
@@ -149,9 +140,8 @@ pub fn sigmoid<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let down = e.neg(size);
     let down = e.at_least(down, -104.5);
     let Reduced { m, k } = reduce(e, down);
-    let [by, rest] = powers(e, k);
-    let z = e.fma(m, by, by);
-    let z = e.mul(z, rest);
+    let z = e.addc(m, 1.0);
+    let z = k.scale(e, z);
     let d = e.addc(z, 1.0);
     let below = e.fcmpc(CmpOp::Lt, x, 0.0);
     let one = e.f(1.0);

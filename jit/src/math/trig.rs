@@ -4,7 +4,7 @@
 //! above: a 24-bit significand times a 96-bit window of 2/π, modulo 2^96, all in 32-bit integers.
 //! A generator may jump over the second where no lane wants it.
 
-use super::emit::Emit;
+use super::emit::{Emit, SHIFT};
 use crate::kernel::{BinaryOp, CmpOp};
 
 /// sin r = r + r³ P(r²) up to π/4, relative error below 2^-27.8 (`fit.py`).
@@ -15,7 +15,6 @@ const COS: [f32; 3] = [0.041666646, -0.001388731, 2.443233e-05];
 const PIO2: [f32; 3] = [1.570_797, -6.397_579e-7, 6.223_372e-14];
 /// π/2 in two parts.
 const PIO2_PAIR: [f32; 2] = [std::f32::consts::FRAC_PI_2, -4.371_139e-8];
-const MAGIC: f32 = 12_582_912.0;
 /// The bits of 2/π after the binary point, behind ten zero bits.
 const TWO_OVER_PI: [u32; 7] = [
     0x0028_be60,
@@ -119,7 +118,7 @@ fn reduce_large<E: Emit>(e: &mut E, t: E::F) -> (E::I, E::F) {
 
 /// Cody and Waite for `t < 2^15`.
 fn reduce_small<E: Emit>(e: &mut E, t: E::F) -> (E::I, E::F) {
-    let magic = e.f(MAGIC);
+    let magic = e.f(SHIFT);
     let shifted = e.fmac(t, std::f32::consts::FRAC_2_PI, magic);
     let n = e.sub(shifted, magic);
     let r = e.fmac(n, -PIO2[0], t);

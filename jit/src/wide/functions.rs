@@ -1,5 +1,5 @@
-//! Elementary functions with cases so rare that the code jumps over them: written in `math` like the others, but
-//! lowered directly, since the kernel IR has no jumps.
+//! Elementary functions that gain from what the kernel IR lacks, multiplications by powers of two and jumps over rare cases:
+//! written in `math` like the others, but lowered directly.
 
 use super::Refused;
 use super::lir::{Lir, Mask, Reg, Src};
@@ -9,7 +9,16 @@ use crate::kernel::{BinaryOp, CmpOp, Const, Type, UnaryOp};
 use crate::math::Emit;
 
 /// The functions that this generator computes by itself if they are of f32.
-pub const OWN: [UnaryOp; 2] = [UnaryOp::Sin, UnaryOp::Cos];
+pub const OWN: [UnaryOp; 8] = [
+    UnaryOp::Exp,
+    UnaryOp::Exp2,
+    UnaryOp::Expm1,
+    UnaryOp::Sigmoid,
+    UnaryOp::Tanh,
+    UnaryOp::Erf,
+    UnaryOp::Sin,
+    UnaryOp::Cos,
+];
 /// Values that one of them takes, as [`Lower::copies`](super::loops) counts them.
 pub const VALUES: usize = 24;
 
@@ -112,6 +121,27 @@ impl Emit for Vectors<'_, '_> {
     }
     fn lshr(&mut self, x: Reg, n: i32) -> Reg {
         self.lower.shift(o::SHIFT_RIGHT, Type::I32, x, n as u8)
+    }
+    fn at_most(&mut self, x: Reg, c: f32) -> Reg {
+        let c = self.f(c);
+        // With a NaN the instruction gives its second operand.
+        let len = self.lower.len(Type::F32);
+        let op = o::float(Type::F32, o::MIN);
+        self.lower.evex(op, len, Type::F32, Some(c), x, None)
+    }
+    fn at_least(&mut self, x: Reg, c: f32) -> Reg {
+        let c = self.f(c);
+        let len = self.lower.len(Type::F32);
+        let op = o::float(Type::F32, o::MAX);
+        self.lower.evex(op, len, Type::F32, Some(c), x, None)
+    }
+    fn scale(&mut self, x: Reg, k: Reg, _: Reg) -> Reg {
+        let len = self.lower.len(Type::F32);
+        self.lower.evex(o::SCALE, len, Type::F32, Some(x), k, None)
+    }
+    fn scale_near(&mut self, m: Reg, k: Reg, shifted: Reg) -> Reg {
+        let x = self.addc(m, 1.0);
+        self.scale(x, k, shifted)
     }
     fn any_bit(&mut self, x: Reg, bits: i32) -> Reg {
         let (bits, len) = (self.i(bits), self.lower.len(Type::I32));

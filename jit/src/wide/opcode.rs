@@ -53,6 +53,8 @@ pub const AND: Opcode = op(1, 1, false, 0xDB);
 pub const OR: Opcode = op(1, 1, false, 0xEB);
 /// vpxord
 pub const XOR: Opcode = op(1, 1, false, 0xEF);
+/// vscalefps
+pub const SCALE: Opcode = op(2, 1, false, 0x2C);
 /// vptestmd
 pub const TEST: Opcode = op(2, 1, false, 0x27);
 /// vpmovzxbd

@@ -1,0 +1,146 @@
+//! What a person would write for AVX-512: loops over vectors, two at a time by the compiler's unrolling.
+
+use std::arch::x86_64::*;
+
+/// `y[i] = f(x[i])`; lengths are multiples of 64.
+pub type Loop = unsafe fn(&[f32], &mut [f32]);
+
+const EXPM1: [f32; 6] = [
+    0.5,
+    0.166_666_66,
+    0.041_666_493,
+    0.008_333_548,
+    0.001_393_230_9,
+    0.000_197_601_91,
+];
+
+macro_rules! loops {
+    ($($name:ident $vector:ident),*) => {$(
+        /// The function on all elements.
+        ///
+        /// # Safety
+        /// The processor has AVX-512 F and DQ.
+        #[target_feature(enable = "avx512f,avx512dq")]
+        pub unsafe fn $name(x: &[f32], y: &mut [f32]) {
+            for (x, y) in x.chunks_exact(64).zip(y.chunks_exact_mut(64)) {
+                for k in (0..64).step_by(16) {
+                    // SAFETY: 16 of 64 elements.
+                    unsafe {
+                        let v = _mm512_loadu_ps(x.as_ptr().add(k));
+                        _mm512_storeu_ps(y.as_mut_ptr().add(k), $vector(v));
+                    }
+                }
+            }
+        }
+    )*};
+}
+loops! { exp exp_v, tanh tanh_v, erf erf_v, sin sin_v }
+
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn poly(c: &[f32], x: __m512) -> __m512 {
+    let mut sum = _mm512_set1_ps(c[c.len() - 1]);
+    for &c in c[..c.len() - 1].iter().rev() {
+        sum = _mm512_fmadd_ps(sum, x, _mm512_set1_ps(c));
+    }
+    sum
+}
+
+/// e^r - 1 and k with x = r + k ln 2.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn reduced(x: __m512) -> (__m512, __m512) {
+    let k = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E));
+    let k = _mm512_roundscale_ps::<8>(k);
+    let r = _mm512_fnmadd_ps(k, _mm512_set1_ps(std::f32::consts::LN_2), x);
+    let r = _mm512_fmadd_ps(k, _mm512_set1_ps(1.904_654_2e-9), r);
+    let p = poly(&EXPM1, r);
+    (_mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r), k)
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn exp_v(x: __m512) -> __m512 {
+    // The second operand is the result for NaN.
+    let x = _mm512_min_ps(_mm512_set1_ps(89.0), x);
+    let x = _mm512_max_ps(_mm512_set1_ps(-104.5), x);
+    let (m, k) = reduced(x);
+    _mm512_scalef_ps(_mm512_add_ps(m, _mm512_set1_ps(1.0)), k)
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn tanh_v(x: __m512) -> __m512 {
+    const SMALL: [f32; 6] = [
+        -0.333_333_28,
+        0.133_331_12,
+        -0.053_935_144,
+        0.021_638_69,
+        -0.008_028_397,
+        0.002_010_665_8,
+    ];
+    let (one, sign) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-0.0));
+    let t = _mm512_abs_ps(x);
+    let t2 = _mm512_mul_ps(t, t);
+    let near = _mm512_fmadd_ps(_mm512_mul_ps(t2, poly(&SMALL, t2)), t, t);
+    let c = _mm512_min_ps(_mm512_set1_ps(9.5), t);
+    let (m, k) = reduced(_mm512_add_ps(c, c));
+    let d = _mm512_add_ps(_mm512_scalef_ps(_mm512_add_ps(m, one), k), one);
+    let far = _mm512_sub_ps(one, _mm512_div_ps(_mm512_set1_ps(2.0), d));
+    let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(t, _mm512_set1_ps(0.6));
+    let y = _mm512_mask_blend_ps(small, far, near);
+    _mm512_or_ps(y, _mm512_and_ps(x, sign))
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn erf_v(x: __m512) -> __m512 {
+    const SMALL: [f32; 7] = [
+        0.128_379_17,
+        -0.376_126_3,
+        0.112_836_26,
+        -0.026_855_74,
+        0.005_192_460_5,
+        -0.000_805_080_4,
+        8.002_775e-5,
+    ];
+    const LARGE: [f32; 7] = [
+        -0.000_195_675_41,
+        -1.127_675_7,
+        -0.637_182_2,
+        -0.103_931_665,
+        0.022_226_946,
+        -0.003_043_219_7,
+        0.000_195_936_81,
+    ];
+    let (one, sign) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-0.0));
+    let t = _mm512_abs_ps(x);
+    let near = _mm512_fmadd_ps(poly(&SMALL, _mm512_mul_ps(t, t)), t, t);
+    let (m, k) = reduced(poly(&LARGE, _mm512_min_ps(_mm512_set1_ps(4.0), t)));
+    let far = _mm512_sub_ps(one, _mm512_scalef_ps(_mm512_add_ps(m, one), k));
+    let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(t, _mm512_set1_ps(0.935));
+    let y = _mm512_mask_blend_ps(small, far, near);
+    _mm512_or_ps(y, _mm512_and_ps(x, sign))
+}
+
+/// For |x| below 2^15 alone.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn sin_v(x: __m512) -> __m512 {
+    const SIN: [f32; 3] = [-0.166_666_55, 0.008_332_187, -0.000_195_178_95];
+    const COS: [f32; 3] = [0.041_666_646, -0.001_388_731, 2.443_233e-5];
+    let n = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::FRAC_2_PI));
+    let n = _mm512_roundscale_ps::<8>(n);
+    let r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.570_797), x);
+    let r = _mm512_fmadd_ps(n, _mm512_set1_ps(6.397_579e-7), r);
+    let r = _mm512_fnmadd_ps(n, _mm512_set1_ps(6.223_372e-14), r);
+    let i = _mm512_cvtps_epi32(n);
+    let r2 = _mm512_mul_ps(r, r);
+    let sin = _mm512_fmadd_ps(_mm512_mul_ps(r2, poly(&SIN, r2)), r, r);
+    let cos = _mm512_fmadd_ps(poly(&COS, r2), r2, _mm512_set1_ps(-0.5));
+    let cos = _mm512_fmadd_ps(cos, r2, _mm512_set1_ps(1.0));
+    let odd = _mm512_test_epi32_mask(i, _mm512_set1_epi32(1));
+    let y = _mm512_mask_blend_ps(odd, sin, cos);
+    let flip = _mm512_slli_epi32::<30>(_mm512_and_epi32(i, _mm512_set1_epi32(2)));
+    _mm512_xor_ps(y, _mm512_castsi512_ps(flip))
+}
