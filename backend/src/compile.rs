@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::fusion::cluster::{Clusters, cluster};
 use crate::graph::Graph;
+use crate::lower::stream;
 use crate::protocol::Document;
 use crate::protocol::expr::Symbols;
 use crate::{gpu, graph, passes, plan, protocol};
@@ -42,7 +43,7 @@ pub fn specialise(document: &Document, symbols: &Symbols) -> Result<Program, Err
 /// The graph and its groups. An ATen node whose primitives do not lower is left to PyTorch.
 pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters), Error> {
     let mut left = HashSet::new();
-    let (graph, clusters) = loop {
+    let (graph, mut clusters) = loop {
         let graph = graph::build::build(document, symbols, &left)?;
         if verifies() {
             verify_graph(&graph, "translation")?;
@@ -63,6 +64,9 @@ pub fn fuse(document: &Document, symbols: &Symbols) -> Result<(Graph, Clusters),
             }
         }
     };
+    if !graph.gpu {
+        stream::mark(&graph, &mut clusters);
+    }
     if verifies() {
         verify_kernels(&graph, &clusters)?;
     }

@@ -30,6 +30,10 @@ fn check(bytes: &[u8]) -> bool {
     if let Ok(code) = &wide {
         codes.push(("wide", CompiledKernel::new(code).unwrap()));
     }
+    // As on processors that do not round to bf16 themselves.
+    if let Ok(code) = wide::compile_for(&kernel, false) {
+        codes.push(("wide, no bf16", CompiledKernel::new(&code).unwrap()));
+    }
     for (name, code) in codes {
         let mut got = memory.clone();
         execute(&code, &mut got, extent, extent / 3);

@@ -17,7 +17,7 @@ pub fn kernel(kernel: &Kernel) -> Result<Arc<DeviceKernel>, Arc<str>> {
         entry: spirv::ENTRY,
         groups: program.groups,
         f64: program.f64,
-        writes: access().map(|a| a != Access::In).collect(),
-        reads: access().map(|a| a != Access::Out).collect(),
+        writes: access().map(Access::writes).collect(),
+        reads: access().map(Access::reads).collect(),
     }))
 }

@@ -8,3 +8,4 @@ pub mod index;
 pub mod kernel;
 pub mod space;
 pub mod staging;
+pub mod stream;

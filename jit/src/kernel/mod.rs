@@ -37,6 +37,20 @@ pub enum Access {
     Out,
     /// Read and written at the same index in the same iteration (in-place).
     InOut,
+    /// Written only, and larger than what stays in a cache until someone reads it.
+    Stream,
+}
+
+impl Access {
+    /// Whether the kernel may load from the parameter.
+    pub fn reads(self) -> bool {
+        matches!(self, Access::In | Access::InOut)
+    }
+
+    /// Whether it may store to it.
+    pub fn writes(self) -> bool {
+        self != Access::In
+    }
 }
 
 impl fmt::Display for Access {
@@ -45,6 +59,7 @@ impl fmt::Display for Access {
             Access::In => "in",
             Access::Out => "out",
             Access::InOut => "inout",
+            Access::Stream => "stream",
         })
     }
 }

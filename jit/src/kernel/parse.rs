@@ -108,8 +108,8 @@ impl Parser<'_> {
         let id = self.params.next_key().to_string();
         self.scan.keyword(&id)?;
         self.scan.mark(':')?;
-        let access = self.scan.word("`in`, `out` or `inout`", |w| {
-            let all = [Access::In, Access::Out, Access::InOut];
+        let access = self.scan.word("`in`, `out`, `inout` or `stream`", |w| {
+            let all = [Access::In, Access::Out, Access::InOut, Access::Stream];
             all.into_iter().find(|a| a.to_string() == w)
         })?;
         let dtype = self.dtype()?;

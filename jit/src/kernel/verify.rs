@@ -244,7 +244,7 @@ impl Verifier<'_> {
             Stmt::Store { mem, index, value } => {
                 let at = At::Store(*mem, around);
                 self.use_value(at, *value)?;
-                self.access(at, *mem, index, self.kernel.values[*value], Access::In)?;
+                self.access(at, *mem, index, self.kernel.values[*value], Access::writes)?;
                 match mem {
                     Mem::Scratch(s) => self.write_scratch(at, *s, index),
                     Mem::Param(_) => Ok(()),
@@ -324,7 +324,7 @@ impl Verifier<'_> {
                 [] => Ok(()),
             },
             Inst::Load { mem, index } => {
-                self.access(at, *mem, index, result, Access::Out)?;
+                self.access(at, *mem, index, result, Access::reads)?;
                 match mem {
                     Mem::Scratch(s) if !self.written.contains(*s) => {
                         fault(at, Fault::UnwrittenScratch(*s))
@@ -336,9 +336,15 @@ impl Verifier<'_> {
         }
     }
 
-    /// A load or store of a value of type `found`; `forbidden` is the direction that a parameter
-    /// must not have.
-    fn access(&self, at: At, mem: Mem, index: &Index, found: Type, forbidden: Access) -> Checked {
+    /// A load or store of a value of type `found`; `allowed` says whether a parameter has the direction.
+    fn access(
+        &self,
+        at: At,
+        mem: Mem,
+        index: &Index,
+        found: Type,
+        allowed: fn(Access) -> bool,
+    ) -> Checked {
         let unknown = || Fault::Unknown(mem.to_string());
         let expected = match mem {
             Mem::Param(p) => self.kernel.params.get(p).map(|p| Type::of(p.dtype)),
@@ -355,7 +361,7 @@ impl Verifier<'_> {
         match mem {
             Mem::Param(p) => {
                 let access = self.kernel.params[p].access;
-                ensure(at, access != forbidden, || Fault::Direction(mem, access))
+                ensure(at, allowed(access), || Fault::Direction(mem, access))
             }
             Mem::Scratch(s) => self.inside(at, s, self.kernel.scratch[s], index),
         }

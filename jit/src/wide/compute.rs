@@ -94,10 +94,7 @@ impl Lower<'_> {
                         });
                         self.evex(o::FROM_F16, len, ty, None, half, None)
                     }
-                    DType::BF16 => {
-                        let bits = self.round_bf16(x);
-                        self.shift(o::shift(true, Type::I32), Type::I32, bits, 16)
-                    }
+                    DType::BF16 => self.rounded_bf16(x),
                     DType::U8 => {
                         let low = self.constant(Const::I32(0xff));
                         self.binary(BinaryOp::And, ty, x, low)?
@@ -185,42 +182,6 @@ impl Lower<'_> {
             mask,
             store: false,
         });
-    }
-
-    /// The bits of f32 lanes rounded to bf16, in the low halves of the lanes.
-    pub fn round_bf16(&mut self, x: Reg) -> Reg {
-        let (int, len) = (Type::I32, self.len(Type::F32));
-        let add = |s: &mut Self, a, b| {
-            s.evex(
-                super::encode::Opcode {
-                    byte: 0xFE,
-                    ..o::AND
-                },
-                len,
-                int,
-                Some(a),
-                b,
-                None,
-            )
-        };
-        let high = self.shift(o::SHIFT_RIGHT, int, x, 16);
-        let one = self.constant(Const::I32(1));
-        let odd = self.evex(o::AND, len, int, Some(high), one, None);
-        let half = self.constant(Const::I32(0x7fff));
-        let sum = add(self, x, half);
-        let sum = add(self, sum, odd);
-        let bits = self.shift(o::SHIFT_RIGHT, int, sum, 16);
-        let nan = self.evex(
-            o::float(Type::F32, o::CMP),
-            len,
-            Type::Bool,
-            Some(x),
-            x,
-            Some(3),
-        );
-        let quiet = self.constant(Const::I32(0x7fc0));
-        self.merge(bits, quiet, nan, int);
-        bits
     }
 
     /// One operand.

@@ -34,6 +34,9 @@ pub fn emit(function: &Function, places: &Allocation) -> Vec<u8> {
     for inst in &function.code {
         e.inst(inst);
     }
+    if function.streams {
+        e.asm.store_fence();
+    }
     e.asm.lea(
         RSP,
         Address {
@@ -405,6 +408,12 @@ impl Emit<'_> {
                 let k = self.mask_reg(mask, K5);
                 self.asm.mask(o::KORTEST, false, k, 0, Rm::Reg(k));
                 self.asm.jump_if(Cond::Equal, to);
+            }
+            Lir::JumpIfUnaligned { m, to, over } => {
+                let address = self.address(&m);
+                self.asm.lea(RAX, address);
+                self.asm.test_imm(RAX, to - 1);
+                self.asm.jump_if(Cond::NotEqual, over);
             }
             Lir::TailMask { at, end } => {
                 match end {

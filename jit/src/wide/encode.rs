@@ -66,6 +66,8 @@ pub struct Label(pub u32);
 pub enum Cond {
     /// Equal, or zero.
     Equal = 0x4,
+    /// Not equal, or not zero.
+    NotEqual = 0x5,
     /// Signed less than.
     Less = 0xC,
     /// Signed greater or equal.
@@ -233,6 +235,16 @@ impl Assembler {
     /// `a - value`, for the flags.
     pub fn cmp_imm(&mut self, a: Gpr, value: i32) {
         self.general(&[0x81], 7, Rm::Reg(a), Some(value));
+    }
+
+    /// `a & value`, for the flags.
+    pub fn test_imm(&mut self, a: Gpr, value: i32) {
+        self.general(&[0xF7], 0, Rm::Reg(a), Some(value));
+    }
+
+    /// Waits for stores past the caches.
+    pub fn store_fence(&mut self) {
+        self.code.extend([0x0F, 0xAE, 0xF8]);
     }
 
     /// `a - b`, for the flags.

@@ -248,6 +248,15 @@ pub enum Lir {
         /// Target.
         to: Label,
     },
+    /// Jumps unless an address is a multiple of `to`, a power of two.
+    JumpIfUnaligned {
+        /// Address.
+        m: Mem,
+        /// Factor.
+        to: i32,
+        /// Target.
+        over: Label,
+    },
     /// Sets the tail mask to the first `end - at` lanes.
     TailMask {
         /// Counter.
@@ -290,6 +299,8 @@ pub struct Function {
     pub frame: i32,
     /// Number of labels.
     pub labels: u32,
+    /// Whether there are stores past the caches, for which the function waits at its end.
+    pub streams: bool,
 }
 
 impl Function {
@@ -408,6 +419,7 @@ impl Lir {
             }
             Lir::Bind(_) => {}
             Lir::JumpIfNone { mask, .. } => f(*mask, false),
+            Lir::JumpIfUnaligned { m, .. } => mem(m, &mut f),
             Lir::JumpIf { a, b, .. } => {
                 f(*a, false);
                 bound(b, &mut f);

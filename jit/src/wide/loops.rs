@@ -5,10 +5,13 @@ use super::lanes::stride;
 use super::lir::{Bound, Lir, Mask, Reg, Src};
 use super::lower::{Lanes, Lower, Stream, UNIFORM};
 use super::{Refused, functions, opcode};
-use crate::kernel::{BinaryOp, Carry, Index, Inst, Loop, Mem, ReduceOp, Stmt, Type};
+use crate::kernel::{BinaryOp, Carry, Index, Inst, Kernel, Loop, Mem, ReduceOp, Stmt, Type};
+use std::collections::HashSet;
 
 /// Vector registers that a body may take before it gets fewer copies.
 const REGISTERS: usize = 24;
+/// Mask registers that copies share.
+const MASKS: usize = 4;
 
 impl Lower<'_> {
     /// The outermost loop, over a range that is known at run time.
@@ -71,6 +74,7 @@ impl Lower<'_> {
                 copies,
                 tail: false,
             };
+            self.past_caches(l, at, end, step as i32, &acc)?;
             self.repeat(l, at, end, step as i32, &acc, false)?;
             left = left.map(|n| n % step);
         }
@@ -97,6 +101,33 @@ impl Lower<'_> {
             self.defs[carry.result] = vec![whole];
         }
         Ok(())
+    }
+
+    /// The same loop with stores that go past the caches, if it has any and they are aligned. What it leaves is done after it.
+    fn past_caches(
+        &mut self,
+        l: &Loop,
+        at: Reg,
+        end: Bound,
+        step: i32,
+        acc: &[Vec<Reg>],
+    ) -> Result<(), Refused> {
+        if l.body.iter().any(|s| matches!(s, Stmt::Loop(_))) {
+            return Ok(());
+        }
+        let first = self.streams_of(l)?;
+        if first.is_empty() {
+            return Ok(());
+        }
+        let over = self.f.label();
+        for (m, to) in first {
+            self.emit(Lir::JumpIfUnaligned { m, to, over });
+        }
+        self.streaming = true;
+        let done = self.repeat(l, at, end, step, acc, false);
+        self.streaming = false;
+        self.emit(Lir::Bind(over));
+        done
     }
 
     /// How many vectors to have in flight: as many as registers allow, up to 4.
@@ -126,6 +157,7 @@ impl Lower<'_> {
             live.div_ceil(6) + 2
         };
         let mut copies = (REGISTERS / values.max(1)).clamp(1, 4);
+        copies = copies.min((MASKS / live_masks(self.kernel, l).max(1)).max(1));
         if let Bound::Imm(n) = end {
             copies = copies.min((i64::from(n) / self.count).max(1) as usize);
         }
@@ -291,6 +323,20 @@ impl Lower<'_> {
         }
         Ok(base)
     }
+}
+
+/// Truth values of a loop's own body that are wanted at the same time.
+fn live_masks(kernel: &Kernel, l: &Loop) -> usize {
+    let (mut live, mut most) = (HashSet::new(), 0);
+    for stmt in l.body.iter().rev() {
+        if let Stmt::Let { value, inst } = stmt {
+            live.remove(value);
+            let masks = inst.operands().into_iter();
+            live.extend(masks.filter(|v| kernel.values[*v] == Type::Bool));
+        }
+        most = most.max(live.len());
+    }
+    most
 }
 
 /// The stream of an access in the body of a loop.

@@ -6,6 +6,7 @@ use super::lir::{Class, Function, Lir, Mask, Reg, Src};
 use super::opcode;
 use crate::kernel::{self, Const, Inst, Kernel, Loop, Mem, Stmt, Type, VarId};
 use cranelift_entity::{EntitySet, SecondaryMap};
+use ipex_runtime::DType;
 use std::collections::HashMap;
 
 /// How the statements around the current place run.
@@ -35,6 +36,12 @@ pub struct Lower<'k> {
     pub f: Function,
     /// Elements in a vector: 16, or 8 if any of them has 64 bits.
     pub count: i64,
+    /// Whether the processor rounds to bf16.
+    pub bf16: bool,
+    /// Values that a rounding to this type gave.
+    pub rounded: HashMap<kernel::ValueId, DType>,
+    /// Whether stores to what is not read again go past the caches.
+    pub streaming: bool,
     pub lanes: Lanes,
     /// One register for each copy, or one for all.
     pub defs: SecondaryMap<kernel::ValueId, Vec<Reg>>,
@@ -57,7 +64,7 @@ pub struct Lower<'k> {
 }
 
 /// Lowers a kernel whose math functions are expanded.
-pub fn lower(kernel: &Kernel) -> Result<Function, Refused> {
+pub fn lower(kernel: &Kernel, bf16: bool) -> Result<Function, Refused> {
     let mut varying = EntitySet::new();
     let mut wide = false;
     let narrow = super::lanes::narrow_positions(kernel);
@@ -66,6 +73,9 @@ pub fn lower(kernel: &Kernel) -> Result<Function, Refused> {
         kernel,
         f: Function::default(),
         count: if wide { 8 } else { 16 },
+        bf16,
+        rounded: HashMap::new(),
+        streaming: false,
         lanes: UNIFORM,
         defs: SecondaryMap::new(),
         varying,
@@ -216,8 +226,10 @@ impl Lower<'_> {
         } else {
             1
         };
-        if let Inst::Const(c) = inst {
-            self.consts[value] = Some(*c);
+        match inst {
+            Inst::Const(c) => self.consts[value] = Some(*c),
+            Inst::Narrow { to, .. } => _ = self.rounded.insert(value, *to),
+            _ => {}
         }
         if self.is_position(value) {
             return Ok(());

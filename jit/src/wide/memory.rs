@@ -6,7 +6,7 @@ use super::lanes::stride;
 use super::lir::{Lir, Mask, Mem as Operand, Reg, Src};
 use super::lower::Lower;
 use super::opcode as o;
-use crate::kernel::{BinaryOp, Const, Index, Mem, Type, ValueId};
+use crate::kernel::{Access, BinaryOp, Const, Index, Loop, Mem, Stmt, Type, ValueId};
 use ipex_runtime::DType;
 
 impl Lower<'_> {
@@ -258,11 +258,15 @@ impl Lower<'_> {
         if !index.values.is_empty() || (self.lanes.var.is_some() && step == 0) {
             return Err(Refused::Stride);
         }
+        let streams = self.streaming && self.streams_to(mem);
+        let exact = self.rounded.get(&value) == Some(&dtype);
         for copy in 0..self.lanes.copies {
             let v = self.get(value, copy);
             let m = self.operand(mem, index, copy)?;
-            if step == 0 || step == 1 {
-                self.store_vector(dtype, m, v);
+            if streams {
+                self.stream_vector(dtype, m, v, exact);
+            } else if step == 0 || step == 1 {
+                self.store_vector(dtype, m, v, exact);
             } else {
                 self.gather(dtype, step, m, Some(v))?;
             }
@@ -270,8 +274,8 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// Writes neighbouring elements.
-    pub fn store_vector(&mut self, dtype: DType, m: Operand, v: Reg) {
+    /// Writes neighbouring elements; those of an `exact` value are numbers of the type already.
+    pub fn store_vector(&mut self, dtype: DType, m: Operand, v: Reg, exact: bool) {
         let mut len = self.len(Type::of(dtype));
         let (mut imm, mut v) = (None, v);
         let store = |ty: Type| Opcode {
@@ -282,8 +286,12 @@ impl Lower<'_> {
             DType::F32 | DType::I32 => store(Type::F32),
             DType::F64 | DType::I64 => store(Type::F64),
             DType::BF16 => {
-                v = self.round_bf16(v);
-                o::NARROW_16
+                v = self.packed_bf16(v, exact);
+                len -= 1;
+                Opcode {
+                    byte: o::LOAD_16.byte + 0x10,
+                    ..o::LOAD_16
+                }
             }
             DType::F16 => {
                 imm = Some(0);
@@ -325,5 +333,62 @@ impl Lower<'_> {
             mask,
             store: true,
         });
+    }
+
+    /// Whether what is written there is not read again while it could lie in a cache.
+    pub fn streams_to(&self, mem: Mem) -> bool {
+        matches!(mem, Mem::Param(p) if self.kernel.params[p].access == Access::Stream)
+    }
+
+    /// The stores of a loop that can go past the caches: the places of their first vectors, and the multiple of bytes
+    /// at which these must be.
+    pub fn streams_of(&mut self, l: &Loop) -> Result<Vec<(Operand, i32)>, Refused> {
+        let mut found = Vec::new();
+        for stmt in &l.body {
+            let Stmt::Store { mem, index, .. } = stmt else {
+                continue;
+            };
+            if !self.streams_to(*mem) {
+                continue;
+            }
+            let bytes = self.count * self.element_size(*mem);
+            if stride(index, Some(l.var)) != 1 || !index.values.is_empty() || bytes < 32 {
+                return Ok(Vec::new());
+            }
+            found.push((self.operand(*mem, index, 0)?, bytes as i32));
+        }
+        Ok(found)
+    }
+
+    /// Writes a full vector past the caches.
+    fn stream_vector(&mut self, dtype: DType, m: Operand, v: Reg, exact: bool) {
+        let len = self.len(Type::of(dtype));
+        let (v, len) = match dtype {
+            DType::BF16 => (self.packed_bf16(v, exact), len - 1),
+            DType::I16 => (self.narrowed_16(v), len - 1),
+            DType::F16 => {
+                let (op, d, imm) = (o::TO_F16, self.reg(Type::I32), Some(0));
+                self.emit(Lir::Down {
+                    op,
+                    len,
+                    d,
+                    s: v,
+                    imm,
+                });
+                (d, len - 1)
+            }
+            _ => (v, len),
+        };
+        self.emit(Lir::Evex {
+            op: o::STREAM,
+            len,
+            d: v,
+            a: None,
+            b: Src::Mem(m),
+            imm: None,
+            mask: Mask::All,
+            store: true,
+        });
+        self.f.streams = true;
     }
 }

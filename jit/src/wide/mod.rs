@@ -2,6 +2,7 @@
 //! What it does not cover is refused and left to Cranelift.
 
 mod alloc;
+mod bf16;
 mod compute;
 mod emit;
 mod encode;
@@ -50,11 +51,28 @@ pub fn available() -> bool {
     }
 }
 
+/// Whether it rounds to bf16 in one instruction.
+fn rounds_to_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
 /// Position-independent code of `fn(args, begin, end)`.
 pub fn compile(kernel: &Kernel) -> Result<Vec<u8>, Refused> {
-    if !available() {
+    compile_for(kernel, rounds_to_bf16())
+}
+
+/// The same for processors that round to bf16 in one instruction, or for those that do not.
+pub fn compile_for(kernel: &Kernel, bf16: bool) -> Result<Vec<u8>, Refused> {
+    if !available() || bf16 && !rounds_to_bf16() {
         return Err(Refused::Processor);
     }
-    let function = lower::lower(&crate::math::expand_but(kernel, &functions::OWN))?;
+    let function = lower::lower(&crate::math::expand_but(kernel, &functions::OWN), bf16)?;
     Ok(emit::emit(&function, &alloc::allocate(&function)))
 }

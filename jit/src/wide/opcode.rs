@@ -53,6 +53,16 @@ pub const AND: Opcode = op(1, 1, false, 0xDB);
 pub const OR: Opcode = op(1, 1, false, 0xEB);
 /// vpxord
 pub const XOR: Opcode = op(1, 1, false, 0xEF);
+/// vmovntps
+pub const STREAM: Opcode = op(1, 0, false, 0x2B);
+/// vcvtneps2bf16
+pub const TO_BF16: Opcode = op(2, 2, false, 0x72);
+/// vfpclassps
+pub const CLASS: Opcode = op(3, 1, false, 0x66);
+/// The class of numbers below the least normal one.
+pub const DENORMAL: u8 = 0x20;
+/// vmovdqu16 (load; the store is 0x10 more)
+pub const LOAD_16: Opcode = op(1, 3, true, 0x6F);
 /// vscalefps
 pub const SCALE: Opcode = op(2, 1, false, 0x2C);
 /// vptestmd

@@ -87,7 +87,7 @@ impl Lower<'_> {
             }
             for (k, turned) in self.turned_square(square).into_iter().enumerate() {
                 let m = self.element(t, t.to, target, row + k as i64, 0)?;
-                self.store_vector(self.dtype(t.to.0), m, turned);
+                self.store_vector(self.dtype(t.to.0), m, turned, false);
             }
         }
         self.emit(Lir::Advance {

@@ -11,6 +11,7 @@ pub fn fill(dtype: DType, n: usize, seed: usize) -> Vec<u8> {
             let x = match (i + seed) % 23 {
                 5 => f64::NAN,
                 7 => f64::INFINITY,
+                11 => x * 1e-40,
                 _ => x / 4.0,
             };
             match dtype {

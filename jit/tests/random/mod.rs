@@ -235,7 +235,8 @@ impl Random<'_> {
                 stride *= self.kernel.vars[v].extent as i64;
             }
             index.vars.sort();
-            let mem = self.param(dtype, Access::Out, stride as usize);
+            let access = self.draws.pick(&[Access::Out, Access::Stream]);
+            let mem = self.param(dtype, access, stride as usize);
             body.push(Stmt::Store { mem, index, value });
         }
     }

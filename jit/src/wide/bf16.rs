@@ -1,0 +1,124 @@
+//! Rounding to bf16, to nearest even.
+
+use super::lir::{Lir, Mask, Reg, Src};
+use super::lower::Lower;
+use super::opcode as o;
+use crate::kernel::{Const, Type};
+
+impl Lower<'_> {
+    /// f32 lanes rounded to bf16, as f32.
+    pub fn rounded_bf16(&mut self, x: Reg) -> Reg {
+        if !self.bf16 {
+            return self.rounded_by_addition(x);
+        }
+        let len = self.len(Type::F32);
+        let packed = self.evex(o::TO_BF16, len, Type::F32, None, x, None);
+        let bits = self.evex(o::WIDEN_U16, len, Type::I32, None, packed, None);
+        let rounded = self.shift(o::shift(true, Type::I32), Type::I32, bits, 16);
+        self.unless_normal(x, |s, denormal| {
+            let exact = s.rounded_by_addition(x);
+            s.merge(rounded, exact, denormal, Type::F32);
+        });
+        rounded
+    }
+
+    /// The same, packed into the low half of a register. Lanes of `exact` values are bf16 already.
+    pub fn packed_bf16(&mut self, x: Reg, exact: bool) -> Reg {
+        let len = self.len(Type::F32);
+        if exact || !self.bf16 {
+            let x = match exact {
+                true => x,
+                false => self.rounded_by_addition(x),
+            };
+            return self.packed_high(x);
+        }
+        let packed = self.evex(o::TO_BF16, len, Type::F32, None, x, None);
+        self.unless_normal(x, |s, denormal| {
+            let exact = s.rounded_by_addition(x);
+            let exact = s.packed_high(exact);
+            s.emit(Lir::Evex {
+                op: o::LOAD_16,
+                len: len - 1,
+                d: packed,
+                a: None,
+                b: Src::Reg(exact),
+                imm: None,
+                mask: Mask::Merge(denormal),
+                store: false,
+            });
+        });
+        packed
+    }
+
+    /// The high halves of 32-bit lanes, packed.
+    fn packed_high(&mut self, x: Reg) -> Reg {
+        let bits = self.shift(o::SHIFT_RIGHT, Type::I32, x, 16);
+        self.narrowed_16(bits)
+    }
+
+    /// The low halves of 32-bit lanes, packed.
+    pub fn narrowed_16(&mut self, s: Reg) -> Reg {
+        let (d, len) = (self.reg(Type::I32), self.len(Type::I32));
+        self.emit(Lir::Down {
+            op: o::NARROW_16,
+            len,
+            d,
+            s,
+            imm: None,
+        });
+        d
+    }
+
+    /// `rare` with a mask of the lanes that the rounding instruction takes for zeros, if there is one.
+    fn unless_normal(&mut self, x: Reg, rare: impl FnOnce(&mut Self, Reg)) {
+        let len = self.len(Type::F32);
+        let denormal = self.evex(o::CLASS, len, Type::Bool, None, x, Some(o::DENORMAL));
+        let over = self.f.label();
+        self.emit(Lir::JumpIfNone {
+            mask: denormal,
+            to: over,
+        });
+        let first = self.f.code.len();
+        rare(self, denormal);
+        let last = self.f.code.len() - 1;
+        self.f.rare.push((first, last));
+        self.emit(Lir::Bind(over));
+    }
+
+    /// Rounds by an addition to the bits below the last one.
+    fn rounded_by_addition(&mut self, x: Reg) -> Reg {
+        let (int, len) = (Type::I32, self.len(Type::F32));
+        let plus = super::encode::Opcode {
+            byte: 0xFE,
+            ..o::AND
+        };
+        let last = self.constant(Const::I32(1 << 16));
+        let odd = self.evex(o::TEST, len, Type::Bool, Some(x), last, None);
+        let half = self.constant(Const::I32(0x7fff));
+        let sum = self.evex(plus, len, int, Some(x), half, None);
+        let one = self.constant(Const::I32(1));
+        self.emit(Lir::Evex {
+            op: plus,
+            len,
+            d: sum,
+            a: Some(sum),
+            b: Src::Reg(one),
+            imm: None,
+            mask: Mask::Merge(odd),
+            store: false,
+        });
+        let high = self.constant(Const::I32(!0xffff));
+        let rounded = self.evex(o::AND, len, int, Some(sum), high, None);
+        let nan = self.evex(
+            o::float(Type::F32, o::CMP),
+            len,
+            Type::Bool,
+            Some(x),
+            x,
+            Some(3),
+        );
+        let quiet = self.constant(Const::I32(0x7fc0_0000));
+        self.merge(rounded, quiet, nan, int);
+        rounded
+    }
+}
