@@ -118,3 +118,27 @@ def test_a_truncated_archive_is_an_error(ipexc, tmp_path):
     done = subprocess.run([ipexc, "explain", str(path)], capture_output=True, text=True)
     assert done.returncode == 1
     assert "mlp.pt2: invalid document: archive: " in done.stderr
+
+
+class Twice(torch.nn.Module):
+    def forward(self, x):
+        y = x * 2
+        return y, (y + 1).sum()
+
+
+class Apart(torch.nn.Module):
+    def forward(self, x):
+        y = x * 2
+        return y, y @ y
+
+
+def test_only_large_results_that_are_not_read_stream(ipexc, tmp_path):
+    for model, size, streams in [
+        (Twice(), 4096, True),
+        (Twice(), 64, False),
+        (Apart(), 4096, False),
+    ]:
+        path = tmp_path / "model.pt2"
+        program = torch.export.export(model, (torch.zeros(size, size),))
+        torch.export.save(program, path)
+        assert ("stream f32" in explain(ipexc, path, "--code")) == streams

@@ -54,7 +54,14 @@ const FUNCTIONS: [Function; 4] = [
     },
 ];
 
+#[expect(
+    improper_ctypes_definitions,
+    reason = "Sleef is compiled with AVX-512, whose vectors are passed in registers"
+)]
 type Vector = unsafe extern "C" fn(__m512) -> __m512;
+
+/// A function on all elements.
+type Run<'a> = Box<dyn Fn(&[f32], &mut [f32]) + 'a>;
 
 /// # Safety
 /// The processor has AVX-512 F.
@@ -138,17 +145,13 @@ fn measure(f: &Function, library: Option<&Library>, cycles: f64) {
     };
     // SAFETY: AVX-512 was asked for; F and DQ.
     let hand = |x: &[f32], y: &mut [f32]| unsafe { (f.by_hand)(x, y) };
-    let mut rivals: Vec<(&str, Box<dyn Fn(&[f32], &mut [f32]) + '_>)> =
-        vec![("ipex", Box::new(ours)), ("by hand", Box::new(hand))];
+    let mut rivals: Vec<(&str, Run)> = vec![("ipex", Box::new(ours)), ("by hand", Box::new(hand))];
     if let Some(library) = library {
         // SAFETY: the symbol has this type.
         let call = unsafe { library.get::<Vector>(f.sleef.as_bytes()) };
         let call = *call.expect("libtorch has Sleef");
         // SAFETY: AVX-512 F was asked for.
-        rivals.push((
-            "Sleef",
-            Box::new(move |x, y| unsafe { over(call, x, y) }),
-        ));
+        rivals.push(("Sleef", Box::new(move |x, y| unsafe { over(call, x, y) })));
     }
     let mut y = vec![0f32; ELEMENTS];
     for (rival, run) in &rivals {
@@ -156,7 +159,11 @@ fn measure(f: &Function, library: Option<&Library>, cycles: f64) {
         for (&x, &y) in x.iter().zip(&y) {
             let want = (f.exact)(f64::from(x));
             let error = (f64::from(y) - want).abs();
-            assert!(error <= 1e-6 * want.abs().max(1e-3), "{rival}: {}({x}) = {y}", f.name);
+            assert!(
+                error <= 1e-6 * want.abs().max(1e-3),
+                "{rival}: {}({x}) = {y}",
+                f.name
+            );
         }
     }
     let mut times = vec![Vec::new(); rivals.len()];
@@ -172,7 +179,15 @@ fn measure(f: &Function, library: Option<&Library>, cycles: f64) {
     let per = |t: Vec<f64>| median(t) * cycles / (CALLS * ELEMENTS) as f64;
     let all: Vec<f64> = times.into_iter().map(per).collect();
     let best = all[1..].iter().copied().fold(f64::MAX, f64::min);
-    let texts = rivals.iter().zip(&all).map(|((n, _), c)| format!("{n} {c:.3}"));
+    let texts = rivals
+        .iter()
+        .zip(&all)
+        .map(|((n, _), c)| format!("{n} {c:.3}"));
     let texts: Vec<String> = texts.collect();
-    println!("{:5} {}, ipex/best {:.2}", f.name, texts.join(", "), all[0] / best);
+    println!(
+        "{:5} {}, ipex/best {:.2}",
+        f.name,
+        texts.join(", "),
+        all[0] / best
+    );
 }

@@ -25,7 +25,10 @@ impl Placed {
     }
 
     fn start(&mut self) -> *mut u8 {
-        self.lines.as_mut_ptr().cast::<u8>().wrapping_add(self.start)
+        self.lines
+            .as_mut_ptr()
+            .cast::<u8>()
+            .wrapping_add(self.start)
     }
 
     fn take(&mut self, bytes: &mut [u8]) {
