@@ -116,6 +116,38 @@ def test_block(stride, images, act):
     check(Block(6, 20, stride, act).eval(), torch.randn(images, 6, 14, 14))
 
 
+class Narrow(nn.Module):
+    """Convolutions of every kind, a pooling, a call that sees strides, and a result from inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.pool = nn.Conv2d(3, 16, 7, 2, 3), nn.MaxPool2d(3, 2, 1)
+        self.blocks = nn.Sequential(Block(16, 20, 1, F.relu), Block(20, 20, 2, F.silu))
+        self.patch = nn.Conv2d(20, 24, 2, 2)
+
+    def forward(self, x):
+        y = self.blocks(self.pool(self.first(x)))
+        z = self.patch(F.relu(y))
+        return z, y, z.mean((2, 3), keepdim=True).flatten(1), z.flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("freezing", [False, True])
+@pytest.mark.parametrize("image_too", [False, True])
+def test_channels_last_models(images, freezing, image_too, graphs):
+    """With frozen weights their insides lie row by row, which nobody sees but the convolutions."""
+    model = Narrow().eval().to(memory_format=torch.channels_last)
+    x = torch.randn(images, 3, 64, 64)
+    x = x.to(memory_format=torch.channels_last) if image_too else x
+    options = {"strict": True, "freezing": freezing}
+    with torch.no_grad():
+        want = model(x)
+        compiled = torch.compile(model, backend="ipex", options=options, fullgraph=True)
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x), want, check_stride=True)
+    assert (graphs[0].calls == 0) == freezing
+
+
 def test_weights_are_never_stale():
     block = Block(6, 20, 1, F.relu).eval()
     x = torch.randn(1, 6, 14, 14)

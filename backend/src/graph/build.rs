@@ -1,6 +1,6 @@
 //! A document's graph in the graph IR.
 
-use super::{Graph, GraphOutput, Meta, Node, Op, Origin, ValueId};
+use super::{Graph, GraphOutput, Meta, Node, Op, Origin, ValueId, layout};
 use crate::error::Error;
 use crate::ops::{NodeCall, OpArg, external, translate};
 use crate::protocol::Document;
@@ -27,8 +27,10 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
         schemas: &document.schemas,
         used: used(source),
         resolver: Resolver::new(document, symbols),
+        rows: HashSet::new(),
         left,
     };
+    b.rows = layout::rows(document, &|name| b.meta(name).ok());
     b.graph.num_inputs = source.inputs.len() as u32;
     for (n, input) in source.inputs.iter().enumerate() {
         if let Argument::AsTensor(t) = input {
@@ -70,6 +72,8 @@ struct Build<'a> {
     /// Tensors that somebody reads.
     used: HashSet<&'a str>,
     resolver: Resolver<'a>,
+    /// Tensors that lie row by row, whatever the document says ([`layout`]).
+    rows: HashSet<&'a str>,
     left: &'a HashSet<u32>,
 }
 
@@ -238,10 +242,11 @@ impl<'a> Build<'a> {
         if target == ASSERT && matches!(args.first(), Some(OpArg::Bool(true) | OpArg::Float(1.0))) {
             return Ok(());
         }
-        let metas: Vec<Meta> = names
-            .iter()
-            .map(|t| self.meta(t))
-            .collect::<Result<_, _>>()?;
+        let laid_out = |name: &&str| match self.rows.contains(name) {
+            true => self.meta(name).map(layout::by_rows),
+            false => self.meta(name),
+        };
+        let metas: Vec<Meta> = names.iter().map(laid_out).collect::<Result<_, _>>()?;
         let origin = self.graph.origins.len() as u32;
         let used = names.iter().filter(|name| !name.contains("_unused"));
         let used: Vec<&str> = used.copied().collect();

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod builder;
+pub mod layout;
 mod print;
 pub mod strided;
 pub mod verify;

@@ -3,8 +3,9 @@
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
+use crate::graph::layout::{by_rows, pixel_by_pixel};
 use crate::graph::strided::row_major;
-use crate::graph::{Meta, Op, ValueId};
+use crate::graph::{Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
 use ipex_runtime::conv::{Operation, Shape};
@@ -27,7 +28,11 @@ fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
     let rank = sizes.len();
     let dtype = b.dtype(image)?;
     let typed = has_kernel(b, dtype, rank) && b.dtype(weight)? == dtype;
-    if !typed || c.flag(6) || !(3..=4).contains(&rank) || !is_row_major(b, image) {
+    // Images and results of one layout, whichever that is, may be left to others.
+    let out = c.output(0)?;
+    let rows = [is_row_major(b, image), row_major(out)];
+    let layouts = rows == [true; 2] || rows != [false; 2] && !b.graph.gpu;
+    if !typed || c.flag(6) || !(3..=4).contains(&rank) || !layouts {
         return c.refuse("no kernel");
     }
     let natural = |n: i64| usize::try_from(n).or_else(|_| c.refuse("a negative size"));
@@ -50,27 +55,41 @@ fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
         padding: pair(&c.ints(4)?, 0)?,
         dilation: pair(&c.ints(5)?, 1)?,
     };
-    let out = c.output(0)?;
     let Some([h, w]) = shape.result() else {
         return c.refuse("an empty result");
     };
     let planes = shape.images * shape.outputs;
-    if out.numel() != (planes * h * w) as i64 || !row_major(out) {
+    if out.numel() != (planes * h * w) as i64 || !out.is_dense() {
         return c.refuse("another layout");
     }
     Ok(shape)
 }
 
 fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refusal> {
-    let mut operands = vec![c.tensor(0)?, c.tensor(1)?];
+    let [image, weight] = [c.tensor(0)?, c.tensor(1)?].map(|v| in_rows(b, v));
+    let mut operands = vec![image, weight];
     operands.extend(c.optional_tensor(2)?);
     let op = Op::External {
         name: c.target.into(),
         route: Route::Convolution(Operation::Sum, shape),
         args: b.graph.tensor_arguments(&operands),
     };
-    let meta = c.output(0)?.clone();
-    Ok(vec![b.push(op, &operands, meta)])
+    let out = c.output(0)?.clone();
+    let result = b.push(op, &operands, by_rows(out.clone()));
+    Ok(vec![match row_major(&out) {
+        true => result,
+        false => b.push(Op::Convert { narrow: false }, &[result], out),
+    }])
+}
+
+/// The same tensor as it lies row by row: a copy, unless it does.
+fn in_rows(b: &mut Builder, v: ValueId) -> ValueId {
+    let meta = &b.graph.values[v];
+    if row_major(meta) || b.graph.gpu {
+        return v;
+    }
+    let meta = by_rows(meta.clone());
+    b.push(Op::Convert { narrow: false }, &[v], meta)
 }
 
 /// `aten.max_pool2d_with_indices` whose indices nobody reads.
@@ -193,7 +212,7 @@ fn patches(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let tiled = c.ints(3)? == [kh, kw] && h % kh == 0 && w % kw == 0 && out.numel() > 0;
     let last = [&b.graph.values[image], out]
         .iter()
-        .all(|meta| channels_last(meta));
+        .all(|meta| pixel_by_pixel(meta));
     if !(plain && f32s && tiled && last && is_row_major(b, weight)) {
         return c.refuse("not a product of patches");
     }
@@ -211,19 +230,6 @@ fn patches(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     }
     let result = b.reshape(result, &[n, oh, ow, outputs]);
     Ok(vec![b.permute(result, &[0, 3, 1, 2])])
-}
-
-/// Whether a tensor `[n, c, h, w]` lies as `[n, h, w, c]`.
-fn channels_last(meta: &Meta) -> bool {
-    let (&[n, c, h, w], &[sn, sc, sh, sw]) = (meta.sizes.as_slice(), meta.strides.as_slice())
-    else {
-        return false;
-    };
-    row_major(&Meta {
-        scalar_type: meta.scalar_type,
-        sizes: vec![n, h, w, c],
-        strides: vec![sn, sh, sw, sc],
-    })
 }
 
 fn is_row_major(b: &Builder, v: ValueId) -> bool {
