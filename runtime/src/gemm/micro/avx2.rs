@@ -96,9 +96,23 @@ macro_rules! tile {
                 }
                 next = next.wrapping_add(t.next_jump);
             }
+            let whole = t.cols == V * LANES;
             let masks: [__m256i; V] = std::array::from_fn(|v| mask(t.cols - v * LANES));
             for (i, acc) in acc.iter_mut().enumerate() {
                 for v in 0..V {
+                    // Masked stores take many times as long as whole ones on some processors.
+                    if whole {
+                        // SAFETY: all columns are the tile's.
+                        unsafe {
+                            if !t.init.is_null() {
+                                let init = t.init.add(i * t.init_stride + 32 * v);
+                                acc[v] = ($add)(acc[v], _mm256_loadu_si256(init.cast()));
+                            }
+                            let c = t.c.add(i * t.c_stride + 32 * v);
+                            _mm256_storeu_si256(c.cast(), ($bits)(acc[v]));
+                        }
+                        continue;
+                    }
                     // SAFETY: masked lanes touch no memory.
                     unsafe {
                         if !t.init.is_null() {
@@ -146,10 +160,16 @@ unsafe fn transpose(t: &Transpose) {
                 *r = unsafe { _mm256_maskload_epi32(row.add(4 * unit).cast(), keep) };
             }
             let r = transpose_square(r);
+            let fill = t.fill - first;
             for (u, &r) in r.iter().enumerate().take(units) {
                 let row = t.panel.wrapping_add((unit + u) * t.panel_stride + first);
                 // SAFETY: the panel has `fill` columns.
-                unsafe { _mm256_maskstore_epi32(row.cast(), mask(t.fill - first), r) };
+                unsafe {
+                    match fill >= LANES {
+                        true => _mm256_storeu_si256(row.cast(), r),
+                        false => _mm256_maskstore_epi32(row.cast(), mask(fill), r),
+                    }
+                }
             }
         }
     }
@@ -204,19 +224,22 @@ unsafe fn f32_dot(rows: usize, d: &Dot) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn f32_dot_of<const M: usize, const R: usize>(d: &Dot) {
     let mut acc = [[_mm256_setzero_ps(); R]; M];
-    for k in (0..d.k).step_by(LANES) {
-        let keep = mask(d.k - k);
-        // SAFETY: masked lanes touch no memory.
-        unsafe {
-            let load = |row: *const u8| _mm256_maskload_ps(row.cast::<f32>().add(k), keep);
-            let b: [_; R] = std::array::from_fn(|r| load(d.b.add(r * d.b_stride)));
-            for (i, acc) in acc.iter_mut().enumerate() {
-                let a = load(d.a.add(i * d.a_stride));
-                for r in 0..R {
-                    acc[r] = _mm256_fmadd_ps(a, b[r], acc[r]);
-                }
+    let whole = d.k / LANES * LANES;
+    for k in (0..whole).step_by(LANES) {
+        // What comes after these columns: the processor's own prefetching ends at pages.
+        if k.is_multiple_of(2 * LANES) {
+            for r in R..2 * R {
+                let line = d.b.wrapping_add(r * d.b_stride + 4 * k);
+                _mm_prefetch::<_MM_HINT_T0>(line.cast());
             }
         }
+        // SAFETY: whole vectors of each row.
+        unsafe { dot_step(d, &mut acc, |row| _mm256_loadu_ps(row.add(k))) };
+    }
+    if whole < d.k {
+        let keep = mask(d.k - whole);
+        // SAFETY: masked lanes touch no memory.
+        unsafe { dot_step(d, &mut acc, |row| _mm256_maskload_ps(row.add(whole), keep)) };
     }
     for (i, acc) in acc.iter().enumerate() {
         for (r, &acc) in acc.iter().enumerate() {
@@ -228,6 +251,23 @@ unsafe fn f32_dot_of<const M: usize, const R: usize>(d: &Dot) {
                 let c = d.c.add(i * d.c_stride).cast::<f32>().add(r);
                 c.write(_mm_cvtss_f32(sum));
             }
+        }
+    }
+}
+
+/// Adds the products of one vector of each row.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dot_step<const M: usize, const R: usize>(
+    d: &Dot,
+    acc: &mut [[__m256; R]; M],
+    load: impl Fn(*const f32) -> __m256,
+) {
+    let b: [_; R] = std::array::from_fn(|r| load(d.b.wrapping_add(r * d.b_stride).cast()));
+    for (i, acc) in acc.iter_mut().enumerate() {
+        let a = load(d.a.wrapping_add(i * d.a_stride).cast());
+        for r in 0..R {
+            acc[r] = _mm256_fmadd_ps(a, b[r], acc[r]);
         }
     }
 }
