@@ -1,4 +1,5 @@
-//! Kernels of a group: one, or for a concatenation or a padding one for each part of the result.
+//! Kernels of a group: one, or for a padding, and a concatenation whose parts have nothing in common, one for each part of
+//! the result.
 
 use super::kernel::{Lowered, Root, lower};
 use crate::fusion::refusal::Refusal;
@@ -24,17 +25,24 @@ pub fn lower_group(
     match &node.op {
         Op::Cat { dim } => {
             let mut start = vec![0; graph.values[whole].sizes.len()];
-            let mut parts = Vec::with_capacity(node.operands.len());
+            let mut roots = Vec::with_capacity(node.operands.len());
             for &value in &node.operands {
-                let root = Root {
+                roots.push(Root {
                     value,
                     into: whole,
                     start: start.clone(),
-                };
-                parts.push(lower(graph, group, &[root])?);
+                });
                 start[*dim] += graph.values[value].sizes[*dim];
             }
-            Ok(parts)
+            let parts = roots
+                .iter()
+                .map(|r| lower(graph, group, std::slice::from_ref(r)));
+            let parts: Vec<Lowered> = parts.collect::<Result<_, _>>()?;
+            let together = share_a_tensor(&parts, whole) && same_sizes(graph, &roots);
+            if !together {
+                return Ok(parts);
+            }
+            Ok(lower(graph, group, &roots).map_or(parts, |one| vec![one]))
         }
         Op::Pad { before, value, .. } => {
             let fill = super::kernel::fill(graph, whole, *value)?;
@@ -47,4 +55,21 @@ pub fn lower_group(
         }
         _ => unreachable!("an assembly"),
     }
+}
+
+/// Whether each part reads something that the first one reads too.
+fn share_a_tensor(parts: &[Lowered], whole: ValueId) -> bool {
+    let [first, others @ ..] = parts else {
+        return false;
+    };
+    let read = |v: &&ValueId| **v != whole;
+    let shared = |v: &ValueId| first.tensors.iter().filter(read).any(|w| w == v);
+    let shares = |p: &Lowered| p.tensors.iter().any(shared);
+    !others.is_empty() && others.iter().all(shares)
+}
+
+fn same_sizes(graph: &Graph, roots: &[Root]) -> bool {
+    let mut sizes = roots.iter().map(|r| &graph.values[r.value].sizes);
+    let first = sizes.next();
+    sizes.all(|s| Some(s) == first)
 }

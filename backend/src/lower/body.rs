@@ -169,6 +169,18 @@ impl<'a> Body<'a> {
         Ok(p)
     }
 
+    /// The parameter that is written as `value`; several roots may be parts of it.
+    pub fn output(&mut self, graph: &Graph, value: ValueId) -> Result<ParamId, Refusal> {
+        let mut params = self.params.iter();
+        let known = params.find(|(p, param)| {
+            param.access == Access::Out && self.tensors[p.as_u32() as usize] == value
+        });
+        match known {
+            Some((p, _)) => Ok(p),
+            None => self.param(graph, value, Access::Out),
+        }
+    }
+
     /// Adds a parameter.
     pub fn param(
         &mut self,

@@ -161,7 +161,7 @@ fn store(eval: &mut Eval, root: &Root) -> Result<(), Refusal> {
         eval.body.params[param].access = Access::InOut;
         param
     } else {
-        eval.body.param(graph, root.into, Access::Out)?
+        eval.body.output(graph, root.into)?
     };
     let mem = Mem::Param(param);
     let at: Vec<AffineExpr> = idx

@@ -7,6 +7,7 @@ pub mod dce;
 pub mod empty;
 pub mod force;
 pub mod join;
+pub mod parts;
 pub mod pipeline;
 mod rewrite;
 

@@ -12,6 +12,7 @@ pub fn run(mut graph: Graph, options: &Options) -> Graph {
     if options.gpu.is_none() {
         graph = super::dce::dce(&super::columns::columns(&graph));
         graph = super::join::join(&graph, &options.frozen);
+        graph = super::dce::dce(&super::parts::parts(&graph));
     }
     super::force::force(&mut graph);
     graph.gpu = options.gpu.is_some();

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 
 /// An error of the runtime as an exception.
 pub fn runtime_error(e: Error) -> PyErr {
@@ -25,6 +26,52 @@ pub fn tensor(aten: &'static Aten, object: &Bound<'_, PyAny>) -> PyResult<Option
     match unsafe { Tensor::from_python(aten, object.as_ptr().cast()) } {
         Some(tensor) => tensor.map(Some).map_err(runtime_error),
         None => capsule_to_tensor(aten, object).map(Some),
+    }
+}
+
+/// Where tensors are, without a handle for each: the function that Inductor's generated code calls, if this PyTorch has it.
+pub struct Addresses {
+    of: unsafe extern "C" fn(*mut ffi::PyObject) -> *mut u8,
+    /// The types that it is asked for: it throws at what is no tensor.
+    types: [Py<PyType>; 2],
+}
+
+impl Addresses {
+    /// Looks it up once.
+    pub fn get(py: Python<'_>) -> PyResult<Option<&'static Addresses>> {
+        static FOUND: PyOnceLock<Option<Addresses>> = PyOnceLock::new();
+        let found = FOUND.get_or_try_init(py, || Addresses::find(py));
+        Ok(found?.as_ref())
+    }
+
+    fn find(py: Python<'_>) -> PyResult<Option<Addresses>> {
+        let Ok(guards) = py.import("torch._C._dynamo.guards") else {
+            return Ok(None);
+        };
+        let Ok(address) = guards.getattr("_torchinductor_pyobject_tensor_data_ptr") else {
+            return Ok(None);
+        };
+        let address = address.extract::<usize>()?;
+        if address == 0 {
+            return Ok(None);
+        }
+        let torch = py.import("torch")?;
+        let tensor = torch.getattr("Tensor")?.cast_into::<PyType>()?;
+        let parameter = torch.getattr("nn")?.getattr("Parameter")?;
+        let parameter = parameter.cast_into::<PyType>()?;
+        Ok(Some(Addresses {
+            // SAFETY: PyTorch hands out the address of a function of this type.
+            of: unsafe { std::mem::transmute::<usize, _>(address) },
+            types: [tensor.unbind(), parameter.unbind()],
+        }))
+    }
+
+    /// The first element of a tensor in memory, as all arguments of kernels are; none for an object of another type.
+    pub fn of(&self, object: &Bound<'_, PyAny>) -> Option<*mut u8> {
+        let ty = object.get_type_ptr();
+        let plain = self.types.iter().any(|t| t.as_ptr().cast() == ty);
+        // SAFETY: a tensor, alive, and we hold the GIL.
+        plain.then(|| unsafe { (self.of)(object.as_ptr()) })
     }
 }
 

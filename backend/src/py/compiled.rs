@@ -1,6 +1,6 @@
 //! A compiled graph as a Python callable.
 
-use super::bridge::{runtime_error, tensor, to_python};
+use super::bridge::{Addresses, runtime_error, tensor, to_python};
 use super::host::PythonHost;
 use crate::error::Error as CompilerError;
 use crate::protocol;
@@ -12,7 +12,7 @@ use crate::staged::{Failure, Staged};
 use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
 use ipex_runtime::level_zero::{self, Selection};
-use ipex_runtime::plan::Value;
+use ipex_runtime::plan::{Argument, Value};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -252,17 +252,17 @@ impl Compiled {
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _running = Running::new();
-        let mut inputs = Vec::with_capacity(args.len() + self.constants.len());
-        for arg in args.iter_borrowed() {
-            inputs.push(tensor(self.aten, &arg)?);
-        }
-        for constant in &self.constants {
-            inputs.push(Some(constant.share().map_err(runtime_error)?));
-        }
         let run = |ready: &Ready, inputs| self.run(ready, py, args, inputs);
-        let ready = match (&self.body, &self.first) {
-            (Body::Fixed, Some(first)) => return run(first, inputs),
+        let inputs = match (&self.body, &self.first) {
+            (Body::Fixed, Some(first)) => {
+                let addressed = first.executable.addressed();
+                return run(first, self.arguments(args, addressed)?);
+            }
             (Body::Fixed, None) => return Err(PyRuntimeError::new_err("a graph without a plan")),
+            _ => self.tensors(args)?,
+        };
+        let ready = match (&self.body, &self.first) {
+            (Body::Fixed, _) => return Err(PyRuntimeError::new_err("a graph without a plan")),
             (Body::Sized(bound, plans), _) => {
                 let values = symbol_values(bound, args, &inputs)?;
                 py.detach(|| plans.plan(&values))
@@ -279,9 +279,48 @@ impl Compiled {
             }
         };
         match ready {
-            Ok(ready) => run(&ready, inputs),
+            Ok(ready) => run(&ready, as_arguments(inputs)),
             Err(reason) => self.fall_back(py, args, &reason),
         }
+    }
+
+    /// The tensors among the arguments, and the constants behind them.
+    fn tensors(&self, args: &Bound<'_, PyTuple>) -> PyResult<Vec<Option<Tensor>>> {
+        let mut all = Vec::with_capacity(args.len() + self.constants.len());
+        for arg in args.iter_borrowed() {
+            all.push(tensor(self.aten, &arg)?);
+        }
+        for constant in &self.constants {
+            all.push(Some(constant.share().map_err(runtime_error)?));
+        }
+        Ok(all)
+    }
+
+    /// The same, or where they are, if that is enough and PyTorch tells.
+    fn arguments(
+        &self,
+        args: &Bound<'_, PyTuple>,
+        addressed: bool,
+    ) -> PyResult<Vec<Option<Argument>>> {
+        let addresses = match addressed {
+            true => Addresses::get(args.py())?,
+            false => None,
+        };
+        let Some(addresses) = addresses else {
+            return self.tensors(args).map(as_arguments);
+        };
+        let mut all = Vec::with_capacity(args.len() + self.constants.len());
+        for arg in args.iter_borrowed() {
+            all.push(match addresses.of(&arg) {
+                Some(data) => Some(Argument::Address(data)),
+                None => tensor(self.aten, &arg)?.map(Argument::Tensor),
+            });
+        }
+        for constant in &self.constants {
+            let constant = constant.share().map_err(runtime_error)?;
+            all.push(Some(Argument::Tensor(constant)));
+        }
+        Ok(all)
     }
 
     fn fall_back<'py>(
@@ -299,7 +338,7 @@ impl Compiled {
         ready: &Ready,
         py: Python<'py>,
         args: &Bound<'py, PyTuple>,
-        inputs: Vec<Option<Tensor>>,
+        inputs: Vec<Option<Argument>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut host = PythonHost::new(self.aten, &self.callables);
         let results = if ready.long {
@@ -356,6 +395,11 @@ impl Compiled {
         }
         Ok(list.into_any())
     }
+}
+
+fn as_arguments(tensors: Vec<Option<Tensor>>) -> Vec<Option<Argument>> {
+    let tensors = tensors.into_iter();
+    tensors.map(|t| t.map(Argument::Tensor)).collect()
 }
 
 /// The exception for an error of a call.

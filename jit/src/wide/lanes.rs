@@ -2,6 +2,7 @@
 
 use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, Type, ValueId, VarId};
 use cranelift_entity::EntitySet;
+use ipex_runtime::DType;
 use std::collections::HashMap;
 
 /// The values that an instruction reads.
@@ -108,6 +109,42 @@ pub fn note_varying(
         if lane.is_some() {
             *wide |= matches!(kernel.values[carry.result], Type::F64 | Type::I64);
         }
+    }
+}
+
+/// Roundings whose results are stored as what they are rounded to, and not used otherwise: stores round.
+pub fn rounded_by_stores(kernel: &Kernel) -> EntitySet<ValueId> {
+    let mut narrowed: HashMap<ValueId, DType> = HashMap::new();
+    find_roundings(&kernel.root, kernel, &mut narrowed);
+    let mut found = EntitySet::new();
+    found.extend(narrowed.into_keys());
+    found
+}
+
+/// Values come before their uses, so that one walk sees both.
+fn find_roundings(l: &Loop, kernel: &Kernel, found: &mut HashMap<ValueId, DType>) {
+    for stmt in &l.body {
+        match stmt {
+            Stmt::Let { value, inst } => {
+                operands(inst).iter().for_each(|v| _ = found.remove(v));
+                if let Inst::Narrow { to, .. } = inst
+                    && to.is_float()
+                {
+                    found.insert(*value, *to);
+                }
+            }
+            Stmt::Store { mem, index, value } => {
+                let as_is = matches!(mem, Mem::Param(p) if found.get(value) == Some(&kernel.params[*p].dtype));
+                if !as_is {
+                    found.remove(value);
+                }
+                index.values.iter().for_each(|v| _ = found.remove(&v.0));
+            }
+            Stmt::Loop(inner) => find_roundings(inner, kernel, found),
+        }
+    }
+    for carry in &l.carries {
+        found.remove(&carry.value);
     }
 }
 

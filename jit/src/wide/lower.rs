@@ -38,6 +38,8 @@ pub struct Lower<'k> {
     pub count: i64,
     /// Whether the processor rounds to bf16.
     pub bf16: bool,
+    /// Values that their stores round.
+    pub unrounded: EntitySet<kernel::ValueId>,
     /// Values that a rounding to this type gave.
     pub rounded: HashMap<kernel::ValueId, DType>,
     /// Whether stores to what is not read again go past the caches.
@@ -74,6 +76,7 @@ pub fn lower(kernel: &Kernel, bf16: bool) -> Result<Function, Refused> {
         f: Function::default(),
         count: if wide { 8 } else { 16 },
         bf16,
+        unrounded: super::lanes::rounded_by_stores(kernel),
         rounded: HashMap::new(),
         streaming: false,
         lanes: UNIFORM,
@@ -228,6 +231,10 @@ impl Lower<'_> {
         };
         match inst {
             Inst::Const(c) => self.consts[value] = Some(*c),
+            Inst::Narrow { arg, .. } if self.unrounded.contains(value) => {
+                self.defs[value] = self.defs[*arg].clone();
+                return Ok(());
+            }
             Inst::Narrow { to, .. } => _ = self.rounded.insert(value, *to),
             _ => {}
         }

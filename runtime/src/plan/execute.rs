@@ -5,7 +5,7 @@ use super::check::check_index;
 use super::device::{self, OnDevice, Target};
 use super::either::{Either, Way};
 use super::kept::Kept;
-use super::layout::own_layout;
+use super::layout::{addressed, own_layout};
 use super::profile::Profile;
 use super::sections::{Section, sections};
 use super::shared::{Shared, Slot};
@@ -26,6 +26,17 @@ pub trait Host {
     /// Calls a callable with these tensors; the results in order.
     fn call(&mut self, callable: &Callable, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, Error>;
 }
+
+/// An argument that is a tensor.
+pub enum Argument {
+    /// The tensor.
+    Tensor(Tensor),
+    /// Its first element, for plans that are [`addressed`](Executable::addressed): it stays where it is during the call.
+    Address(*mut u8),
+}
+
+// SAFETY: an address is only followed by the call that gets it.
+unsafe impl Send for Argument {}
 
 /// A result.
 #[expect(missing_docs, reason = "the names are the kinds of results")]
@@ -66,6 +77,7 @@ pub struct Executable {
     shared: Arc<Shared>,
     /// By buffer.
     own_layout: Vec<bool>,
+    addressed: bool,
     /// Known as soon as all choices are made.
     sections: OnceLock<Vec<Section>>,
     device: Option<OnDevice>,
@@ -84,6 +96,11 @@ impl Executable {
             device: Some(device),
             ..Executable::new(plan, aten, shared)
         })
+    }
+
+    /// Whether calls need no more of their arguments than where they are.
+    pub fn addressed(&self) -> bool {
+        self.addressed && self.device.is_none()
     }
 
     /// The GPU's part, if there is one.
@@ -107,6 +124,7 @@ impl Executable {
         let constants = constants.collect();
         Executable {
             own_layout: own_layout(&plan),
+            addressed: addressed(&plan),
             profile: Profile::from_environment(&plan),
             packs: shared.packs(&plan, aten),
             ways: (0..plan.eithers).map(|_| OnceLock::new()).collect(),
@@ -124,7 +142,7 @@ impl Executable {
     /// Runs the plan. `inputs` are the arguments that are tensors.
     pub fn call(
         &self,
-        inputs: Vec<Option<Tensor>>,
+        inputs: Vec<Option<Argument>>,
         host: &mut dyn Host,
     ) -> Result<Vec<Value>, Error> {
         if inputs.len() != self.plan.num_inputs as usize {
@@ -168,13 +186,20 @@ impl Executable {
     fn run(
         &self,
         state: &mut State,
-        mut inputs: Vec<Option<Tensor>>,
+        mut inputs: Vec<Option<Argument>>,
         host: &mut dyn Host,
     ) -> Result<Vec<Value>, Error> {
         let base = state.arena.acquire()?;
         for (k, buffer) in self.plan.buffers.iter().enumerate() {
             let tensor = match buffer {
-                Buffer::Input(n) => inputs[*n as usize].take(),
+                Buffer::Input(n) => match inputs[*n as usize].take() {
+                    Some(Argument::Tensor(tensor)) => Some(tensor),
+                    Some(Argument::Address(data)) if self.addressed => {
+                        state.data[k] = data;
+                        continue;
+                    }
+                    Some(Argument::Address(_)) | None => None,
+                },
                 Buffer::Output {
                     sizes,
                     strides,

@@ -1,4 +1,4 @@
-//! Which results of ATen keep the layout that they come in.
+//! Which results of ATen keep the layout that they come in, and who looks at more of a tensor than its elements.
 
 use super::device::touched;
 use super::{Buffer, CallArg, ExternalCall, Output, Plan, Route, Step, TensorRef};
@@ -46,4 +46,16 @@ fn called(step: &Step) -> Option<&ExternalCall> {
         }
         _ => None,
     }
+}
+
+/// Whether all of a plan are kernels, which take addresses, and no argument is returned in part.
+pub fn addressed(plan: &Plan) -> bool {
+    let is_kernel = |s: &Step| matches!(s, Step::Kernel { .. } | Step::Batch(_));
+    let is_own = |o: &Output| match o {
+        Output::Tensor(t) | Output::View(t) => {
+            !matches!(plan.buffers[t.buffer.0 as usize], Buffer::Input(_))
+        }
+        _ => true,
+    };
+    plan.once.is_empty() && plan.steps.iter().all(is_kernel) && plan.outputs.iter().all(is_own)
 }

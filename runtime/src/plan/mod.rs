@@ -24,7 +24,7 @@ pub use bag::{BagStep, Rule as BagRule};
 pub use batch::BatchStep;
 pub use convolution::ConvolutionStep;
 pub use either::Either;
-pub use execute::{Executable, Host, Value};
+pub use execute::{Argument, Executable, Host, Value};
 pub use product::ProductStep;
 pub use shared::Shared;
 
