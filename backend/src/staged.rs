@@ -8,7 +8,7 @@ use crate::protocol::stages::{Kind, Part};
 use crate::protocol::symbols::Resolver;
 use crate::specialise::{Ready, Specialisations};
 use ipex_runtime::aten::{Aten, Tensor};
-use ipex_runtime::plan::{Argument, Callable, Host, Value};
+use ipex_runtime::plan::{self, Callable, Host, Value};
 use std::sync::Arc;
 
 /// Why a call did not come to its end.
@@ -85,7 +85,7 @@ impl Staged {
                 Step::Plan { plans, inputs } => {
                     let ready = plan(plans, &symbols)?;
                     let taken = inputs.iter().map(|&slot| shared(&tensors, slot));
-                    let taken = taken.map(|t| t.map(|t| t.map(Argument::Tensor)));
+                    let taken = taken.map(|t| t.map(|t| t.map(plan::Argument::Tensor)));
                     let taken = taken.collect::<Result<_, _>>()?;
                     let found = ready.executable.call(taken, host)?;
                     let mut values = Vec::with_capacity(found.len());

@@ -25,15 +25,17 @@ pub fn parts(graph: &Graph) -> Graph {
     let mut pass = Pass {
         new: Rewrite::new(graph),
         parts: HashMap::new(),
+        read_once: wanted.read_once(),
     };
     for (id, node) in graph.nodes.iter() {
         if wanted.splits(id) {
             let Op::Cat { dim } = node.op else { continue };
             let values = node.operands.iter().map(|&v| pass.new.at(v)).collect();
             pass.parts.insert(node.results[0], Parts { dim, values });
-        } else if let Some(dim) = pass.dim(node) {
-            pass.split(node, dim, wanted.whole(node.results[0]));
+        } else if let Some((dim, count)) = pass.division(node) {
+            pass.split(node, dim, count, wanted.whole(node.results[0]));
         } else {
+            node.operands.iter().for_each(|&v| _ = pass.whole(v));
             pass.new.copy(node);
         }
     }
@@ -80,6 +82,13 @@ impl Wanted<'_> {
         self.returned.contains(v) || !self.users[v].iter().all(pointwise)
     }
 
+    fn read_once(&self) -> EntitySet<ValueId> {
+        let values = self.graph.values.keys();
+        let mut found = EntitySet::new();
+        found.extend(values.filter(|&v| self.users[v].len() == 1 && !self.returned.contains(v)));
+        found
+    }
+
     /// Whether a node is a concatenation of equal parts that only pointwise work uses.
     fn splits(&self, id: NodeId) -> bool {
         let node = &self.graph.nodes[id];
@@ -98,43 +107,69 @@ struct Pass<'a> {
     new: Rewrite<'a>,
     /// By value of the old graph.
     parts: HashMap<ValueId, Parts>,
+    /// Values with one reader, that are not returned.
+    read_once: EntitySet<ValueId>,
 }
 
 impl Pass<'_> {
-    /// The dim along which a pointwise node is split, if one of its operands is.
-    fn dim(&self, node: &Node) -> Option<usize> {
-        let mut split = node.operands.iter().filter_map(|v| self.parts.get(v));
-        let dim = split.next()?.dim;
-        (is_pointwise(&node.op) && split.all(|p| p.dim == dim)).then_some(dim)
+    /// Along which dim a pointwise node is split, and into how many parts, if operands are, all of them alike.
+    fn division(&self, node: &Node) -> Option<(usize, usize)> {
+        let split = node.operands.iter().filter_map(|v| self.parts.get(v));
+        let mut divisions = split.map(|p| (p.dim, p.values.len()));
+        let first = divisions.next()?;
+        (is_pointwise(&node.op) && divisions.all(|d| d == first)).then_some(first)
+    }
+
+    /// A value of the old graph as a whole.
+    fn whole(&mut self, v: ValueId) -> ValueId {
+        if let (None, Some(parts)) = (self.new.map[v], self.parts.get(&v)) {
+            let (op, values) = (Op::Cat { dim: parts.dim }, parts.values.clone());
+            let (node, meta) = (self.new.old.producer(v), self.new.old.values[v].clone());
+            let cat = self.push(node, op, values, meta);
+            self.new.map[v] = Some(cat);
+        }
+        self.new.at(v)
     }
 
     /// Does a node's work part by part; puts the results together if they are wanted so.
-    fn split(&mut self, node: &Node, dim: usize, whole: bool) {
-        let found = node.operands.iter().find_map(|v| self.parts.get(v));
-        let count = found.map_or(1, |p| p.values.len());
+    fn split(&mut self, node: &Node, dim: usize, count: usize, whole: bool) {
         let result = node.results[0];
         let meta = self.part_of(result, dim, count as i64);
         let mut values = Vec::with_capacity(count);
         for k in 0..count {
-            let operands = node.operands.iter();
-            let operands = operands.map(|&v| self.part(v, dim, count, k)).collect();
-            values.push(self.push(node, node.op.clone(), operands, meta.clone()));
-        }
-        if whole {
-            let meta = self.new.old.values[result].clone();
-            let cat = self.push(node, Op::Cat { dim }, values.clone(), meta);
-            self.new.map[result] = Some(cat);
+            values.push(self.piece(node, &meta, dim, count, k));
         }
         self.parts.insert(result, Parts { dim, values });
+        if whole {
+            self.whole(result);
+        }
+    }
+
+    /// One part of a node's work.
+    fn piece(&mut self, node: &Node, meta: &Meta, dim: usize, count: usize, k: usize) -> ValueId {
+        let operands = node.operands.iter();
+        let operands = operands.map(|&v| self.part(v, dim, count, k)).collect();
+        self.push(node, node.op.clone(), operands, meta.clone())
     }
 
     /// One part of a value of the old graph.
     fn part(&mut self, v: ValueId, dim: usize, count: usize, k: usize) -> ValueId {
-        if let Some(parts) = self.parts.get(&v) {
+        let known = self.parts.get(&v);
+        if let Some(parts) = known.filter(|p| (p.dim, p.values.len()) == (dim, count)) {
             return parts.values[k];
         }
         let old = self.new.old;
         let (node, meta) = (old.producer(v), self.part_of(v, dim, count as i64));
+        // What nobody else reads is done in parts from the start.
+        if known.is_none() && is_pointwise(&node.op) && self.read_once.contains(v) {
+            let mut values = Vec::with_capacity(count);
+            for n in 0..count {
+                values.push(self.piece(node, &meta, dim, count, n));
+            }
+            let part = values[k];
+            self.parts.insert(v, Parts { dim, values });
+            return part;
+        }
         if let Op::Full(_) = node.op {
             return self.push(node, node.op.clone(), Vec::new(), meta);
         }
@@ -144,7 +179,7 @@ impl Pass<'_> {
         // A view keeps the strides of what it shows.
         let strides = old.values[v].strides.clone();
         let view = Op::View(View::Slice { start, step });
-        let whole = self.new.at(v);
+        let whole = self.whole(v);
         self.push(node, view, vec![whole], Meta { strides, ..meta })
     }
 
@@ -195,7 +230,7 @@ mod tests {
         v
     }
 
-    /// `exp(cat(x, y) + z)`, of parts with so many columns; the sum is returned too if wanted.
+    /// `-z * exp(cat(x, y) + z)`, of parts with so many columns; the sum is returned too if wanted.
     fn graph(columns: [i64; 2], returned: bool) -> Graph {
         let mut g = Graph::default();
         let all = columns[0] + columns[1];
@@ -205,6 +240,8 @@ mod tests {
         let cat = push(&mut g, Op::Cat { dim: 1 }, &[x, y], all);
         let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[cat, z], all);
         let exp = push(&mut g, Op::Unary(UnaryOp::Exp), &[sum], all);
+        let z = push(&mut g, Op::Unary(UnaryOp::Neg), &[z], all);
+        let exp = push(&mut g, Op::Binary(BinaryOp::Mul), &[z, exp], all);
         g.outputs.push(GraphOutput::Value(exp));
         if returned {
             g.outputs.push(GraphOutput::Value(sum));
@@ -226,10 +263,29 @@ mod tests {
         for (returned, cats) in [(false, 1), (true, 2)] {
             let new = parts(&graph([4, 4], returned));
             assert_eq!(count(&new, is_cat), cats);
-            assert_eq!(count(&new, |op| matches!(op, Op::Unary(_))), 2);
+            // The negation, which nothing else reads, too.
+            let new = crate::passes::dce::dce(&new);
+            assert_eq!(count(&new, |op| matches!(op, Op::Unary(_))), 4);
             let last = new.nodes.values().last().unwrap();
             assert!(is_cat(&last.op) && new.values[last.results[0]].sizes == [3, 8]);
         }
+    }
+
+    #[test]
+    fn concatenations_along_other_dims_or_of_more_parts_meet_as_wholes() {
+        let mut g = Graph::default();
+        let [x, y] = [0, 1].map(|n| push(&mut g, Op::Input(n), &[], 6));
+        let z = push(&mut g, Op::Input(2), &[], 4);
+        let two = push(&mut g, Op::Cat { dim: 1 }, &[x, y], 12);
+        let three = push(&mut g, Op::Cat { dim: 1 }, &[z, z, z], 12);
+        let product = push(&mut g, Op::Binary(BinaryOp::Mul), &[two, two], 12);
+        let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[product, three], 12);
+        g.outputs.push(GraphOutput::Value(sum));
+        g.origins.push(crate::graph::Origin::default());
+        g.num_inputs = 3;
+        let new = parts(&g);
+        assert_eq!(count(&new, |op| matches!(op, Op::Cat { .. })), 2);
+        assert_eq!(count(&new, |op| *op == Op::Binary(BinaryOp::Add)), 1);
     }
 
     #[test]

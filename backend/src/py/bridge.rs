@@ -29,9 +29,11 @@ pub fn tensor(aten: &'static Aten, object: &Bound<'_, PyAny>) -> PyResult<Option
     }
 }
 
+type AddressOf = unsafe extern "C" fn(*mut ffi::PyObject) -> *mut u8;
+
 /// Where tensors are, without a handle for each: the function that Inductor's generated code calls, if this PyTorch has it.
 pub struct Addresses {
-    of: unsafe extern "C" fn(*mut ffi::PyObject) -> *mut u8,
+    of: AddressOf,
     /// The types that it is asked for: it throws at what is no tensor.
     types: [Py<PyType>; 2],
 }
@@ -61,7 +63,7 @@ impl Addresses {
         let parameter = parameter.cast_into::<PyType>()?;
         Ok(Some(Addresses {
             // SAFETY: PyTorch hands out the address of a function of this type.
-            of: unsafe { std::mem::transmute::<usize, _>(address) },
+            of: unsafe { std::mem::transmute::<usize, AddressOf>(address) },
             types: [tensor.unbind(), parameter.unbind()],
         }))
     }
