@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -77,7 +78,9 @@ def rivals_of(name: str, shape: Shape, dtype: torch.dtype, inductor: bool) -> di
 
 
 def medians(calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Microseconds. Short calls are timed in batches; the rivals take turns."""
+    """Microseconds. Short calls are timed in batches; rivals take turns in changing order, since
+    a call finds in the caches what the one before has left there.
+    """
     start = time.perf_counter()
     for _ in range(3):
         for call in calls.values():
@@ -85,8 +88,10 @@ def medians(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     once = (time.perf_counter() - start) / 3 / len(calls)
     batch = max(1, min(100, int(1e-3 / once)))
     times: dict[str, list[float]] = {rival: [] for rival in calls}
+    order, draw = list(calls.items()), random.Random(0)
     for round_ in range(rounds + 2):
-        for rival, call in calls.items():
+        draw.shuffle(order)
+        for rival, call in order:
             start = time.perf_counter()
             for _ in range(batch):
                 call()
