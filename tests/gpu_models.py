@@ -328,6 +328,119 @@ def convolutions() -> None:
             assert got.shape == want.shape and error <= bound and left == []
 
 
+def edges() -> None:
+    """Batched products and attention of no or one batch, row, column or element."""
+    sizes = [
+        *((0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0), (1, 1, 1, 1), (3, 1, 7, 1)),
+        *((1, 9, 1, 6), (2, 1, 64, 1), (1, 40, 64, 1), (2, 1, 64, 40), (0, 0, 0, 0)),
+    ]
+    for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        for batch, m, k, n in sizes:
+            a, b = torch.randn(batch, m, k).to(dtype), torch.randn(batch, k, n).to(dtype)
+            c = torch.randn(batch, m, n).to(dtype)
+            kinds: list[Callable[..., torch.Tensor]] = [
+                lambda a, b, c: torch.relu(a @ b),
+                lambda a, b, c: torch.baddbmm(c, a, b, beta=0.5, alpha=2),
+            ]
+            for f in kinds:
+                _same(f, (a, b, c), bound, (dtype, batch, m, k, n))
+        for batch, queries, keys, depth in [
+            *((0, 3, 3, 8), (1, 0, 4, 8), (1, 3, 1, 8), (1, 1, 1, 1), (2, 1, 5, 16)),
+            *((1, 3, 0, 8), (2, 17, 1, 1), (0, 0, 0, 8), (1, 1, 70, 64)),
+        ]:
+            q, k, v = (torch.randn(batch, 2, s, depth).to(dtype) for s in (queries, keys, keys))
+            for causal in (False, True):
+
+                def attend(*qkv: torch.Tensor, causal: bool = causal) -> torch.Tensor:
+                    return F.scaled_dot_product_attention(*qkv, is_causal=causal) + 1
+
+                _same(attend, (q, k, v), bound, (dtype, batch, queries, keys, depth, causal))
+
+
+def _same(f: Any, args: tuple[torch.Tensor, ...], bound: float, what: object) -> None:
+    """A result is eager's, NaN too, also in a second call."""
+    torch._dynamo.reset()
+    COMPILED.clear()
+    with torch.no_grad():
+        want, run = f(*args), compiled(f)
+        for _ in range(2):
+            got = run(*args)
+            assert got.shape == want.shape and got.dtype == want.dtype, what
+            torch.testing.assert_close(
+                got, want, rtol=bound, atol=bound, equal_nan=True, msg=lambda m: f"{what}: {m}"
+            )
+    print(what, [c.gpu_counts[0] for c in COMPILED], [c.gpu_left_to_cpu for c in COMPILED])
+
+
+def profile() -> None:
+    """`IPEX_PROFILE` prints what each step took on the device."""
+    import os
+    import tempfile
+
+    os.environ["IPEX_PROFILE"] = "2"
+    model = nn.Sequential(nn.Linear(64, 130), nn.GELU(), nn.LayerNorm(130))
+    kept = os.dup(2)
+    with torch.no_grad(), tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        run = compiled(model)
+        for _ in range(2):
+            run(torch.randn(9, 64))
+        os.dup2(kept, 2)
+        file.seek(0)
+        text = file.read().decode()
+    del os.environ["IPEX_PROFILE"]
+    print(text)
+    rows = [line.split(maxsplit=2) for line in text.splitlines() if "#" in line]
+    launched = [row for row in rows if "addmm" in row[2] or "kernel" in row[2]]
+    assert len(launched) == 2, rows
+    assert all(float(row[0]) > 0 for row in launched), rows
+
+
+def channels_last() -> None:
+    """Convolutions and pooling in channels-last order stay on the device, with what follows."""
+    shapes: list[tuple[Any, ...]] = [
+        # images, inputs, height, width, outputs, kernel, others; launches with frozen weights
+        (2, 3, 11, 9, 16, 3, {"padding": 1, "stride": 2}, 2),  # windows and product
+        (2, 64, 7, 6, 40, 1, {}, 1),  # pixels in place
+        (1, 6, 9, 9, 5, 1, {}, 1),  # few outputs: directly
+        (2, 12, 8, 10, 24, (3, 2), {"groups": 2, "dilation": 2}, 1),  # groups: directly
+        (1, 16, 6, 6, 8, 3, {"padding": (2, 0), "bias": False}, 2),
+    ]
+    for dtype, bound in ((torch.bfloat16, 1e-2), (torch.float16, 2e-3), (torch.float32, 1e-5)):
+        for n, inputs, height, width, outputs, kernel, others, launches in shapes:
+            torch._dynamo.reset()
+            COMPILED.clear()
+            layers = [nn.Conv2d(inputs, outputs, kernel, **others), nn.BatchNorm2d(outputs)]
+            model = nn.Sequential(*layers, nn.ReLU(), nn.MaxPool2d(2, 1)).to(dtype).eval()
+            with torch.no_grad():
+                layers[1].running_mean.normal_()
+                layers[1].running_var.uniform_(0.5, 2)
+            model = model.to(memory_format=torch.channels_last)
+            x = torch.randn(n, inputs, height, width).to(dtype)
+            x = x.to(memory_format=torch.channels_last)
+            with torch.no_grad():
+                run = compiled(model, freezing=True)
+                run(x)
+                before = COMPILED[0].gpu_counts[0]
+                got = run(x)
+                want = model.float()(x.float())
+            error = ((got.float() - want).abs() / (1 + want.abs())).max().item()
+            left, did = COMPILED[0].gpu_left_to_cpu, COMPILED[0].gpu_counts[0] - before
+            print(dtype, tuple(want.shape), f"{error:.1e}, {did} launches", left)
+            assert got.shape == want.shape and error <= bound and left == []
+            assert got.stride() == want.stride()
+            # And the pooling.
+            assert did == (2 if dtype == torch.float32 else launches + 1), did
+
+
+def resnet_last(dtype: torch.dtype = torch.bfloat16, bound: float = 2e-2) -> None:
+    import torchvision
+
+    model = torchvision.models.resnet18().to(dtype).to(memory_format=torch.channels_last)
+    x = torch.randn(1, 3, 64, 64, dtype=dtype).to(memory_format=torch.channels_last)
+    check(model, (x,), bound, 0)
+
+
 def run(name: str) -> bool:
     """Runs a case, and says on a line of its own how it ended."""
     torch.manual_seed(0)

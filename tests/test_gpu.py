@@ -35,8 +35,12 @@ CASES = {
     "hpg": [
         *("mlp", "training", "frozen_and_stale", "bags", "bert", "gpt2", "resnet", "attention"),
         *("mlp_bf16", "bert_bf16", "gpt2_bf16", "resnet_bf16", "precision", "epilogues"),
+        *("channels_last", "resnet_last", "edges", "profile"),
     ],
-    "hpc": ["attention", "epilogues_bf16", "convolutions", "blocks", "bert_bf16"],
+    "hpc": [
+        *("attention", "epilogues_bf16", "convolutions", "blocks", "bert_bf16", "channels_last"),
+        "edges",
+    ],
     "plain": ["mlp_bf16"],
 }
 """Cases of `gpu_models.py`, by device."""

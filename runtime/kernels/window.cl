@@ -1,5 +1,5 @@
 // Weighted sums (convolution) or maxima over a window of images of -DF32, -DF16 or -DBF16, without matrix instructions: an item computes an element of
-// 4 neighbouring output channels of a group, in f32. Strides of image and weight in elements; the result is row-major. Rows of the epilogue are channels.
+// 4 neighbouring output channels of a group, in f32. Strides of image, weight and result in elements. Vectors of the epilogue, by either name, are of channels.
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #include "element.h"
 #define WIDEN wide
@@ -11,7 +11,7 @@ __kernel void window(const __global element *image, const __global element *weig
                      const __global element *bias, const __global float *scale, const __global element *residual, int images, int groups,
                      int inputs, int outputs, int height, int width, int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h,
                      int padding_w, int dilation_h, int dilation_w, int out_h, int out_w, long i0, long i1, long i2, long i3, long w0,
-                     long w1, long w2, long w3, int is_max, int has_bias) {
+                     long w1, long w2, long w3, long o0, long o1, long o2, long o3, int is_max, int has_bias) {
   int in_group = inputs / groups, out_group = outputs / groups, blocks = (out_group + CHANNELS - 1) / CHANNELS;
   long at = get_global_id(0);
   int x = at % out_w, y = at / out_w % out_h, block = at / ((long)out_w * out_h) % blocks;
@@ -35,9 +35,9 @@ __kernel void window(const __global element *image, const __global element *weig
       }
     }
   for (int c = 0; c < count; c++) {
-    long to = ((long)(n * outputs + first + c) * out_h + y) * out_w + x;
+    long to = n * o0 + (first + c) * o1 + y * o2 + x * o3;
     float v = sums[c];
-    FINISH(v, first + c, 0, to)
+    FINISH(v, first + c, first + c, to)
     result[to] = narrow(v);
   }
 }

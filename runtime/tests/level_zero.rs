@@ -65,6 +65,40 @@ fn on_intels_driver() {
     }
 }
 
+/// Set where there is no loader.
+const NO_LOADER: &str = "IPEX_TEST_NO_LOADER";
+
+/// A loader that cannot be loaded is as good as none.
+#[test]
+fn without_a_loader() {
+    let folder = std::env::temp_dir().join(format!("no-loader-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("libze_loader.so.1"), "no library").unwrap();
+    let path = folder.clone().into_os_string();
+    let variables = [("LD_LIBRARY_PATH", path), (NO_LOADER, "1".into())];
+    tiers::run_with("a broken loader", &variables, "zz_there_is_no_loader");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+#[ignore = "needs a machine without a loader"]
+fn zz_there_is_no_loader() {
+    if std::env::var_os(NO_LOADER).is_none() {
+        return;
+    }
+    for _ in 0..2 {
+        let Err(Error::NoDevice(NoDevice::Loader(why))) = devices() else {
+            panic!("{:?}", devices().map(<[Device]>::len));
+        };
+        assert!(
+            why.contains("libze_loader.so.1 could not be opened"),
+            "{why}"
+        );
+    }
+    let told = devices().map(drop).unwrap_err().to_string();
+    assert!(told.contains("Install Intel's GPU runtime"), "{told}");
+}
+
 /// Without the variables there is no driver here: an error that says what to do, and nothing else happens.
 #[test]
 fn no_device() {
@@ -397,6 +431,7 @@ fn every_kernel_is_accepted() {
     product::pack_kernel(&library, DType::F32).unwrap();
     accepts_blocks(&library);
     library.columns().unwrap().kernel("columns").unwrap();
+    library.windows().unwrap().kernel("windows").unwrap();
     let mut kernel = device.module(&AXPY).unwrap().kernel("axpy").unwrap();
     let buffer = device.buffer(4).unwrap();
     let memory = Argument::Memory(&buffer, 0);

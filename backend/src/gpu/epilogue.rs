@@ -7,7 +7,7 @@ use ipex_runtime::level_zero::epilogue::{Activation, Axis, Epilogue, Order};
 use ipex_runtime::plan::device::Tail;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, SQRT_2};
 
-/// The result in front of a kernel: row-major matrices; a convolution's rows are channels, its columns pixels.
+/// The result in front of a kernel: row-major matrices; a convolution's are of channels by pixels, or of pixels by channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     /// Rows and columns of a matrix.
@@ -18,8 +18,8 @@ pub struct Before {
     pub dtype: DType,
     /// Whether it is the sum of a product and something.
     pub has_input: bool,
-    /// Whether it is a convolution.
-    pub convolution: bool,
+    /// Of a convolution, what its channels are.
+    pub convolution: Option<Axis>,
 }
 
 /// The kernel as an epilogue of the result that is its parameter `of`; none if there is no such epilogue.
@@ -39,7 +39,8 @@ pub fn tail(kernel: &Kernel, of: ParamId, before: Before) -> Option<Tail> {
     };
     let tail = roles.peel(&element.value)?;
     let changes = tail.factor != 1.0 || tail.bias.is_some() || tail.scale.is_some();
-    let too_much = before.has_input && changes || before.convolution && tail.factor != 1.0;
+    let too_much =
+        before.has_input && changes || before.convolution.is_some() && tail.factor != 1.0;
     (!too_much).then_some(tail)
 }
 
@@ -208,11 +209,14 @@ impl Roles<'_> {
         }
         let [rows, columns] = self.before.sizes;
         let &(_, stride) = result.vars.iter().find(|(v, _)| *v == var)?;
-        match (stride, extent(self.kernel, var)) {
-            (1, n) if n == columns && !self.before.convolution => Some(Axis::Column),
-            (stride, n) if stride == columns && n == rows => Some(Axis::Row),
-            _ => None,
-        }
+        let axis = match (stride, extent(self.kernel, var)) {
+            (1, n) if n == columns => Axis::Column,
+            (stride, n) if stride == columns && n == rows => Axis::Row,
+            _ => return None,
+        };
+        // A vector of a convolution has a number for each channel.
+        let channels = self.before.convolution;
+        channels.is_none_or(|c| c == axis).then_some(axis)
     }
 }
 
@@ -226,7 +230,7 @@ mod tests {
         numel: 48,
         dtype: DType::BF16,
         has_input: false,
-        convolution: false,
+        convolution: None,
     };
 
     /// A kernel over a result of 6 x 8 (p0), a vector of 8 (p1), one of 6 (p2) and a matrix (p3), which stores its last value in p4.
@@ -315,11 +319,16 @@ mod tests {
             ..BEFORE
         };
         assert_eq!(of(AFFINE, has_input), None);
-        let convolution = Before {
-            convolution: true,
-            ..BEFORE
-        };
-        assert_eq!(of(AFFINE, convolution), None);
+        for channels in [Axis::Row, Axis::Column] {
+            let convolution = Before {
+                convolution: Some(channels),
+                ..BEFORE
+            };
+            assert_eq!(of(AFFINE, convolution), None);
+            let other = AFFINE.replace("add v4, v2", "add v0, v2");
+            let fits = of(&other, convolution).is_some();
+            assert_eq!(fits, channels == Axis::Row, "{channels:?}");
+        }
     }
 
     #[test]

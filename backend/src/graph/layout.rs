@@ -46,7 +46,7 @@ pub fn rows<'a>(document: &'a Document, meta: &impl Fn(&str) -> Option<Meta>) ->
 }
 
 /// Whether a tensor `[n, c, h, w]` lies as `[n, h, w, c]`, and not row by row as well.
-fn channels_last(meta: &Meta) -> bool {
+pub fn channels_last(meta: &Meta) -> bool {
     !row_major(meta) && pixel_by_pixel(meta)
 }
 

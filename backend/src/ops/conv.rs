@@ -5,7 +5,7 @@ use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::layout::{by_rows, pixel_by_pixel};
 use crate::graph::strided::row_major;
-use crate::graph::{Op, ValueId};
+use crate::graph::{Meta, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
 use ipex_runtime::conv::{Operation, Shape};
@@ -28,10 +28,13 @@ fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
     let rank = sizes.len();
     let dtype = b.dtype(image)?;
     let typed = has_kernel(b, dtype, rank) && b.dtype(weight)? == dtype;
-    // Images and results of one layout, whichever that is, may be left to others.
     let out = c.output(0)?;
-    let rows = [is_row_major(b, image), row_major(out)];
-    let layouts = rows == [true; 2] || rows != [false; 2] && !b.graph.gpu;
+    let image_meta = &b.graph.values[image];
+    let layouts = match b.graph.gpu {
+        true => in_order(image_meta) && in_order(out),
+        // Images and results of one layout, whichever that is, may be left to others.
+        false => row_major(image_meta) || row_major(out),
+    };
     if !typed || c.flag(6) || !(3..=4).contains(&rank) || !layouts {
         return c.refuse("no kernel");
     }
@@ -75,6 +78,9 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
         args: b.graph.tensor_arguments(&operands),
     };
     let out = c.output(0)?.clone();
+    if b.graph.gpu {
+        return Ok(vec![b.push(op, &operands, out)]);
+    }
     let result = b.push(op, &operands, by_rows(out.clone()));
     Ok(vec![match row_major(&out) {
         true => result,
@@ -98,7 +104,11 @@ pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     let image = c.tensor(0)?;
     let (sizes, out) = (b.sizes(image), c.output(0)?);
     let indices = c.used.get(1).copied().unwrap_or(true);
-    let fits = sizes.len() == 4 && is_row_major(b, image) && row_major(out);
+    let lies = match b.graph.gpu {
+        true => in_order,
+        false => row_major,
+    };
+    let fits = sizes.len() == 4 && lies(&b.graph.values[image]) && lies(out);
     if indices || !fits || !has_kernel(b, b.dtype(image)?, sizes.len()) {
         return c.refuse("indices, another layout or dtype");
     }
@@ -230,6 +240,11 @@ fn patches(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     }
     let result = b.reshape(result, &[n, oh, ow, outputs]);
     Ok(vec![b.permute(result, &[0, 3, 1, 2])])
+}
+
+/// Whether the kernels of a GPU read and write images that lie so.
+fn in_order(meta: &Meta) -> bool {
+    row_major(meta) || pixel_by_pixel(meta)
 }
 
 fn is_row_major(b: &Builder, v: ValueId) -> bool {

@@ -5,6 +5,7 @@ use super::constant::constant;
 use super::offsets::{Interval, assign};
 use super::planewise::{Follower, followers};
 use crate::fusion::cluster::{Clusters, Group};
+use crate::graph::layout::channels_last;
 use crate::graph::strided::{Strided, strided};
 use crate::graph::{Graph, GraphOutput, Node, Op, ValueId};
 use crate::lower::kernel::Lowered;
@@ -244,8 +245,10 @@ impl Planner<'_> {
                         v.map(|&v| self.reference(v)).transpose()
                     };
                     let (weight, bias) = (tensor(1)?, tensor(2)?);
+                    let result = &graph.values[node.results[0]];
                     let convolution = ConvolutionStep {
                         operation: *operation,
+                        last: channels_last(result),
                         shape: *shape,
                         image: self.reference(node.operands[0])?,
                         pack: weight.as_ref().and_then(|w| self.pack(&[w])),

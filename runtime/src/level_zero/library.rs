@@ -23,7 +23,7 @@ modules! {
     "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_f16_sg8_few" "matmul_f16_sg16_few" "matmul_bf16_sg8_few" "matmul_bf16_sg16_few" "matmul_i8_sg8" "matmul_i8_sg16"
     "matmul_bf16_sg8_f32" "matmul_bf16_sg16_f32" "matmul_bf16_sg8_few_f32" "matmul_bf16_sg16_few_f32"
     "matmul_f16_sg16_2d" "matmul_f16_sg16_2d_few" "matmul_bf16_sg16_2d" "matmul_bf16_sg16_2d_few" "matmul_i8_sg16_2d"
-    "pack16" "pack8" "pack_f32" "rows16" "rows_f32" "columns" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
+    "pack16" "pack8" "pack_f32" "rows16" "rows_f32" "columns" "windows" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
     "window_f32" "window_f16" "window_bf16"
     "flash_f16_sg8_64" "flash_f16_sg16_64" "flash_f16_sg16_128"
     "flash_bf16_sg8_64" "flash_bf16_sg16_64" "flash_bf16_sg16_128"
@@ -142,6 +142,11 @@ impl Library {
     /// Windows of images as a packed second matrix of 16 bits an element.
     pub fn columns(&self) -> Result<Module, Error> {
         self.module("columns", &[])
+    }
+
+    /// Windows of images as a first matrix of 16 bits an element.
+    pub fn windows(&self) -> Result<Module, Error> {
+        self.module("windows", &[])
     }
 
     /// Products of f32, f16 or bf16 without matrix instructions.

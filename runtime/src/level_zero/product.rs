@@ -107,6 +107,26 @@ pub struct Rows {
     strides: [i64; 2],
 }
 
+impl Rows {
+    /// Memory for `m` rows of `k` 16-bit elements, and the elements from row to row.
+    pub fn new(device: &Device, m: usize, k: usize) -> Result<(Rows, usize), Error> {
+        let pitch = pitch(k);
+        let elements = device.buffer(2 * m * pitch)?;
+        let strides = [0, pitch as i64];
+        Ok((Rows { elements, strides }, pitch))
+    }
+
+    /// The memory.
+    pub fn elements(&self) -> &Buffer {
+        &self.elements
+    }
+}
+
+/// Elements from row to row of a copy: 2D blocks take 64 bytes and more.
+fn pitch(k: usize) -> usize {
+    k.next_multiple_of(32)
+}
+
 /// Rows up to which a product has few.
 const FEW_ROWS: usize = 16;
 
@@ -187,8 +207,7 @@ pub fn rows(
         0 => batch,
         repeat => repeat,
     };
-    // The least pitch of 2D blocks.
-    let pitch = k.next_multiple_of(32);
+    let pitch = pitch(k);
     let elements = device.buffer(2 * matrices * m * pitch)?;
     let arguments = [
         Argument::Address(p.a.data),

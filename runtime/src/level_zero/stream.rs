@@ -10,6 +10,7 @@ use super::kernel::{Argument, Kernel};
 use super::memory::{Buffer, HostBuffer, Kept, checked};
 use level_zero_sys::*;
 use std::ptr::null_mut;
+use std::time::Duration;
 
 #[cfg(test)]
 mod cost;
@@ -23,6 +24,9 @@ pub struct Stream {
     /// Memory of the commands that may not have run.
     kept: Vec<Kept>,
     launches: u64,
+    /// Timers of launches, each with the label that it had; none if nobody asked for times.
+    timed: Option<Vec<(usize, Timer)>>,
+    label: usize,
 }
 
 // SAFETY: a list may go from thread to thread, and is used by one at a time.
@@ -37,6 +41,8 @@ impl Device {
             done: None,
             kept: Vec::new(),
             launches: 0,
+            timed: None,
+            label: 0,
         };
         if !self.0.in_order {
             stream.done = Some(self.0.event(false)?);
@@ -70,7 +76,11 @@ impl Stream {
             groupCountY: groups[1],
             groupCountZ: groups[2],
         };
-        let signal = timer.map_or(null_mut(), |t| t.event);
+        let own = match (timer, &self.timed) {
+            (None, Some(_)) => Some(self.device.timer()?),
+            _ => None,
+        };
+        let signal = timer.or(own.as_ref()).map_or(null_mut(), |t| t.event);
         let ze = self.device.0.ze;
         // SAFETY: list and kernel are alive; by contract.
         let queued = unsafe {
@@ -85,7 +95,28 @@ impl Stream {
         };
         check(queued, || format!("launch of {}", kernel.name()))?;
         self.launches += 1;
+        if let Some(timed) = &mut self.timed {
+            timed.extend(own.map(|t| (self.label, t)));
+        }
         self.order()
+    }
+
+    /// From here on every launch that has no timer is timed, or none.
+    pub fn collect_times(&mut self, on: bool) {
+        self.timed = on.then(Vec::new);
+    }
+
+    /// What times of the next launches belong to.
+    pub fn set_label(&mut self, label: usize) {
+        self.label = label;
+    }
+
+    /// Waits, and how long each launch took since the last time of asking, with its label.
+    pub fn times(&mut self) -> Result<Vec<(usize, Duration)>, Error> {
+        self.wait()?;
+        let timed = self.timed.as_mut().map(std::mem::take);
+        let timed = timed.into_iter().flatten();
+        timed.map(|(label, t)| Ok((label, t.elapsed()?))).collect()
     }
 
     /// Queues a copy of `bytes` from host to device.

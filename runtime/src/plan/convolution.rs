@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct ConvolutionStep {
     pub operation: Operation,
     pub shape: Shape,
+    /// Whether the result lies in channels-last order, which no kernel of the CPU writes.
+    pub last: bool,
     pub image: TensorRef,
     pub weight: Option<TensorRef>,
     pub bias: Option<TensorRef>,
@@ -40,6 +42,10 @@ impl ConvolutionStep {
         aten: &'static Aten,
         packs: &[Slot],
     ) -> Result<(), Error> {
+        if self.last {
+            let reason = "a convolution in channels-last order has no kernel on the CPU";
+            return Err(Error::Plan(reason.into()));
+        }
         // What is not row-major is copied, and the copies live until the convolution is done.
         let mut copies: Vec<Tensor> = Vec::new();
         let mut rows = |t: &TensorRef| -> Result<*const f32, Error> {

@@ -286,7 +286,8 @@ impl Executable {
         }
     }
 
-    /// Runs the steps on the GPU, or on the CPU where that has no kernel; results end on the CPU.
+    /// Runs the steps on the GPU, or on the CPU where that has no kernel; results end on the CPU. A profile has what the device says
+    /// of each launch, and the clock of what the CPU does.
     fn on_gpu(
         &self,
         on_device: &OnDevice,
@@ -296,11 +297,17 @@ impl Executable {
         let Some(mut mine) = state.device.take() else {
             return Err(Error::Plan("a call without a device".into()));
         };
+        mine.stream.collect_times(self.profile.is_some());
         let ran = self.on_gpu_with(on_device, &mut mine, state, host);
         // Whatever happened, nothing may be running when the arguments are given back.
-        let waited = mine.stream.wait().map_err(device::failed);
+        let waited = mine.stream.times().map_err(device::failed);
         state.device = Some(mine);
-        ran.and(waited)
+        let (mut times, on_device) = (ran?, waited?);
+        if let Some(profile) = &self.profile {
+            on_device.into_iter().for_each(|(n, time)| times[n] += time);
+            profile.add(&self.plan, &times);
+        }
+        Ok(())
     }
 
     fn on_gpu_with(
@@ -309,17 +316,24 @@ impl Executable {
         mine: &mut device::State,
         state: &mut State,
         host: &mut dyn Host,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Duration>, Error> {
         on_device.begin(&self.plan, mine);
+        let steps = self.profile.as_ref().map_or(0, |_| self.plan.steps.len());
+        let mut times = vec![Duration::ZERO; steps];
         for (k, buffer) in self.plan.buffers.iter().enumerate() {
             if let (Buffer::Input(_), Some(tensor)) = (buffer, &state.tensors[k]) {
                 mine.bytes[k] = device::bytes_of(tensor)?;
             }
         }
         for (n, step) in self.plan.steps.iter().enumerate() {
+            mine.stream.set_label(n);
             // SAFETY: the plan's tensors lie in their buffers.
             if !unsafe { on_device.step(&self.plan, n, mine, &state.data) }? {
+                let start = self.profile.as_ref().map(|_| Instant::now());
                 self.step(step, state, host)?;
+                if let Some(start) = start {
+                    times[n] = start.elapsed();
+                }
                 on_device.written(step, mine);
             }
         }
@@ -332,7 +346,7 @@ impl Executable {
             let to = state.data[buffer.0 as usize];
             on_device.fetch(&self.plan, mine, buffer, to)?;
         }
-        Ok(())
+        Ok(times)
     }
 
     fn profiled(

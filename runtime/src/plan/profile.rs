@@ -1,5 +1,5 @@
 //! Time per step, for people who look for slow ones: `IPEX_PROFILE=20` prints a table to stderr after
-//! every 20 calls of a compiled graph.
+//! every 20 calls of a compiled graph. On a GPU they are of the device's clock.
 
 use super::{CallArg, Plan, Step};
 use std::fmt::Write;

@@ -1,7 +1,8 @@
 //! Convolutions of f16 and bf16 by matrix instructions: weights times the windows of the image, packed as a second matrix.
 //!
 //! For each image and group `result[outputs, pixels] = weight[outputs, inputs * taps] @ windows[inputs * taps, pixels]`, so
-//! that the result is row-major as it should be.
+//! that the result is row-major as it should be. In channels-last order it is `result[pixels, outputs] = windows[pixels, inputs *
+//! taps] @ weight^T`, of all images at once, and the windows are copied as rows, unless they are pixels and lie there.
 
 use super::super::{ConvolutionStep, Plan, TensorRef};
 use super::state::{State, cached};
@@ -12,7 +13,7 @@ use crate::gemm::Precision;
 use crate::level_zero::Argument;
 use crate::level_zero::blocks::Layout;
 use crate::level_zero::epilogue::{Axis, Epilogue};
-use crate::level_zero::product::{Extra, Operand, Packed, Product};
+use crate::level_zero::product::{Extra, Operand, Packed, Product, Rows};
 use crate::{DType, Error};
 
 /// Outputs of a group from which a tile of rows is not mostly empty.
@@ -25,6 +26,7 @@ impl OnDevice {
         step.operation == Operation::Sum
             && self.multiplies(dtype, Precision::Full)
             && s.outputs / s.groups >= OUTPUTS
+            && (!step.last || s.groups == 1)
             && step.weight.as_ref().is_some_and(TensorRef::is_row_major)
     }
 
@@ -42,6 +44,11 @@ impl OnDevice {
         let (Some([h, w]), Some(weight)) = (s.result(), &step.weight) else {
             return Err(Error::Plan("a convolution that does not fit".into()));
         };
+        let fixed = self.is_fixed(plan, weight.buffer.0 as usize);
+        if step.last {
+            let follows = (epilogue, factor, extra);
+            return self.channels_last(n, step, pointers, fixed, follows, state);
+        }
         let (rows, pixels) = (s.outputs / s.groups, h * w);
         let depth = s.inputs / s.groups * s.kernel[0] * s.kernel[1];
         let operand = |data: *const u8, row: usize, rows: usize| Operand {
@@ -70,9 +77,89 @@ impl OnDevice {
             repeat: s.groups,
         };
         let packed = self.columns(n, step, &p, state)?;
-        let fixed = self.is_fixed(plan, weight.buffer.0 as usize);
+        let first = self.first(n, &p, fixed, state)?;
         let second = (Some(&packed), Layout::Packed);
-        self.by_matrix(n, &p, second, fixed, (epilogue, &extra), state)
+        self.by_matrix(n, &p, first.as_ref(), second, (epilogue, &extra), state)
+    }
+
+    /// The same with a result in channels-last order, of one group.
+    fn channels_last(
+        &self,
+        n: usize,
+        step: &ConvolutionStep,
+        pointers: &Pointers,
+        fixed: bool,
+        (mut epilogue, factor, mut extra): (Epilogue, f32, Extra),
+        state: &mut State,
+    ) -> Result<(), Error> {
+        let s = &step.shape;
+        let pixels = s.images * s.result().map_or(0, |[h, w]| h * w);
+        let depth = s.inputs * s.kernel[0] * s.kernel[1];
+        let rows = |data: *const u8, row: usize| Operand {
+            data,
+            strides: [0, row as i64, 1],
+        };
+        if step.bias.is_some() {
+            epilogue.bias = Some(Axis::Column);
+            extra.bias = pointers.bias;
+        }
+        extra.residual.strides = [0, s.outputs as i64, 1];
+        let p = Product {
+            dtype: pointers.dtype,
+            result: pointers.dtype,
+            sizes: [1, pixels, s.outputs, depth],
+            a: rows(pointers.image, s.inputs),
+            b: Operand {
+                data: pointers.weight,
+                strides: [0, 1, depth as i64],
+            },
+            c: rows(pointers.result, s.outputs),
+            input: None,
+            alpha: factor,
+            beta: 0.0,
+            repeat: 0,
+        };
+        let first = match is_of_pixels(step) && p.reads_in_place() {
+            true => None,
+            false => Some(self.windows(n, step, pixels, depth, pointers.image, state)?),
+        };
+        let (packed, layout) = self.second(n, &p, first.as_ref(), fixed, state)?;
+        let second = (packed.as_ref(), layout);
+        self.by_matrix(n, &p, first.as_ref(), second, (epilogue, &extra), state)
+    }
+
+    /// Copies the windows of all images as rows.
+    fn windows(
+        &self,
+        n: usize,
+        step: &ConvolutionStep,
+        pixels: usize,
+        depth: usize,
+        image: *const u8,
+        state: &mut State,
+    ) -> Result<Rows, Error> {
+        let s = &step.shape;
+        let (rows, pitch) = Rows::new(&self.target.device, pixels, depth).map_err(failed)?;
+        let mut arguments = vec![
+            Argument::Address(image),
+            Argument::Memory(rows.elements(), 0),
+        ];
+        arguments.extend([s.images, pitch, s.inputs].map(|n| Argument::I32(n as i32)));
+        arguments.extend(numbers(s).into_iter().map(Argument::I32));
+        arguments.extend(step.image.strides.iter().map(|&s| Argument::I64(s)));
+        let State {
+            kernels, stream, ..
+        } = state;
+        let kernel = cached(kernels, (n, 2), || {
+            let mut kernel = self.library.windows()?.kernel("windows")?;
+            kernel.set_group([64, 1, 1])?;
+            Ok(kernel)
+        })?;
+        let groups = [(pixels * pitch).div_ceil(64) as u32, 1, 1];
+        // SAFETY: the plan's image has the shape's sizes, in a buffer that the state keeps.
+        unsafe { stream.launch(kernel, groups, &arguments, None) }.map_err(failed)?;
+        self.launched(1);
+        Ok(rows)
     }
 
     /// Packs the windows of all images.
@@ -107,4 +194,15 @@ impl OnDevice {
         self.launched(1);
         Ok(packed)
     }
+}
+
+/// Whether windows are the pixels of an image in channels-last order, one after the other.
+fn is_of_pixels(step: &ConvolutionStep) -> bool {
+    let s = &step.shape;
+    let &[image, channel, row, column] = step.image.strides.as_slice() else {
+        return false;
+    };
+    let [h, w, inputs] = [s.image[0], s.image[1], s.inputs].map(|n| n as i64);
+    let in_order = channel == 1 && column == inputs && row == w * column && image == h * row;
+    in_order && s.kernel == [1; 2] && s.stride == [1; 2] && s.padding == [0; 2]
 }

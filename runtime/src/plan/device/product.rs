@@ -7,7 +7,7 @@ use super::{OnDevice, failed};
 use crate::gemm::{Matrix, Precision, Product as Shape};
 use crate::level_zero::blocks::{Layout, NoBlocks};
 use crate::level_zero::epilogue::Epilogue;
-use crate::level_zero::product::{self, Extra, Operand, Packed, Product, Reads};
+use crate::level_zero::product::{self, Extra, Operand, Packed, Product, Reads, Rows};
 use crate::{DType, Error};
 
 /// Whether there is a kernel for a product.
@@ -77,20 +77,11 @@ impl OnDevice {
             && p.is_dense()
             && let Some(epilogue) = join(&p, tail, &mut extra)
         {
-            let fixed = self.is_fixed(plan, step.b.buffer.0 as usize);
-            let in_place = self.blocks(&p).ok().and_then(|()| match fixed {
-                // Packed once, and read in long rows ever after.
-                true => None,
-                false => p.second_in_blocks().ok(),
-            });
-            let packed = match state.packed.get(&n).filter(|_| fixed) {
-                _ if in_place.is_some() => None,
-                Some(words) => Some(words.clone()),
-                None => Some(self.pack(n, &p, fixed, state)?),
-            };
-            let fixed = self.is_fixed(plan, step.a.buffer.0 as usize);
-            let second = (packed.as_ref(), in_place.unwrap_or(Layout::Packed));
-            return self.by_matrix(n, &p, second, fixed, (epilogue, &extra), state);
+            let [a, b] = [&step.a, &step.b].map(|t| self.is_fixed(plan, t.buffer.0 as usize));
+            let first = self.first(n, &p, a, state)?;
+            let (packed, layout) = self.second(n, &p, first.as_ref(), b, state)?;
+            let second = (packed.as_ref(), layout);
+            return self.by_matrix(n, &p, first.as_ref(), second, (epilogue, &extra), state);
         }
         let State {
             kernels, stream, ..
@@ -125,49 +116,80 @@ impl OnDevice {
         Ok(packed)
     }
 
-    /// Whether a product's matrices are read by 2D blocks. A first one that has to be copied can be.
-    fn blocks(&self, p: &Product) -> Result<(), NoBlocks> {
+    /// Whether a product's matrices are read by 2D blocks: a copy of the first one can be.
+    fn blocks(&self, p: &Product, copy: Option<&Rows>) -> Result<(), NoBlocks> {
         self.library.blocks(p)?;
-        match p.reads_in_place() {
-            true => p.first_in_blocks(),
-            false => Ok(()),
+        match copy {
+            None => p.first_in_blocks(),
+            Some(_) => Ok(()),
         }
     }
 
-    /// By matrix instructions, of a second matrix that is packed or lies in blocks. The first is copied if they could not read
-    /// it, once if it is `fixed`.
-    pub(super) fn by_matrix(
+    /// A copy of the first matrix if matrix instructions could not read it, made once if it is `fixed`.
+    pub(super) fn first(
         &self,
         n: usize,
         p: &Product,
-        (packed, layout): (Option<&Packed>, Layout),
         fixed: bool,
-        (epilogue, extra): (Epilogue, &Extra),
         state: &mut State,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Rows>, Error> {
         let State {
             kernels,
             stream,
             rows,
             ..
         } = state;
-        let copy = match rows.get(&n).filter(|_| fixed) {
-            Some(copy) => Some(copy.clone()),
-            None if p.reads_in_place() => None,
-            None => {
-                let kernel = cached(kernels, (n, 2), || {
-                    product::rows_kernel(&self.library, p.dtype)
-                })?;
-                let copy = product::rows(kernel, &self.target.device, stream, p);
-                let copy = copy.map_err(failed)?;
-                self.launched(1);
-                if fixed {
-                    rows.insert(n, copy.clone());
-                }
-                Some(copy)
-            }
+        if let Some(copy) = rows.get(&n).filter(|_| fixed) {
+            return Ok(Some(copy.clone()));
+        }
+        if p.reads_in_place() {
+            return Ok(None);
+        }
+        let kernel = cached(kernels, (n, 2), || {
+            product::rows_kernel(&self.library, p.dtype)
+        })?;
+        let copy = product::rows(kernel, &self.target.device, stream, p).map_err(failed)?;
+        self.launched(1);
+        if fixed {
+            rows.insert(n, copy.clone());
+        }
+        Ok(Some(copy))
+    }
+
+    /// The second matrix packed, or where it lies: one that is `fixed` is packed once, and read in long rows ever after.
+    pub(super) fn second(
+        &self,
+        n: usize,
+        p: &Product,
+        copy: Option<&Rows>,
+        fixed: bool,
+        state: &mut State,
+    ) -> Result<(Option<Packed>, Layout), Error> {
+        let blocks = self.blocks(p, copy).is_ok() && !fixed;
+        if let Some(layout) = p.second_in_blocks().ok().filter(|_| blocks) {
+            return Ok((None, layout));
+        }
+        let packed = match state.packed.get(&n).filter(|_| fixed) {
+            Some(words) => words.clone(),
+            None => self.pack(n, p, fixed, state)?,
         };
-        let blocks = self.blocks(p).ok().map(|()| layout);
+        Ok((Some(packed), Layout::Packed))
+    }
+
+    /// By matrix instructions, of a first matrix in place or its copy, and of a second one that is packed or lies in blocks.
+    pub(super) fn by_matrix(
+        &self,
+        n: usize,
+        p: &Product,
+        copy: Option<&Rows>,
+        (packed, layout): (Option<&Packed>, Layout),
+        (epilogue, extra): (Epilogue, &Extra),
+        state: &mut State,
+    ) -> Result<(), Error> {
+        let State {
+            kernels, stream, ..
+        } = state;
+        let blocks = self.blocks(p, copy).ok().map(|()| layout);
         let key = (n, blocks.map_or(0, |layout| 3 + layout as u8));
         let kernel = cached(kernels, key, || {
             if let Some(layout) = blocks {
@@ -179,7 +201,6 @@ impl OnDevice {
                 reason: "the device has no matrix instructions".into(),
             })
         })?;
-        let copy = copy.as_ref();
         let reads = Reads {
             copy,
             packed,

@@ -108,6 +108,12 @@ impl OnDevice {
         let weights = step.weight.as_ref().map_or(&none[..], |w| &w.strides);
         let strides = step.image.strides.iter().chain(weights);
         arguments.extend(strides.map(|&s| Argument::I64(s)));
+        let [h, w, channels] = [size[0], size[1], s.outputs].map(|n| n as i64);
+        let result = match step.last {
+            true => [h * w * channels, 1, w * channels, channels],
+            false => [channels * h * w, h * w, w, 1],
+        };
+        arguments.extend(result.map(Argument::I64));
         let is_max = step.operation == Operation::Max;
         arguments.extend([is_max, step.bias.is_some()].map(|b| Argument::I32(b.into())));
         let blocks = (s.outputs / s.groups).div_ceil(CHANNELS) * s.groups;
