@@ -27,7 +27,10 @@ impl OnDevice {
             && self.multiplies(dtype, Precision::Full)
             && s.outputs / s.groups >= OUTPUTS
             && (!step.last || s.groups == 1)
-            && step.weight.as_ref().is_some_and(TensorRef::is_row_major)
+            && step
+                .weight
+                .as_ref()
+                .is_some_and(|w| w.is_row_major() || step.last && is_by_tap(w))
     }
 
     /// Queues a convolution that [`OnDevice::convolves`]. `pointers` and `extra` are on the device.
@@ -144,7 +147,9 @@ impl OnDevice {
             Argument::Address(image),
             Argument::Memory(rows.elements(), 0),
         ];
-        arguments.extend([s.images, pitch, s.inputs].map(|n| Argument::I32(n as i32)));
+        let by_tap = step.weight.as_ref().is_some_and(|w| !w.is_row_major());
+        let counts = [s.images, pitch, by_tap.into(), s.inputs];
+        arguments.extend(counts.map(|n| Argument::I32(n as i32)));
         arguments.extend(numbers(s).into_iter().map(Argument::I32));
         arguments.extend(step.image.strides.iter().map(|&s| Argument::I64(s)));
         let State {
@@ -194,6 +199,20 @@ impl OnDevice {
         self.launched(1);
         Ok(packed)
     }
+}
+
+/// Whether a weight is in channels-last order: of an output all inputs of a tap, then those of the next.
+fn is_by_tap(weight: &TensorRef) -> bool {
+    let (&[_, inputs, h, w], &[output, input, row, column]) =
+        (weight.sizes.as_slice(), weight.strides.as_slice())
+    else {
+        return false;
+    };
+    let in_order = |n: i64, stride: i64, want: i64| n == 1 || stride == want;
+    input == 1
+        && in_order(w, column, inputs)
+        && in_order(h, row, inputs * w)
+        && in_order(weight.sizes[0], output, inputs * w * h)
 }
 
 /// Whether windows are the pixels of an image in channels-last order, one after the other.
