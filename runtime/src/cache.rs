@@ -24,3 +24,25 @@ pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.persist(path)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// Whoever has the old file open reads all of it, and an interrupted write leaves the old one.
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/file");
+        replace(&path, b"old").unwrap();
+        let mut old = std::fs::File::open(&path).unwrap();
+        replace(&path, b"new contents").unwrap();
+        let mut read = String::new();
+        old.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "old");
+        assert_eq!(std::fs::read(&path).unwrap(), b"new contents");
+        let files = std::fs::read_dir(path.parent().unwrap()).unwrap();
+        assert_eq!(files.count(), 1, "nothing temporary stays");
+    }
+}

@@ -42,6 +42,28 @@ fn with_two_drivers() {
     std::fs::remove_file(&other).unwrap();
 }
 
+/// What one driver has compiled is not for another version, nor for another device.
+#[test]
+fn another_driver_compiles_anew() {
+    let folder = std::env::temp_dir().join(format!("ipex-drivers-{}", std::process::id()));
+    for (n, (device, version)) in [("hpg", "1"), ("hpg", "0"), ("plain", "0"), ("hpg", "1")]
+        .into_iter()
+        .enumerate()
+    {
+        let mut variables = match environment::variables(device) {
+            Ok(variables) => variables,
+            Err(missing) => return tiers::not_run("drivers of two versions", &missing),
+        };
+        // A compiler that knows 2D blocks has another version.
+        variables.push(("ZE_CPU_BLOCKS", version.into()));
+        variables.push(("IPEX_CACHE_DIR", folder.clone().into()));
+        tiers::run_with(device, &variables, "commands_run_in_order");
+        let kept = std::fs::read_dir(folder.join("gpu")).unwrap().count();
+        assert_eq!(kept, (n + 1).min(3), "{device} {version}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Intel's own driver without hardware: it compiles, and takes commands, but runs nothing.
 #[test]
 fn on_intels_driver() {
@@ -164,6 +186,44 @@ fn axpy(times: usize) {
 #[ignore = "needs a device"]
 fn commands_run_in_order() {
     axpy(3);
+}
+
+/// What a queued launch uses is nobody else's until it has run, even if its owner drops it.
+#[test]
+#[ignore = "needs a device"]
+fn queued_memory_is_kept() {
+    let (n, device) = (1000, device());
+    let (mut stream, mut other) = (device.stream().unwrap(), device.stream().unwrap());
+    let [ones, twos] = [1f32, 2.0].map(|x| bytes(&vec![x; n]));
+    let (x, y) = (device.buffer(4 * n).unwrap(), device.buffer(4 * n).unwrap());
+    stream.write(&x, &ones).unwrap();
+    stream.write(&y, &ones).unwrap();
+    let module = device.module(&AXPY).unwrap();
+    let mut kernel = module.kernel("axpy").unwrap();
+    kernel.set_group([64, 1, 1]).unwrap();
+    let arguments = [
+        Argument::Memory(&x, 0),
+        Argument::Memory(&y, 0),
+        Argument::F32(1.0),
+        Argument::I32(n as i32),
+    ];
+    let groups = [(n as u32).div_ceil(64), 1, 1];
+    // SAFETY: the kernel stays below n.
+    unsafe { stream.launch(&mut kernel, groups, &arguments, None) }.unwrap();
+    let taken = x.address(0);
+    drop((x, kernel, module));
+    let others: Vec<_> = (0..4).map(|_| device.buffer(4 * n).unwrap()).collect();
+    for buffer in &others {
+        assert_ne!(buffer.address(0), taken, "it is in use");
+        other.write(buffer, &twos).unwrap();
+    }
+    let mut got = vec![0; 4 * n];
+    stream.read(&y, &mut got).unwrap();
+    assert_eq!(got, twos);
+    drop(others);
+    let again = (0..8).map(|_| device.buffer(4 * n).unwrap());
+    let again: Vec<_> = again.collect();
+    assert!(again.iter().any(|b| b.address(0) == taken), "it is free");
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Device {
             context,
             pool: Pool::default(),
             group,
-            in_order: version >= api_version(1, 7) && ze.zeCommandListHostSynchronize.is_some(),
+            in_order: version >= api_version(1, 7),
             wrapped,
             name: name.to_string_lossy().into_owned(),
             id: p.deviceId,

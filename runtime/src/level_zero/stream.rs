@@ -1,7 +1,8 @@
 //! Streams: commands that run one after the other.
 //!
 //! A stream is an immediate command list of one thread (a mutable borrow says so). Where the driver has no in-order lists
-//! (API 1.7) a barrier follows each command, and the host waits on an event.
+//! (API 1.7) a barrier follows each command; where lists cannot be waited for, or the loader does not know that call (1.8), the
+//! host waits on an event.
 
 use super::context::Device;
 use super::error::{Error, check};
@@ -19,7 +20,7 @@ mod cost;
 pub struct Stream {
     device: Device,
     list: ze_command_list_handle_t,
-    /// Signalled by the last barrier, where lists are not in order.
+    /// Signalled by a last barrier, where lists cannot be waited for.
     done: Option<(ze_event_pool_handle_t, ze_event_handle_t)>,
     /// Memory of the commands that may not have run.
     kept: Vec<Kept>,
@@ -44,7 +45,7 @@ impl Device {
             timed: None,
             label: 0,
         };
-        if !self.0.in_order {
+        if !self.0.in_order || self.0.ze.zeCommandListHostSynchronize.is_none() {
             stream.done = Some(self.0.event(false)?);
         }
         Ok(stream)
@@ -256,7 +257,7 @@ impl Stream {
                         .and_then(|()| checked((ze.zeEventHostReset)(event), "zeEventHostReset"))
                 }
                 (None, None) => {
-                    unreachable!("lists are in order only where they can be waited for")
+                    unreachable!("a stream has an event where lists cannot be waited for")
                 }
             }
         };
@@ -302,7 +303,7 @@ impl Stream {
 
     /// What comes next waits for what came before.
     fn order(&mut self) -> Result<(), Error> {
-        if self.done.is_none() {
+        if self.device.0.in_order {
             return Ok(());
         }
         let barrier = self.device.0.ze.zeCommandListAppendBarrier;

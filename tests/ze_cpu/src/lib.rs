@@ -8,7 +8,8 @@
 //! - work runs only while the host waits;
 //! - commands that no barrier, event or in-order list orders run last-first;
 //! - device memory faults when the host touches it, ends at a guard page, and is never zero at first;
-//! - handles are never used again; what they are destroyed twice, or out of order, is an error;
+//! - handles are never used again; what they are destroyed twice, or out of order, is an error; a kernel that is destroyed
+//!   before its launch has run loses the device;
 //! - sizes and indices of kernel arguments are checked against the module, pointers against live allocations;
 //! - matrix instructions at a sub-group size that the device does not have fail the build.
 //!

@@ -45,7 +45,12 @@ unsafe fn fill(
     if version >> 16 != 1 {
         return ZE_RESULT_ERROR_UNSUPPORTED_VERSION;
     }
-    for (slot, name) in names.iter().enumerate() {
+    // The headers of the slots are those of 1.4; a newer loader has a longer table.
+    let newer = match version & 0xffff {
+        6.. if names == slots::COMMAND_LIST => &["zeCommandListHostSynchronize"][..],
+        _ => &[],
+    };
+    for (slot, name) in names.iter().chain(newer).enumerate() {
         if let Some(f) = find(name) {
             *table.add(slot) = f;
         }

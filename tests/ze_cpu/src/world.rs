@@ -77,7 +77,8 @@ pub enum Work {
         pattern: Vec<u8>,
         bytes: usize,
     },
-    Launch(Box<Kernel>, [u32; 3]),
+    /// A kernel as it was, its handle, and groups.
+    Launch(Box<Kernel>, Handle, [u32; 3]),
 }
 
 /// A command of a list.
@@ -255,8 +256,11 @@ impl World {
                     .for_each(|c| c.copy_from_slice(&pattern[..c.len()]));
                 Ok(())
             }
-            Work::Launch(kernel, groups) => {
+            Work::Launch(kernel, handle, groups) => {
                 self.launches += 1;
+                if !self.kernels.contains_key(handle) {
+                    return Err(format!("{:?} was destroyed before it ran", kernel.name));
+                }
                 if self.fails("launch") {
                     return Err(format!("{:?} hangs, as it was told to", kernel.name));
                 }

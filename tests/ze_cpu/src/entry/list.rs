@@ -172,7 +172,7 @@ pub unsafe extern "C" fn zeCommandListAppendLaunchKernel(
     let work = if groups.contains(&0) {
         Work::Barrier
     } else {
-        Work::Launch(Box::new(kernel), groups)
+        Work::Launch(Box::new(kernel), k as usize, groups)
     };
     append(
         l,
