@@ -354,6 +354,9 @@ unsafe fn sums<T: Registers, const LOWER: bool, const RIGHT: bool>(rows: usize, 
 }
 
 /// Adds the products of 16 units. A and B: address and stride.
+///
+/// Operands are zeroed after their last use, which gives their place back: a core whose two hardware threads
+/// are both busy has too few tile registers behind the eight to rename more than one or two loads (docs/products.md).
 #[inline(always)]
 unsafe fn multiply<T: Registers, const LOWER: bool, const RIGHT: bool>(
     [a, a_stride]: [usize; 2],
@@ -368,12 +371,20 @@ unsafe fn multiply<T: Registers, const LOWER: bool, const RIGHT: bool>(
             T::load::<7>(b + LINE, b_stride);
             T::multiply::<1, 4, 7>();
         }
+        T::zero::<4>();
         if LOWER {
             T::load::<5>(a + SIDE * a_stride, a_stride);
             T::multiply::<2, 5, 6>();
         }
+        T::zero::<6>();
         if LOWER && RIGHT {
             T::multiply::<3, 5, 7>();
+        }
+        if LOWER {
+            T::zero::<5>();
+        }
+        if RIGHT {
+            T::zero::<7>();
         }
     }
 }
