@@ -77,6 +77,40 @@ def test_product(name, dtype):
     assert own <= 2 * eager + 16 * torch.finfo(dtype).eps, (own, eager)
 
 
+# Rows, columns and K; what follows runs on each part of the result: of rows, of columns (a packed weight, few rows), of the
+# transposed product, of K (one sum at the end), of each item of a batch, and of one row.
+PARTS = {
+    "rows": (200, 130, 64),
+    "columns": (40, 300, 128),
+    "deep": (12, 70, 9000),
+    "one_row": (1, 700, 300),
+    "few_rows": (5, 700, 300),
+}
+
+
+@pytest.mark.parametrize("freezing", [False, True])
+@pytest.mark.parametrize("batch", [(), (3,)], ids=["matrix", "batch"])
+@pytest.mark.parametrize("name", PARTS)
+def test_what_follows_runs_on_parts(name, batch, freezing):
+    rows, columns, k = PARTS[name]
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(*batch, columns, k) / k**0.5)
+
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, x, scale):
+            return F.gelu(x @ self.weight.mT) * scale
+
+    args = (torch.randn(*batch, rows, k), torch.randn(*batch, rows, columns))
+    model = Layer().eval()
+    f = torch.compile(model, backend="ipex", options={**STRICT, "freezing": freezing})
+    with torch.no_grad():
+        torch.testing.assert_close(f(*args), model(*args))
+
+
 def layers():
     torch.manual_seed(0)
     model = torch.nn.Sequential(

@@ -6,12 +6,15 @@ use super::{stream, tiles};
 use crate::cpu::{Caches, Isa};
 use crate::gemm::{Parallel, part};
 use crate::{Error, pool};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Multiplications that are worth a second thread.
 const WORK_PER_THREAD: usize = 1 << 17;
-/// Tasks for each thread, so that they end at about the same time.
+/// Tasks for each thread, so that they end at about the same time, where keys are split.
 const TASKS_PER_THREAD: usize = 3;
+/// Rows that take as long as packing the keys and values, which every task of a head does.
+const ROWS_PER_PACK: usize = 32;
 /// Keys of a task at least, where they are split.
 const LEAST_KEYS: usize = 256;
 
@@ -99,6 +102,14 @@ fn each(
     })
 }
 
+/// The parts of each head's rows for which the last thread is done first.
+fn least_time(heads: usize, rows: usize, workers: usize, parts: RangeInclusive<usize>) -> usize {
+    let least = *parts.start();
+    let time =
+        |parts: usize| (heads * parts).div_ceil(workers) * (rows.div_ceil(parts) + ROWS_PER_PACK);
+    parts.min_by_key(|&parts| time(parts)).unwrap_or(least)
+}
+
 /// Parts of the rows of each head of keys, and of the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Split {
@@ -127,8 +138,19 @@ impl Split {
             let each = 4 * (a.depth + a.width).max(1);
             let most = (Caches::get().l2 / 4 / each).max(work.engine.kernels.height);
             let useful = a.rows().div_ceil(2 * work.engine.kernels.height);
-            let wanted = wanted.div_ceil(heads).min(useful);
-            wanted.max(a.rows().div_ceil(most)).max(1)
+            let least = a.rows().div_ceil(most).max(1);
+            // The tasks of a causal attention differ: as many as without one would do, and more.
+            let more = if a.rule.causal {
+                wanted.div_ceil(heads)
+            } else {
+                1
+            };
+            least_time(
+                heads,
+                a.rows(),
+                workers,
+                least.max(more.min(useful))..=least.max(useful),
+            )
         };
         let missing = wanted.div_ceil(heads * rows);
         let keys = if heads * rows >= workers {
@@ -157,5 +179,23 @@ impl Split {
             rows: part(a.rows(), self.rows, rows),
             keys: part(a.keys, self.keys, keys),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_split_where_threads_would_wait() {
+        let parts = |heads: usize, rows: usize, workers: usize| {
+            least_time(heads, rows, workers, 1..=rows.div_ceil(32))
+        };
+        // A head packs once for each of its tasks.
+        assert_eq!(parts(12, 128, 2), 1);
+        assert_eq!(parts(12, 128, 16), 1);
+        // Half of the threads would have nothing to do.
+        assert_eq!(parts(8, 128, 16), 2);
+        assert_eq!(parts(1, 4096, 16), 16);
     }
 }

@@ -205,6 +205,13 @@ pub struct Then {
     pub tail: Option<device::Tail>,
 }
 
+impl Then {
+    /// Whether each iteration reads one element of a result with `columns`, so that any part of it is a range of them for each row.
+    pub fn is_elementwise(&self, columns: usize) -> bool {
+        self.planes == 1 && self.iterations == columns as i64
+    }
+}
+
 /// What an index may be, and which error it is if it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IndexRule {

@@ -200,19 +200,34 @@ impl ProductStep {
             whole_rows: false,
         };
         let args = args.as_ptr() as usize;
-        let run = |then: &Then, rows: Range<usize>| {
+        let run = |then: &Then, iterations: Range<i64>| {
+            // SAFETY: the kernel reads nothing else of the result in these iterations.
+            unsafe { (then.code.entry)(args as *const *mut u8, iterations.start, iterations.end) }
+        };
+        let run_rows = |then: &Then, rows: Range<usize>| {
             let at = |row: usize| row as i64 * then.iterations;
-            // SAFETY: the kernel reads no other rows of the result in these iterations.
-            unsafe { (then.code.entry)(args as *const *mut u8, at(rows.start), at(rows.end)) }
+            run(then, at(rows.start)..at(rows.end));
         };
         // SAFETY: by contract.
         unsafe {
             match &self.then {
                 Some(then) if packed.is_some() && product.m >= ROWS_PER_THREAD * aten.threads() => {
-                    let epilogue = |_, rows, _| run(then, rows);
+                    let epilogue = |_, rows, _| run_rows(then, rows);
                     let call = Call {
                         epilogue: Some(&epilogue),
                         whole_rows: true,
+                        ..call
+                    };
+                    multiply(&product, &call)
+                }
+                Some(then) if then.is_elementwise(product.n) => {
+                    let epilogue = |item: usize, rows: Range<usize>, columns: Range<usize>| {
+                        let first = item * product.m;
+                        let rows = first + rows.start..first + rows.end;
+                        pieces(rows, columns, product.n).for_each(|piece| run(then, piece));
+                    };
+                    let call = Call {
+                        epilogue: Some(&epilogue),
                         ..call
                     };
                     multiply(&product, &call)
@@ -221,7 +236,7 @@ impl ProductStep {
                     multiply(&product, &call)?;
                     let rows = product.m * product.batch.count;
                     let grain = (then.grain / then.iterations).max(1);
-                    let body = |begin: i64, end: i64| run(then, begin as usize..end as usize);
+                    let body = |begin: i64, end: i64| run_rows(then, begin as usize..end as usize);
                     if rows as i64 <= grain {
                         body(0, rows as i64);
                         return Ok(());
@@ -291,6 +306,19 @@ impl ProductStep {
     }
 }
 
+/// The elements of a part of a result with `n` columns, row by row, as numbers of the row-major result: whole rows are one piece.
+fn pieces(rows: Range<usize>, columns: Range<usize>, n: usize) -> impl Iterator<Item = Range<i64>> {
+    let together = if columns.len() == n {
+        rows.len().max(1)
+    } else {
+        1
+    };
+    rows.step_by(together).map(move |row| {
+        let last = row + together - 1;
+        (row * n + columns.start) as i64..(last * n + columns.end) as i64
+    })
+}
+
 /// A tensor of these strides as a matrix; none if its type is not ours.
 fn matrix(t: &TensorRef, strides: &[i64], data: impl Fn(&TensorRef) -> *mut u8) -> Option<Matrix> {
     let dtype = DType::from_torch(t.scalar_type)?;
@@ -349,6 +377,15 @@ mod tests {
             strides: strides.to_vec(),
             offset: 0,
         }
+    }
+
+    #[test]
+    fn pieces_are_the_part() {
+        let of = |rows, columns| pieces(rows, columns, 10).collect::<Vec<_>>();
+        assert_eq!(of(2..4, 3..7), [23..27, 33..37]);
+        assert_eq!(of(2..4, 0..10), [20..40]);
+        assert_eq!(of(2..2, 0..10), []);
+        assert_eq!(of(0..1, 9..10), [9..10]);
     }
 
     #[test]
