@@ -77,8 +77,8 @@ def test_product(name, dtype):
     assert own <= 2 * eager + 16 * torch.finfo(dtype).eps, (own, eager)
 
 
-# Rows, columns and K; what follows runs on each part of the result: of rows, of columns (a packed weight, few rows), of the
-# transposed product, of K (one sum at the end), of each item of a batch, and of one row.
+# Rows, columns and K; what follows runs on each part of the result: of rows, of columns (a packed
+# weight, few rows), of the transposed product, of K (one sum at the end), and of one row.
 PARTS = {
     "rows": (200, 130, 64),
     "columns": (40, 300, 128),
