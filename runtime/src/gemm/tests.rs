@@ -16,15 +16,17 @@ enum Layout {
     PaddedColumns,
     Both,
     OneRow,
+    OneColumn,
 }
 
-const LAYOUTS: [Layout; 6] = [
+const LAYOUTS: [Layout; 7] = [
     Layout::Rows,
     Layout::PaddedRows,
     Layout::Columns,
     Layout::PaddedColumns,
     Layout::Both,
     Layout::OneRow,
+    Layout::OneColumn,
 ];
 
 /// A matrix with its memory; what lies between its elements is NaN, or 77 for integers.
@@ -47,6 +49,7 @@ impl Owned {
             Layout::PaddedColumns => [1, rows + 3],
             Layout::Both => [2 * cols + 1, 2],
             Layout::OneRow => [0, 1],
+            Layout::OneColumn => [1, 0],
         };
         let size = dtype.size();
         let last = rows.saturating_sub(1) * strides[0] + cols.saturating_sub(1) * strides[1];
@@ -59,6 +62,7 @@ impl Owned {
             for j in 0..cols {
                 let at = (i * strides[0] + j * strides[1]) * size;
                 let i = if strides[0] == 0 { 0 } else { i };
+                let j = if strides[1] == 0 { 0 } else { j };
                 write(dtype, &mut bytes[at..at + size], value(i, j));
             }
         }
@@ -393,6 +397,45 @@ fn deep_and_tall_products() {
     }
 }
 
+/// Every kernel of every instruction set on the sizes at which loops end, and on every layout, which chance may miss.
+#[test]
+fn every_kernel_on_the_edges() {
+    use DType::{BF16, F16, F32, I8, I32, U8};
+    let kinds = [
+        [F32, F32, F32],
+        [BF16, BF16, BF16],
+        [F16, F16, F16],
+        [U8, I8, I32],
+        [I8, I8, I32],
+    ];
+    let shapes = [
+        [0, 3, 5],
+        [3, 0, 5],
+        [3, 5, 0],
+        [1, 1, 1],
+        [17, 37, 1],
+        [1, 67, 131],
+        [9, 1, 67],
+        [13, 31, 19],
+        [15, 33, 65],
+    ];
+    for (isa, t) in isas().into_iter().flat_map(|isa| kinds.map(|t| (isa, t))) {
+        for (n, shape) in shapes.into_iter().enumerate() {
+            for (j, b) in LAYOUTS.into_iter().enumerate() {
+                for packed in [false, true] {
+                    let mut case = plain(isa, shape, b, 1 + j % 3);
+                    (case.a.0, case.b.0, case.c.0) = (t[0], t[1], t[2]);
+                    case.a.1 = LAYOUTS[(n + j) % LAYOUTS.len()];
+                    case.packed = packed;
+                    if let Err(e) = check(&case) {
+                        panic!("{case:?}: {e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// The driver with the AMX kernels' blocks and alignment.
 #[test]
 #[cfg(target_arch = "x86_64")]
@@ -508,52 +551,77 @@ fn batches() {
     }
 }
 
+/// Every kernel for every instruction set: few and many rows, one unit of K, both layouts of B, packed and not, and the
+/// arithmetic of bf16 for f32.
 #[test]
 fn nan_and_infinity_propagate() {
-    for isa in isas() {
-        for dtype in [DType::F32, DType::BF16, DType::F16] {
-            for (m, k) in [(1, 40), (20, 40), (20, 7)] {
-                for (b_layout, packed) in [(Layout::Rows, true), (Layout::Columns, false)] {
-                    let n = 37;
-                    // A zero times an infinity in column 3, an infinity in column 5.
-                    let a = Owned::new(
-                        dtype,
-                        [m, k],
-                        Layout::Rows,
-                        |_, p| if p == 6 { 0.0 } else { 1.0 },
-                    );
-                    let b = Owned::new(dtype, [k, n], b_layout, |p, j| match (p, j) {
-                        (6, 3) | (5, 5) => f64::INFINITY,
-                        (0, 36) => f64::NAN,
-                        _ => 1.0,
-                    });
-                    let c = Owned::new(dtype, [m, n], Layout::Rows, |_, _| 0.0);
-                    let product = Product::new([m, n, k], a.view, b.view, c.view);
-                    // SAFETY: valid matrices.
-                    unsafe {
-                        let parts = pieces(&b, n, 0);
-                        let made = PackedB::new(&parts, k, dtype, Precision::Full, isa, &Serial);
-                        let made = made.unwrap();
-                        let call = Call {
-                            isa,
-                            threads: &Serial,
-                            packed: packed.then_some(&made),
-                            epilogue: None,
-                            whole_rows: false,
-                        };
-                        multiply(&product, &call).unwrap();
-                    }
-                    for i in 0..m {
-                        assert!(
-                            c.get(i, 3).is_nan() && c.get(i, 36).is_nan(),
-                            "{isa:?} {dtype}"
-                        );
-                        assert_eq!(c.get(i, 5), f64::INFINITY, "{isa:?} {dtype}");
-                        assert_eq!(c.get(i, 35), (k - 1) as f64);
-                    }
-                }
+    let kinds = [
+        (DType::F32, Precision::Full),
+        (DType::F32, Precision::Medium),
+        (DType::BF16, Precision::Full),
+        (DType::F16, Precision::Full),
+    ];
+    for (isa, (dtype, precision)) in isas().into_iter().flat_map(|isa| kinds.map(|k| (isa, k))) {
+        for (m, k) in [(1, 40), (5, 40), (20, 40), (20, 8), (33, 1)] {
+            for (layout, packed) in [
+                (Layout::Rows, true),
+                (Layout::Rows, false),
+                (Layout::Columns, true),
+                (Layout::Columns, false),
+            ] {
+                not_finite(isa, dtype, precision, [m, k], (layout, packed));
             }
         }
+    }
+}
+
+/// A zero times an infinity in column 3, an infinity in column 5, NaN in column 36.
+fn not_finite(
+    isa: Isa,
+    dtype: DType,
+    precision: Precision,
+    [m, k]: [usize; 2],
+    (layout, packed): (Layout, bool),
+) {
+    let (n, last) = (37, k - 1);
+    let zero = |p| p == last && k > 1;
+    let a = Owned::new(
+        dtype,
+        [m, k],
+        Layout::Rows,
+        |_, p| {
+            if zero(p) { 0.0 } else { 1.0 }
+        },
+    );
+    let b = Owned::new(dtype, [k, n], layout, |p, j| match j {
+        3 if p == last => f64::INFINITY,
+        5 if p == 0 => f64::INFINITY,
+        36 if p == 0 => f64::NAN,
+        _ => 1.0,
+    });
+    let c = Owned::new(dtype, [m, n], Layout::Rows, |_, _| 0.0);
+    let product = Product {
+        precision,
+        ..Product::new([m, n, k], a.view, b.view, c.view)
+    };
+    // SAFETY: valid matrices.
+    unsafe {
+        let made = PackedB::new(&pieces(&b, n, 0), k, dtype, precision, isa, &Serial).unwrap();
+        let call = Call {
+            isa,
+            threads: &Serial,
+            packed: packed.then_some(&made),
+            epilogue: None,
+            whole_rows: false,
+        };
+        multiply(&product, &call).unwrap();
+    }
+    let at = format!("{isa:?} {dtype} {precision:?} {m}x{k} {layout:?} packed {packed}");
+    for i in 0..m {
+        assert_eq!(c.get(i, 3).is_nan(), k > 1, "{at}");
+        assert!(c.get(i, 36).is_nan(), "{at}");
+        assert_eq!(c.get(i, 5), f64::INFINITY, "{at}");
+        assert_eq!(c.get(i, 35), last.max(1) as f64, "{at}");
     }
 }
 
