@@ -7,7 +7,7 @@
 
 // How B lies: 0 packed as for the other kernels, 1 in rows of K by N, 2 in rows of N by K.
 #define B_LAYOUT __spirv_SpecConstant(5, 0)
-#if defined(I8)
+#if defined(SUMS_OUT)
 int __attribute__((overloadable)) __spirv_SpecConstant(int id, int otherwise);
 #endif
 

@@ -1,5 +1,5 @@
 // C = epilogue(alpha * A B) by matrix instructions (DPAS), for -DSG=8 (Xe-HPG) and 16 (Xe-HPC, Xe2) and one of -DF16, -DBF16, -DI8; with
-// -DFLOATS_OUT what is stored, and what the epilogue reads, are floats; with -DBLOCKS (SG 16) A, and B where it is not packed, are
+// -DFLOATS_OUT what is stored, and what the epilogue reads, are floats, and of bytes what quantized.h says; with -DBLOCKS (SG 16) A, and B where it is not packed, are
 // read by 2D blocks (blocks.h).
 //
 // B is packed: [batch][N / SG][K / KS][8][SG] words, each of the elements k of one column that a lane multiplies at once; zeroes beyond K and N (`pack` makes it from
@@ -33,8 +33,9 @@
 typedef char element;
 typedef int sum;
 typedef int8 sums;
-typedef int result;
+#define FLOATS_OF(sums) convert_float8(sums)
 #define KS 32
+#include "quantized.h"
 #else
 #include "element.h"
 typedef float sum;
@@ -49,7 +50,10 @@ typedef ushort result;
 #define WIDEN wide
 #define NARROW narrow
 #endif
+#define FLOATS_OF(sums) sums
 #define KS 16
+#endif
+#if !defined(SUMS_OUT)
 #include "epilogue.h"
 #endif
 #include "block.h"
@@ -190,7 +194,7 @@ __kernel void matmul(const __global element *A, const __global uint *B, __global
     if (column < N) {
       _Pragma("unroll") for (int m = 0; m < MR; m++) {
         int row = m0 + 8 * m;
-#if defined(I8)
+#if defined(SUMS_OUT)
         sums x = c[m][n];
 #define STORED(i) x.s##i
 #else
@@ -200,7 +204,7 @@ __kernel void matmul(const __global element *A, const __global uint *B, __global
 #define SCALE_OF(i) scale[group * M + ROW_OF(i)]
 #define BIAS_OF(i) NUMBER(bias, group * M + ROW_OF(i))
 #define RESIDUAL_OF(i) WIDEN(residual[(long)ROW_OF(i) * ldr + column])
-        sums x = alpha * c[m][n];
+        float8 x = alpha * FLOATS_OF(c[m][n]);
         if (SCALE == 1) x *= scale[column];
         if (SCALE == 2) x *= EIGHT(SCALE_OF);
         if (BIAS == 1) x += NUMBER(bias, column);

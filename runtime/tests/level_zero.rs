@@ -421,13 +421,13 @@ fn a_forked_process_is_told() {
     assert_eq!(libc::WEXITSTATUS(status), 7);
 }
 
-/// Kernels that read 2D blocks, where the device has them.
-fn accepts_blocks(library: &Library) {
+/// A product of no depth to speak of.
+fn product_of(dtype: DType, result: DType, rows: usize) -> Product {
     let nothing = Operand {
         data: std::ptr::null(),
         strides: [0; 3],
     };
-    let product = |dtype, result, rows| Product {
+    Product {
         dtype,
         result,
         sizes: [1, rows, 1, 1],
@@ -438,23 +438,37 @@ fn accepts_blocks(library: &Library) {
         alpha: 1.0,
         beta: 0.0,
         repeat: 0,
-    };
+    }
+}
+
+/// Kernels that read 2D blocks, where the device has them.
+fn accepts_blocks(library: &Library) {
     if !device().architecture().has_blocks() {
         return;
     }
-    for (dtype, result) in [
-        (DType::F16, DType::F16),
-        (DType::BF16, DType::BF16),
-        (DType::I8, DType::I32),
-    ] {
+    for (dtype, result) in TYPES
+        .into_iter()
+        .filter(|t| *t != (DType::BF16, DType::F32))
+    {
         for rows in [1, 100] {
             for layout in [Layout::Packed, Layout::Rows, Layout::Columns] {
-                let p = product(dtype, result, rows);
+                let p = product_of(dtype, result, rows);
                 product::blocks_kernel(library, &p, Epilogue::default(), layout).unwrap();
             }
         }
     }
 }
+
+/// Operands and results of matrix instructions.
+const TYPES: [(DType, DType); 7] = [
+    (DType::F16, DType::F16),
+    (DType::BF16, DType::BF16),
+    (DType::BF16, DType::F32),
+    (DType::I8, DType::I32),
+    (DType::I8, DType::F32),
+    (DType::I8, DType::F16),
+    (DType::I8, DType::BF16),
+];
 
 /// Every shipped kernel is compiled for the device and made; one is launched.
 #[test]
@@ -473,17 +487,11 @@ fn every_kernel_is_accepted() {
             .kernel("attention")
             .unwrap();
     }
-    let types = [
-        (DType::F16, DType::F16),
-        (DType::BF16, DType::BF16),
-        (DType::BF16, DType::F32),
-        (DType::I8, DType::I32),
-    ];
-    for (dtype, result) in types {
+    for (dtype, result) in TYPES {
         product::pack_kernel(&library, dtype).unwrap();
-        for few in [false, true] {
-            let module = library.matmul(dtype, result, none, few).unwrap();
-            let kernel = module.map(|m| m.kernel("matmul").unwrap());
+        for rows in [1, 100] {
+            let p = product_of(dtype, result, rows);
+            let kernel = product::matmul_kernel(&library, &p, none).unwrap();
             let lanes = kernel.map(|k| k.sub_group().unwrap());
             assert_eq!(lanes, device.architecture().matrix_sub_group());
         }

@@ -1,6 +1,7 @@
 //! Products whose operands are read by 2D blocks (`kernels/blocks.h`): on which devices, and of which matrices.
 
 use super::product::{Operand, Product};
+use super::refusal;
 use crate::DType;
 use thiserror::Error;
 
@@ -113,11 +114,11 @@ impl Product {
 
     /// Whether there is a kernel for the types.
     pub(super) fn has_block_kernel(&self) -> Result<(), NoBlocks> {
-        match (self.dtype, self.result) {
-            (DType::F16, DType::F16) | (DType::BF16, DType::BF16) | (DType::I8, DType::I32) => {
-                Ok(())
-            }
-            (a, c) => Err(NoBlocks::Types(a, c)),
+        let of = (self.dtype, self.result);
+        match of {
+            // Products of f32 are of copies that are rounded.
+            (DType::F32, _) | (DType::BF16, DType::F32) => Err(NoBlocks::Types(of.0, of.1)),
+            _ => refusal::types(of.0, of.1).map_err(|_| NoBlocks::Types(of.0, of.1)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Errors of Level Zero.
 
+use super::refusal::NoProduct;
 use level_zero_sys::*;
 use thiserror::Error;
 
@@ -34,7 +35,7 @@ pub enum NoDevice {
 }
 
 /// Why a GPU did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum Error {
     /// There is none to use.
     #[error("{0}")]
@@ -75,6 +76,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// There is no kernel for a product.
+    #[error("{0}")]
+    Product(#[from] NoProduct),
     /// Level Zero does not survive a fork.
     #[error("this process was forked from one that uses the GPU; start workers by spawn")]
     Forked,

@@ -6,6 +6,7 @@ use super::epilogue::Epilogue;
 use super::error::Error;
 use super::module::{Module, Source};
 use super::product::Product;
+use super::refusal::NoProduct;
 use crate::DType;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
@@ -21,6 +22,8 @@ macro_rules! modules {
 
 modules! {
     "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_f16_sg8_few" "matmul_f16_sg16_few" "matmul_bf16_sg8_few" "matmul_bf16_sg16_few" "matmul_i8_sg8" "matmul_i8_sg16"
+    "matmul_i8_sg8_f32" "matmul_i8_sg8_f16" "matmul_i8_sg8_bf16" "matmul_i8_sg16_f32" "matmul_i8_sg16_f16" "matmul_i8_sg16_bf16"
+    "matmul_i8_sg16_2d_f32" "matmul_i8_sg16_2d_f16" "matmul_i8_sg16_2d_bf16"
     "matmul_bf16_sg8_f32" "matmul_bf16_sg16_f32" "matmul_bf16_sg8_few_f32" "matmul_bf16_sg16_few_f32"
     "matmul_f16_sg16_2d" "matmul_f16_sg16_2d_few" "matmul_bf16_sg16_2d" "matmul_bf16_sg16_2d_few" "matmul_i8_sg16_2d"
     "pack16" "pack8" "pack_f32" "rows16" "rows_f32" "columns" "windows" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
@@ -51,6 +54,21 @@ fn suffix(dtype: DType) -> Option<&'static str> {
     })
 }
 
+/// What a product's kernel is called: operands, lanes and whatever else it reads by, rows, and results that are of another type.
+fn matmul_name(p: &Product, lanes: &str) -> String {
+    let ty = suffix(p.multiplied()).unwrap_or_default();
+    let tile = if p.has_few_rows() { "_few" } else { "" };
+    let out = suffix(p.result).filter(|_| p.result != p.multiplied());
+    let out = out.map(|out| format!("_{out}")).unwrap_or_default();
+    format!("matmul_{ty}_sg{lanes}{tile}{out}")
+}
+
+/// The specialization constants of its epilogue; sums of bytes have none.
+fn constants(p: &Product, epilogue: Epilogue) -> Vec<(u32, i32)> {
+    let all = (0..).zip(epilogue.constants());
+    all.filter(|_| p.result != DType::I32).collect()
+}
+
 impl Library {
     /// For a device.
     pub fn new(device: &Device) -> Library {
@@ -61,32 +79,14 @@ impl Library {
         }
     }
 
-    /// Products by matrix instructions of operands of `dtype`, with tiles for few rows or for many; none if the device or the types
-    /// have none. The result is of the same type or, of bf16, f32; of i8 it is i32.
-    pub fn matmul(
-        &self,
-        dtype: DType,
-        result: DType,
-        epilogue: Epilogue,
-        few: bool,
-    ) -> Result<Option<Module>, Error> {
-        let lanes = self.device.architecture().matrix_sub_group();
-        let tile = if few && dtype != DType::I8 {
-            "_few"
-        } else {
-            ""
+    /// The module of a product by matrix instructions; none if the device has none.
+    pub fn matmul(&self, p: &Product, epilogue: Epilogue) -> Result<Option<Module>, Error> {
+        p.has_kernel(epilogue)?;
+        let Some(lanes) = self.device.architecture().matrix_sub_group() else {
+            return Ok(None);
         };
-        let out = if result == DType::F32 { "_f32" } else { "" };
-        let name = lanes.zip(suffix(dtype).filter(|_| dtype != DType::F32));
-        let name = name.map(|(lanes, ty)| format!("matmul_{ty}_sg{lanes}{tile}{out}"));
-        // Integers have no epilogue.
-        let constants = epilogue.constants();
-        let constants = if dtype == DType::I8 {
-            &[]
-        } else {
-            &constants[..]
-        };
-        name.map(|n| self.module(&n, constants)).transpose()
+        let name = matmul_name(p, &lanes.to_string());
+        self.numbered(&name, &constants(p, epilogue)).map(Some)
     }
 
     /// Whether a product's kernel may read 2D blocks; the first that may has the driver compile one.
@@ -112,15 +112,11 @@ impl Library {
         epilogue: Epilogue,
         layout: Layout,
     ) -> Result<Module, Error> {
-        let ty = suffix(p.dtype).unwrap_or_default();
-        let tile = if p.has_few_rows() { "_few" } else { "" };
-        let mut constants = epilogue.constants().to_vec();
-        constants.push(layout as i32);
-        let name = format!("matmul_{ty}_sg16_2d{tile}");
-        if p.dtype == DType::I8 {
-            return self.numbered(&name, &[(5, layout as i32)]);
-        }
-        self.module(&name, &constants)
+        p.has_block_kernel().map_err(NoProduct::from)?;
+        p.has_kernel(epilogue)?;
+        let mut constants = constants(p, epilogue);
+        constants.push((5, layout as i32));
+        self.numbered(&matmul_name(p, "16_2d"), &constants)
     }
 
     /// Packing of the second matrix for these; f32 is rounded to bf16.

@@ -17,6 +17,7 @@ pub mod library;
 mod memory;
 mod module;
 pub mod product;
+mod refusal;
 mod stream;
 
 pub use architecture::Architecture;
@@ -27,4 +28,5 @@ pub use event::Timer;
 pub use kernel::{Argument, Kernel};
 pub use memory::{Buffer, HostBuffer};
 pub use module::{Module, Source};
+pub use refusal::NoProduct;
 pub use stream::Stream;

@@ -25,7 +25,7 @@ pub struct Operand {
 pub struct Product {
     /// Of a and b: f32, f16, bf16 or i8. Matrix instructions round f32 to bf16.
     pub dtype: DType,
-    /// Of all else: the same, or i32 for i8.
+    /// Of all else: the same or, of bf16, f32; of i8 it is i32 (without an epilogue), f32, f16 or bf16.
     pub result: DType,
     /// Batch, rows of a, columns of b, columns of a.
     pub sizes: [usize; 4],
@@ -33,6 +33,7 @@ pub struct Product {
     pub b: Operand,
     pub c: Operand,
     pub input: Option<Operand>,
+    /// Of i8, what one step of the integers stands for.
     pub alpha: f32,
     pub beta: f32,
     /// After so many of the batch, if this is not 0, a and vectors of rows begin again: groups of a convolution.
@@ -174,7 +175,7 @@ impl Product {
     }
 
     /// What matrix instructions multiply: bf16 instead of f32.
-    fn multiplied(&self) -> DType {
+    pub(super) fn multiplied(&self) -> DType {
         match self.dtype {
             DType::F32 => DType::BF16,
             other => other,
@@ -200,6 +201,7 @@ pub fn rows(
     stream: &mut Stream,
     p: &Product,
 ) -> Result<Rows, Error> {
+    p.first_is_read(true)?;
     let [batch, m, _, k] = p.sizes;
     let [batch_stride, row, column] = p.a.strides;
     let matrices = match p.repeat {
@@ -259,13 +261,13 @@ pub fn pack(
     Ok(packed)
 }
 
-/// The kernel of [`matmul`]; none if the device has no matrix instructions for the type.
+/// The kernel of [`matmul`]; none if the device has no matrix instructions, and an error for what no kernel computes.
 pub fn matmul_kernel(
     library: &Library,
     p: &Product,
     epilogue: Epilogue,
 ) -> Result<Option<Kernel>, Error> {
-    let module = library.matmul(p.multiplied(), p.result, epilogue, p.has_few_rows())?;
+    let module = library.matmul(p, epilogue)?;
     module.map(|m| m.kernel("matmul")).transpose()
 }
 
@@ -298,6 +300,7 @@ pub fn matmul(
     reads: Reads,
     extra: &Extra,
 ) -> Result<(), Error> {
+    p.first_is_read(reads.copy.is_some())?;
     let [_, m, n, k] = p.sizes;
     let blocks = reads.blocks.is_some();
     let [rows, columns] = matmul_tile(p, kernel.sub_group().unwrap_or(8), blocks);

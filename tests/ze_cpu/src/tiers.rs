@@ -8,6 +8,7 @@ use crate::environment;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Devices, without and with Intel's validation layer.
 pub const DEVICES: &[(&str, &[(&str, &str)])] = &[
@@ -52,12 +53,39 @@ pub fn run(what: &str, devices: &[(&str, &[(&str, &str)])]) {
     }
 }
 
+/// A device, more variables, and what names of tests hold.
+pub type Job<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+/// Runs this program's ignored tests on devices at once, each in a process.
+///
+/// # Panics
+/// If a test fails.
+pub fn run_at_once(what: &str, jobs: &[Job]) {
+    let variables = jobs.iter().map(|(device, extra, _)| {
+        let mut all = environment::variables(device)?;
+        all.extend(extra.iter().map(|&(name, value)| (name, value.into())));
+        Ok(all)
+    });
+    let variables: Vec<_> = match variables.collect::<Result<_, environment::Missing>>() {
+        Ok(all) => all,
+        Err(missing) => return not_run(what, &missing),
+    };
+    std::thread::scope(|threads| {
+        for (&(device, extra, filter), variables) in jobs.iter().zip(&variables) {
+            let where_ = format!("{device} {extra:?}");
+            threads.spawn(move || run_with(&where_, variables, filter));
+        }
+    });
+}
+
 /// Runs this program's ignored tests whose names hold `filter` with these variables, in an empty folder.
 ///
 /// # Panics
 /// If a test fails, or none runs.
 pub fn run_with(where_: &str, variables: &[(&str, OsString)], filter: &str) {
-    let folder = std::env::temp_dir().join(format!("ze_cpu-{}", std::process::id()));
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let (process, run) = (std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(format!("ze_cpu-{process}-{run}"));
     std::fs::create_dir_all(&folder).expect("a folder");
     let output = Command::new(std::env::current_exe().expect("this program"))
         .args(["--ignored", "--test-threads", "1", filter])
