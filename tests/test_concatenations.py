@@ -24,6 +24,13 @@ FUNCTIONS = {
     "rotary": rotary,
     "two_kinds": two_kinds,
     "halves_and_thirds": lambda x, y, a: torch.cat((x, y), 1) + torch.cat((a, a, a), 1)[:, :48],
+    "halves_of_thirds": lambda x, y, a: (
+        torch.cat((x, y), 1) + (torch.cat((y, x), 1) + torch.cat((a, a, a), 1)).exp()
+    ),
+    "rows_of_columns": lambda x, y, a: (
+        torch.cat((a[:4], a[:4]))
+        + (torch.cat((a[1:], a[1:])) * torch.cat((x.view(-1, 8)[:8], y.view(-1, 8)[:8]), 1))
+    ),
     "returned": lambda x, y, a: (torch.cat((x, y), 1), torch.cat((x, y), 1).sigmoid()),
     "reduced": lambda x, y, a: (torch.cat((x, y), 1) * 2).sum(1),
     "compared": lambda x, y, a: torch.where(torch.cat((x, y), 1) > 0, 1.0, torch.cat((y, x), 1)),

@@ -59,6 +59,8 @@ def meta(value: torch.Tensor, name: str, *, traced: bool = False) -> dict[str, A
         raise Unsupported(f"{name} is a {type(value).__name__}")
     if value.layout is not torch.strided or value.dtype not in _DTYPES:
         raise Unsupported(f"{name} is {value.layout} of {value.dtype}")
+    if value.is_neg():
+        raise Unsupported(f"{name} is the negative of what is in its memory")
 
     def size(n: int | SymInt) -> dict[str, Any]:
         if traced and isinstance(n, SymInt) and n.node.has_hint():

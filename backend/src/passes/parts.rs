@@ -288,6 +288,97 @@ mod tests {
         assert_eq!(count(&new, |op| *op == Op::Binary(BinaryOp::Add)), 1);
     }
 
+    /// Adds what is done with `operands`, in a graph of `[4, 4]` values where all parts are of one size along either dim.
+    fn square(g: &mut Graph, op: Op, operands: &[ValueId], sizes: [i64; 2]) -> ValueId {
+        let v = push(g, op, operands, sizes[1]);
+        g.values[v].sizes = sizes.to_vec();
+        v
+    }
+
+    fn finish(g: &mut Graph, outputs: &[ValueId]) -> Graph {
+        let outputs = outputs.iter();
+        g.outputs = outputs.map(|&v| GraphOutput::Value(v)).collect();
+        g.origins.push(crate::graph::Origin::default());
+        g.num_inputs = 3;
+        verify(g).unwrap();
+        crate::passes::dce::dce(&parts(g))
+    }
+
+    #[test]
+    fn as_many_parts_along_another_dim_meet_as_wholes() {
+        let mut g = Graph::default();
+        let rows = [0, 1].map(|n| square(&mut g, Op::Input(n), &[], [2, 4]));
+        let column = square(&mut g, Op::Input(2), &[], [4, 2]);
+        let below = square(&mut g, Op::Cat { dim: 0 }, &rows, [4, 4]);
+        let beside = square(&mut g, Op::Cat { dim: 1 }, &[column, column], [4, 4]);
+        let add = Op::Binary(BinaryOp::Add);
+        let inner = square(&mut g, add.clone(), &[below, beside], [4, 4]);
+        let sum = square(&mut g, add.clone(), &[below, inner], [4, 4]);
+        let new = finish(&mut g, &[sum]);
+        // The inner sum is done by rows, of slices of what lies side by side.
+        assert_eq!(count(&new, |op| *op == Op::Binary(BinaryOp::Add)), 4);
+        assert_eq!(count(&new, |op| matches!(op, Op::Cat { .. })), 2);
+        let new = finish(&mut g, &[inner]);
+        assert_eq!(count(&new, |op| *op == Op::Binary(BinaryOp::Add)), 1);
+    }
+
+    #[test]
+    fn what_others_read_is_computed_once() {
+        let neg = |op: &Op| *op == Op::Unary(UnaryOp::Neg);
+        for returned in [false, true] {
+            let mut g = Graph::default();
+            let x = push(&mut g, Op::Input(0), &[], 4);
+            let z = push(&mut g, Op::Input(1), &[], 8);
+            let cat = push(&mut g, Op::Cat { dim: 1 }, &[x, x], 8);
+            let z = push(&mut g, Op::Unary(UnaryOp::Neg), &[z], 8);
+            let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[cat, z], 8);
+            let exp = push(&mut g, Op::Unary(UnaryOp::Exp), &[z], 8);
+            let outputs = if returned {
+                vec![sum, z]
+            } else {
+                vec![sum, exp]
+            };
+            assert_eq!(count(&finish(&mut g, &outputs), neg), 1);
+        }
+    }
+
+    #[test]
+    fn constants_are_made_in_parts_and_wholes_once() {
+        let mut g = Graph::default();
+        let x = push(&mut g, Op::Input(0), &[], 4);
+        let cat = push(&mut g, Op::Cat { dim: 1 }, &[x, x], 8);
+        let one = Op::Full(ipex_jit::kernel::Const::F32(1.0f32.to_bits()));
+        let one = push(&mut g, one, &[], 8);
+        let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[cat, one], 8);
+        let flip = |g: &mut Graph| {
+            let (start, step) = (vec![2, 0], vec![-1, 1]);
+            push(g, Op::View(View::Slice { start, step }), &[sum], 8)
+        };
+        let flips = [flip(&mut g), flip(&mut g)];
+        let new = finish(&mut g, &flips);
+        assert_eq!(count(&new, |op| matches!(op, Op::View(_))), 2);
+        assert_eq!(count(&new, |op| matches!(op, Op::Cat { .. })), 1);
+    }
+
+    #[test]
+    fn many_parts_and_wholes_that_others_read_stay() {
+        for (count, read) in [(4, false), (5, false), (4, true)] {
+            let mut g = Graph::default();
+            let x = push(&mut g, Op::Input(0), &[], 4);
+            let all = 4 * count;
+            let cat = push(&mut g, Op::Cat { dim: 1 }, &vec![x; count as usize], all);
+            let exp = push(&mut g, Op::Unary(UnaryOp::Exp), &[cat], all);
+            let (start, step) = (vec![2, 0], vec![-1, 1]);
+            let flip = Op::View(View::Slice { start, step });
+            let flip = read.then(|| push(&mut g, flip, &[cat], all));
+            let outputs: Vec<ValueId> = [Some(exp), flip].into_iter().flatten().collect();
+            let new = finish(&mut g, &outputs);
+            let split = (count, read) == (4, false);
+            let exps = new.nodes.values().filter(|n| matches!(n.op, Op::Unary(_)));
+            assert_eq!(exps.count(), if split { 4 } else { 1 });
+        }
+    }
+
     #[test]
     fn other_parts_stay() {
         let g = graph([3, 5], false);

@@ -255,8 +255,11 @@ impl Compiled {
         let run = |ready: &Ready, inputs| self.run(ready, py, args, inputs);
         let inputs = match (&self.body, &self.first) {
             (Body::Fixed, Some(first)) => {
-                let addressed = first.executable.addressed();
-                return run(first, self.arguments(args, addressed)?);
+                let inputs = self.arguments(args, first.executable.addressed())?;
+                if let Some(reason) = without_memory(args, &inputs)? {
+                    return self.fall_back(py, args, &reason);
+                }
+                return run(first, inputs);
             }
             (Body::Fixed, None) => return Err(PyRuntimeError::new_err("a graph without a plan")),
             _ => self.tensors(args)?,
@@ -279,7 +282,13 @@ impl Compiled {
             }
         };
         match ready {
-            Ok(ready) => run(&ready, as_arguments(inputs)),
+            Ok(ready) => {
+                let inputs = as_arguments(inputs);
+                match without_memory(args, &inputs)? {
+                    Some(reason) => self.fall_back(py, args, &reason),
+                    None => run(&ready, inputs),
+                }
+            }
             Err(reason) => self.fall_back(py, args, &reason),
         }
     }
@@ -327,7 +336,7 @@ impl Compiled {
         &self,
         py: Python<'py>,
         args: &Bound<'py, PyTuple>,
-        reason: &CompilerError,
+        reason: &impl std::fmt::Display,
     ) -> PyResult<Bound<'py, PyAny>> {
         let fallback = self.fallback.bind(py);
         fallback.call1((args.to_list(), reason.to_string()))
@@ -400,6 +409,27 @@ impl Compiled {
 fn as_arguments(tensors: Vec<Option<Tensor>>) -> Vec<Option<Argument>> {
     let tensors = tensors.into_iter();
     tensors.map(|t| t.map(Argument::Tensor)).collect()
+}
+
+/// Why arguments cannot be read, if one has elements but no memory (a tensor of a `FakeTensorMode`, or one whose storage was
+/// resized to nothing): guards let it pass.
+fn without_memory(
+    args: &Bound<'_, PyTuple>,
+    inputs: &[Option<Argument>],
+) -> PyResult<Option<String>> {
+    // A view of no memory lies at its offset. Nothing is mapped below.
+    const LOWEST: usize = 1 << 16;
+    for (n, (arg, input)) in args.iter_borrowed().zip(inputs).enumerate() {
+        let data = match input {
+            Some(Argument::Address(data)) => *data,
+            Some(Argument::Tensor(tensor)) => tensor.data().map_err(runtime_error)?,
+            None => continue,
+        };
+        if data.addr() < LOWEST && arg.call_method0("numel")?.extract::<usize>()? > 0 {
+            return Ok(Some(format!("argument {n} has no memory")));
+        }
+    }
+    Ok(None)
 }
 
 /// The exception for an error of a call.
