@@ -119,6 +119,15 @@ def test_no_memory(kind, dynamic):
         compiled(x)
 
 
+def test_no_memory_where_data_decide_a_size():
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(lambda x: x[x > 0].sin() * 2, dynamic=False, **STRICT)
+        x = no_memory("storage")
+        compiled(torch.randn(16))
+        with pytest.raises(CompileError, match="argument . has no memory"):
+            compiled(x)
+
+
 def test_fake_tensors_without_strict_mode():
     compiled = torch.compile(f, backend="ipex", dynamic=False)
     x = torch.randn(16)

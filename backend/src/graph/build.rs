@@ -1,6 +1,6 @@
 //! A document's graph in the graph IR.
 
-use super::{Graph, GraphOutput, Meta, Node, Op, Origin, ValueId, layout};
+use super::{Graph, GraphOutput, Meta, Op, Origin, ValueId, layout};
 use crate::error::Error;
 use crate::ops::{NodeCall, OpArg, external, translate};
 use crate::protocol::Document;
@@ -35,7 +35,7 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
     for (n, input) in source.inputs.iter().enumerate() {
         if let Argument::AsTensor(t) = input {
             let meta = b.meta(&t.name)?;
-            let v = b.push(Op::Input(n as u32), vec![], vec![meta], 0)[0];
+            let v = b.graph.push(Op::Input(n as u32), vec![], meta, 0);
             b.values.insert(&t.name, v);
         }
     }
@@ -150,30 +150,6 @@ impl<'a> Build<'a> {
     /// A symbolic integer's value.
     fn int(&self, s: &SymArgument) -> Result<i64, Error> {
         int(&self.resolver, s)
-    }
-
-    fn push(
-        &mut self,
-        op: Op,
-        operands: Vec<ValueId>,
-        metas: Vec<Meta>,
-        origin: u32,
-    ) -> Vec<ValueId> {
-        let id = self.graph.nodes.next_key();
-        let results: Vec<ValueId> = metas
-            .into_iter()
-            .map(|meta| {
-                self.graph.producers.push(id);
-                self.graph.values.push(meta)
-            })
-            .collect();
-        self.graph.nodes.push(Node {
-            op,
-            operands,
-            results: results.clone(),
-            origin,
-        });
-        results
     }
 
     fn argument(&self, arg: &Argument) -> Result<OpArg, Error> {
@@ -314,6 +290,6 @@ impl<'a> Build<'a> {
             route,
             args: call_args,
         };
-        self.push(op, operands, metas, origin)
+        self.graph.push_all(op, operands, metas, origin)
     }
 }

@@ -1,7 +1,7 @@
 //! Appends primitives to a graph, with PyTorch's conversions.
 
 use super::strided::contiguous;
-use super::{Graph, Meta, Node, Op, ValueId, View};
+use super::{Graph, Meta, Op, ValueId, View};
 use crate::fusion::refusal::Refusal;
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
 use ipex_runtime::DType;
@@ -21,17 +21,7 @@ impl Builder<'_> {
         if op.owns_memory() && !meta.is_dense() {
             meta.strides = contiguous(&meta.sizes);
         }
-        let id = self.graph.nodes.next_key();
-        self.graph.producers.push(id);
-        let v = self.graph.values.push(meta);
-        let operands = operands.to_vec();
-        self.graph.nodes.push(Node {
-            op,
-            operands,
-            results: vec![v],
-            origin: self.origin,
-        });
-        v
+        self.graph.push(op, operands.to_vec(), meta, self.origin)
     }
 
     /// The sizes of a value.

@@ -239,6 +239,44 @@ impl Meta {
 }
 
 impl Graph {
+    /// Adds a node; its results, one for each of `metas`.
+    pub fn push_all(
+        &mut self,
+        op: Op,
+        operands: Vec<ValueId>,
+        metas: impl IntoIterator<Item = Meta>,
+        origin: u32,
+    ) -> Vec<ValueId> {
+        let id = self.nodes.next_key();
+        let results = metas.into_iter().map(|meta| {
+            self.producers.push(id);
+            self.values.push(meta)
+        });
+        let results: Vec<ValueId> = results.collect();
+        self.nodes.push(Node {
+            op,
+            operands,
+            results: results.clone(),
+            origin,
+        });
+        results
+    }
+
+    /// Adds a node with one result.
+    pub fn push(&mut self, op: Op, operands: Vec<ValueId>, meta: Meta, origin: u32) -> ValueId {
+        self.push_all(op, operands, [meta], origin)[0]
+    }
+
+    /// The values that the caller gets.
+    pub fn returned(&self) -> EntitySet<ValueId> {
+        let mut found = EntitySet::new();
+        found.extend(self.outputs.iter().filter_map(|output| match output {
+            GraphOutput::Value(v) => Some(*v),
+            _ => None,
+        }));
+        found
+    }
+
     /// The node that defines `value`.
     pub fn producer(&self, value: ValueId) -> &Node {
         &self.nodes[self.producers[value]]

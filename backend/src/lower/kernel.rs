@@ -311,7 +311,7 @@ fn nest_pass(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Meta, Node};
+    use crate::graph::Meta;
     use ipex_jit::kernel::{BinaryOp, Index, Inst, verify};
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId], sizes: &[i64]) -> ValueId {
@@ -319,19 +319,12 @@ mod tests {
         for k in (1..sizes.len()).rev() {
             strides[k - 1] = strides[k] * sizes[k];
         }
-        let v = g.values.push(Meta {
+        let meta = Meta {
             scalar_type: 6,
             sizes: sizes.to_vec(),
             strides,
-        });
-        g.producers.push(g.nodes.next_key());
-        g.nodes.push(Node {
-            op,
-            operands: operands.to_vec(),
-            results: vec![v],
-            origin: 0,
-        });
-        v
+        };
+        g.push(op, operands.to_vec(), meta, 0)
     }
 
     /// Runs loads, additions and stores.

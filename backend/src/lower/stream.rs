@@ -2,8 +2,7 @@
 //! it is overwritten.
 
 use crate::fusion::cluster::Clusters;
-use crate::graph::{Graph, GraphOutput, ValueId};
-use cranelift_entity::EntitySet;
+use crate::graph::{Graph, ValueId};
 use ipex_jit::kernel::Access;
 use ipex_runtime::cpu::Caches;
 
@@ -17,12 +16,7 @@ fn large() -> usize {
 
 /// Marks what kernels only write, is returned, and nothing else in the graph reads.
 pub fn mark(graph: &Graph, clusters: &mut Clusters) {
-    let mut returned: EntitySet<ValueId> = EntitySet::new();
-    for output in &graph.outputs {
-        if let GraphOutput::Value(v) = output {
-            returned.insert(*v);
-        }
-    }
+    let returned = graph.returned();
     for group in &mut clusters.groups {
         let read = |value: ValueId| {
             let mut nodes = graph.nodes.iter();
@@ -45,24 +39,17 @@ pub fn mark(graph: &Graph, clusters: &mut Clusters) {
 mod tests {
     use super::*;
     use crate::fusion::cluster::cluster;
-    use crate::graph::{Meta, Node, Op, Origin};
+    use crate::graph::{GraphOutput, Meta, Op, Origin};
     use ipex_jit::kernel::{BinaryOp, UnaryOp};
     use ipex_runtime::plan::{Callable, Route};
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId], sizes: [i64; 2]) -> ValueId {
-        let v = g.values.push(Meta {
+        let meta = Meta {
             scalar_type: 6,
             sizes: sizes.to_vec(),
             strides: vec![sizes[1], 1],
-        });
-        g.producers.push(g.nodes.next_key());
-        g.nodes.push(Node {
-            op,
-            operands: operands.to_vec(),
-            results: vec![v],
-            origin: 0,
-        });
-        v
+        };
+        g.push(op, operands.to_vec(), meta, 0)
     }
 
     /// How a kernel writes `2 * x`, of so many rows of 4 KiB, that a call reads if told; it is returned if told.

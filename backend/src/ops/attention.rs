@@ -3,7 +3,7 @@
 use super::NodeCall;
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
-use crate::graph::{Meta, Node, Op, ValueId};
+use crate::graph::{Meta, Op, ValueId};
 use ipex_runtime::DType;
 use ipex_runtime::attention::{MaskKind, MaskedRows, Rule};
 use ipex_runtime::cpu::Isa;
@@ -113,19 +113,8 @@ pub fn attention(
         route: Route::Attention(rule),
         args: b.graph.tensor_arguments(&operands),
     };
-    let id = b.graph.nodes.next_key();
-    let mut results = Vec::new();
-    for meta in std::iter::once(parts.out).chain(parts.lse) {
-        b.graph.producers.push(id);
-        results.push(b.graph.values.push(meta));
-    }
-    b.graph.nodes.push(Node {
-        op,
-        operands,
-        results: results.clone(),
-        origin: b.origin,
-    });
-    Ok(results)
+    let metas = std::iter::once(parts.out).chain(parts.lse);
+    Ok(b.graph.push_all(op, operands, metas, b.origin))
 }
 
 /// The sizes of the scores.

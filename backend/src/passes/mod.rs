@@ -10,6 +10,7 @@ pub mod join;
 pub mod parts;
 pub mod pipeline;
 mod rewrite;
+mod uses;
 
 use crate::graph::{Graph, GraphOutput, Node, NodeId, ValueId};
 use cranelift_entity::SecondaryMap;

@@ -2,9 +2,9 @@
 //! embeddings): the concatenation itself is never in memory.
 
 use super::rewrite::Rewrite;
+use super::uses::Uses;
 use crate::graph::strided::contiguous;
-use crate::graph::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View};
-use cranelift_entity::{EntitySet, SecondaryMap};
+use crate::graph::{Graph, Meta, Node, NodeId, Op, ValueId, View};
 use std::collections::HashMap;
 
 /// Most parts: their results are written by one loop.
@@ -18,14 +18,17 @@ struct Parts {
 
 /// Splits the work on concatenations.
 pub fn parts(graph: &Graph) -> Graph {
-    let wanted = Wanted::new(graph);
+    let wanted = Wanted {
+        graph,
+        uses: Uses::of(graph),
+    };
     if !graph.nodes.keys().any(|id| wanted.splits(id)) {
         return graph.clone();
     }
     let mut pass = Pass {
         new: Rewrite::new(graph),
         parts: HashMap::new(),
-        read_once: wanted.read_once(),
+        uses: &wanted.uses,
     };
     for (id, node) in graph.nodes.iter() {
         if wanted.splits(id) {
@@ -50,43 +53,17 @@ fn is_pointwise(op: &Op) -> bool {
     )
 }
 
-/// Who uses each value, and how.
+/// What is split.
 struct Wanted<'a> {
     graph: &'a Graph,
-    users: SecondaryMap<ValueId, Vec<NodeId>>,
-    returned: EntitySet<ValueId>,
+    uses: Uses,
 }
 
 impl Wanted<'_> {
-    fn new(graph: &Graph) -> Wanted<'_> {
-        let mut users: SecondaryMap<ValueId, Vec<NodeId>> = SecondaryMap::new();
-        for (id, node) in graph.nodes.iter() {
-            node.operands.iter().for_each(|&v| users[v].push(id));
-        }
-        let mut returned = EntitySet::new();
-        for output in &graph.outputs {
-            if let GraphOutput::Value(v) = output {
-                returned.insert(*v);
-            }
-        }
-        Wanted {
-            graph,
-            users,
-            returned,
-        }
-    }
-
     /// Whether somebody wants a value as a whole.
     fn whole(&self, v: ValueId) -> bool {
-        let pointwise = |n: &NodeId| is_pointwise(&self.graph.nodes[*n].op);
-        self.returned.contains(v) || !self.users[v].iter().all(pointwise)
-    }
-
-    fn read_once(&self) -> EntitySet<ValueId> {
-        let values = self.graph.values.keys();
-        let mut found = EntitySet::new();
-        found.extend(values.filter(|&v| self.users[v].len() == 1 && !self.returned.contains(v)));
-        found
+        let pointwise = |n: NodeId| is_pointwise(&self.graph.nodes[n].op);
+        self.uses.outside(v, pointwise)
     }
 
     /// Whether a node is a concatenation of equal parts that only pointwise work uses.
@@ -98,7 +75,7 @@ impl Wanted<'_> {
         let sizes = |v: &ValueId| &self.graph.values[*v].sizes;
         let mut pairs = node.operands.windows(2);
         let equal = pairs.all(|p| sizes(&p[0]) == sizes(&p[1]));
-        let used = !self.users[node.results[0]].is_empty();
+        let used = !self.uses.none(node.results[0]);
         equal && node.operands.len() <= MOST && used && !self.whole(node.results[0])
     }
 }
@@ -107,8 +84,7 @@ struct Pass<'a> {
     new: Rewrite<'a>,
     /// By value of the old graph.
     parts: HashMap<ValueId, Parts>,
-    /// Values with one reader, that are not returned.
-    read_once: EntitySet<ValueId>,
+    uses: &'a Uses,
 }
 
 impl Pass<'_> {
@@ -161,7 +137,7 @@ impl Pass<'_> {
         let old = self.new.old;
         let (node, meta) = (old.producer(v), self.part_of(v, dim, count as i64));
         // What nobody else reads is done in parts from the start.
-        if known.is_none() && is_pointwise(&node.op) && self.read_once.contains(v) {
+        if known.is_none() && is_pointwise(&node.op) && self.uses.single(v).is_some() {
             let mut values = Vec::with_capacity(count);
             for n in 0..count {
                 values.push(self.piece(node, &meta, dim, count, n));
@@ -195,39 +171,23 @@ impl Pass<'_> {
     }
 
     fn push(&mut self, like: &Node, op: Op, operands: Vec<ValueId>, meta: Meta) -> ValueId {
-        let graph = &mut self.new.graph;
-        let result = graph.values.push(meta);
-        graph.producers.push(graph.nodes.next_key());
-        graph.nodes.push(Node {
-            op,
-            operands,
-            results: vec![result],
-            origin: like.origin,
-        });
-        result
+        self.new.graph.push(op, operands, meta, like.origin)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::verify;
+    use crate::graph::{GraphOutput, verify};
     use ipex_jit::kernel::{BinaryOp, UnaryOp};
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId], columns: i64) -> ValueId {
-        let v = g.values.push(Meta {
+        let meta = Meta {
             scalar_type: 6,
             sizes: vec![3, columns],
             strides: vec![columns, 1],
-        });
-        g.producers.push(g.nodes.next_key());
-        g.nodes.push(Node {
-            op,
-            operands: operands.to_vec(),
-            results: vec![v],
-            origin: 0,
-        });
-        v
+        };
+        g.push(op, operands.to_vec(), meta, 0)
     }
 
     /// `-z * exp(cat(x, y) + z)`, of parts with so many columns; the sum is returned too if wanted.
@@ -332,11 +292,11 @@ mod tests {
             let cat = push(&mut g, Op::Cat { dim: 1 }, &[x, x], 8);
             let z = push(&mut g, Op::Unary(UnaryOp::Neg), &[z], 8);
             let sum = push(&mut g, Op::Binary(BinaryOp::Add), &[cat, z], 8);
-            let exp = push(&mut g, Op::Unary(UnaryOp::Exp), &[z], 8);
+            // A second reader, or the caller.
             let outputs = if returned {
                 vec![sum, z]
             } else {
-                vec![sum, exp]
+                vec![sum, push(&mut g, Op::Unary(UnaryOp::Exp), &[z], 8)]
             };
             assert_eq!(count(&finish(&mut g, &outputs), neg), 1);
         }

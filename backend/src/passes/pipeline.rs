@@ -22,23 +22,16 @@ pub fn run(mut graph: Graph, options: &Options) -> Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{GraphOutput, Meta, Node, Op, ValueId};
+    use crate::graph::{GraphOutput, Meta, Op, ValueId};
     use ipex_jit::kernel::{BinaryOp, UnaryOp};
 
     fn push(g: &mut Graph, op: Op, operands: &[ValueId]) -> ValueId {
-        let v = g.values.push(Meta {
+        let meta = Meta {
             scalar_type: 6,
             sizes: vec![4],
             strides: vec![1],
-        });
-        g.producers.push(g.nodes.next_key());
-        g.nodes.push(Node {
-            op,
-            operands: operands.to_vec(),
-            results: vec![v],
-            origin: 0,
-        });
-        v
+        };
+        g.push(op, operands.to_vec(), meta, 0)
     }
 
     #[test]

@@ -39,19 +39,10 @@ impl<'a> Rewrite<'a> {
 
     /// A node like an old one with these operands; its results.
     pub fn push(&mut self, node: &Node, operands: Vec<ValueId>) -> Vec<ValueId> {
-        let id = self.graph.nodes.next_key();
-        let results = node.results.iter().map(|&r| {
-            self.graph.producers.push(id);
-            self.graph.values.push(self.old.values[r].clone())
-        });
-        let results: Vec<ValueId> = results.collect();
-        self.graph.nodes.push(Node {
-            op: node.op.clone(),
-            operands,
-            results: results.clone(),
-            origin: node.origin,
-        });
-        results
+        let old = self.old;
+        let metas = node.results.iter().map(|&r| old.values[r].clone());
+        self.graph
+            .push_all(node.op.clone(), operands, metas, node.origin)
     }
 
     /// As `push`, in the place of the old one.

@@ -252,25 +252,27 @@ impl Compiled {
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _running = Running::new();
-        let run = |ready: &Ready, inputs| self.run(ready, py, args, inputs);
-        let inputs = match (&self.body, &self.first) {
-            (Body::Fixed, Some(first)) => {
-                let inputs = self.arguments(args, first.executable.addressed())?;
-                if let Some(reason) = without_memory(args, &inputs)? {
-                    return self.fall_back(py, args, &reason);
-                }
-                return run(first, inputs);
-            }
-            (Body::Fixed, None) => return Err(PyRuntimeError::new_err("a graph without a plan")),
-            _ => self.tensors(args)?,
-        };
-        let ready = match (&self.body, &self.first) {
-            (Body::Fixed, _) => return Err(PyRuntimeError::new_err("a graph without a plan")),
-            (Body::Sized(bound, plans), _) => {
+        if let (Body::Fixed, Some(first)) = (&self.body, &self.first) {
+            let inputs = self.arguments(args, first.executable.addressed())?;
+            return match without_memory(args, inputs.iter().map(address))? {
+                Some(reason) => self.fall_back(py, args, &reason),
+                None => self.run(first, py, args, inputs),
+            };
+        }
+        let inputs = self.tensors(args)?;
+        let addresses = inputs
+            .iter()
+            .map(|t| t.as_ref().map(Tensor::data).transpose());
+        if let Some(reason) = without_memory(args, addresses)? {
+            return self.fall_back(py, args, &reason);
+        }
+        let ready = match &self.body {
+            Body::Fixed => return Err(PyRuntimeError::new_err("a graph without a plan")),
+            Body::Sized(bound, plans) => {
                 let values = symbol_values(bound, args, &inputs)?;
                 py.detach(|| plans.plan(&values))
             }
-            (Body::Staged(bound, staged), _) => {
+            Body::Staged(bound, staged) => {
                 let values = symbol_values(bound, args, &inputs)?;
                 let symbols = bound.iter().map(|b| b.symbol.clone()).zip(values).collect();
                 let mut host = PythonHost::new(self.aten, &self.callables);
@@ -282,13 +284,7 @@ impl Compiled {
             }
         };
         match ready {
-            Ok(ready) => {
-                let inputs = as_arguments(inputs);
-                match without_memory(args, &inputs)? {
-                    Some(reason) => self.fall_back(py, args, &reason),
-                    None => run(&ready, inputs),
-                }
-            }
+            Ok(ready) => self.run(&ready, py, args, as_arguments(inputs)),
             Err(reason) => self.fall_back(py, args, &reason),
         }
     }
@@ -411,21 +407,28 @@ fn as_arguments(tensors: Vec<Option<Tensor>>) -> Vec<Option<Argument>> {
     tensors.map(|t| t.map(Argument::Tensor)).collect()
 }
 
+/// Where an argument is; none if it is no tensor.
+fn address(argument: &Option<Argument>) -> Result<Option<*mut u8>, Error> {
+    match argument {
+        Some(Argument::Address(data)) => Ok(Some(*data)),
+        Some(Argument::Tensor(tensor)) => tensor.data().map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Why arguments cannot be read, if one has elements but no memory (a tensor of a `FakeTensorMode`, or one whose storage was
 /// resized to nothing): guards let it pass.
 fn without_memory(
     args: &Bound<'_, PyTuple>,
-    inputs: &[Option<Argument>],
+    addresses: impl Iterator<Item = Result<Option<*mut u8>, Error>>,
 ) -> PyResult<Option<String>> {
     // A view of no memory lies at its offset. Nothing is mapped below.
     const LOWEST: usize = 1 << 16;
-    for (n, (arg, input)) in args.iter_borrowed().zip(inputs).enumerate() {
-        let data = match input {
-            Some(Argument::Address(data)) => *data,
-            Some(Argument::Tensor(tensor)) => tensor.data().map_err(runtime_error)?,
-            None => continue,
-        };
-        if data.addr() < LOWEST && arg.call_method0("numel")?.extract::<usize>()? > 0 {
+    for (n, (arg, data)) in args.iter_borrowed().zip(addresses).enumerate() {
+        let low = data
+            .map_err(runtime_error)?
+            .is_some_and(|d| d.addr() < LOWEST);
+        if low && arg.call_method0("numel")?.extract::<usize>()? > 0 {
             return Ok(Some(format!("argument {n} has no memory")));
         }
     }

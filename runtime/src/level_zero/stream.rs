@@ -256,9 +256,11 @@ impl Stream {
                         })
                         .and_then(|()| checked((ze.zeEventHostReset)(event), "zeEventHostReset"))
                 }
-                (None, None) => {
-                    unreachable!("a stream has an event where lists cannot be waited for")
-                }
+                // `Device::stream` makes an event where lists cannot be waited for.
+                (None, None) => checked(
+                    ZE_RESULT_ERROR_UNSUPPORTED_FEATURE,
+                    "zeCommandListHostSynchronize",
+                ),
             }
         };
         // A lost device runs nothing any more.

@@ -5,9 +5,9 @@
 mod mask;
 mod operand;
 mod pattern;
-mod uses;
 
 use super::rewrite::Rewrite;
+use super::uses::Uses;
 use crate::graph::builder::Builder;
 use crate::graph::{Graph, Meta, Node, NodeId, Op, ValueId, View};
 use crate::ops::attention::{NoKernel, Parts, attention as call};
@@ -18,7 +18,6 @@ use ipex_runtime::attention::{MaskedRows, Rule};
 use mask::BoolMask;
 use pattern::Found;
 use thiserror::Error;
-use uses::Uses;
 
 /// Name of the calls that this pass makes.
 pub const NAME: &str = "ipex.attention";

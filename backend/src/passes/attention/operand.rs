@@ -1,9 +1,9 @@
 //! Queries, keys and values of four dimensions behind the operands of batched products, without the copies
 //! that only merge batch and heads.
 
-use super::uses::Uses;
 use crate::graph::builder::Builder;
 use crate::graph::{Graph, Node, NodeId, Op, ValueId, View};
+use crate::passes::uses::Uses;
 use ipex_runtime::plan::{CallArg, Route};
 
 /// A value that lies where it is, and the views that make `[batch, heads, .., ..]` of it.

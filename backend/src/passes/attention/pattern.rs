@@ -1,8 +1,8 @@
 //! Finds softmax between two batched products.
 
-use super::uses::Uses;
 use super::{NotAttention, unexpanded};
 use crate::graph::{Graph, NodeId, Op, ValueId, View};
+use crate::passes::uses::Uses;
 use cranelift_entity::EntitySet;
 use ipex_jit::kernel::{BinaryOp, Const, ReduceOp, UnaryOp};
 use ipex_runtime::attention::MaskKind;

@@ -1,6 +1,6 @@
 //! Who reads a value.
 
-use crate::graph::{Graph, GraphOutput, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, ValueId};
 use cranelift_entity::{EntitySet, SecondaryMap};
 
 /// Readers of all values of a graph.
@@ -12,27 +12,29 @@ pub struct Uses {
 impl Uses {
     /// Collects them.
     pub fn of(graph: &Graph) -> Uses {
-        let mut uses = Uses {
-            nodes: SecondaryMap::new(),
-            returned: EntitySet::new(),
-        };
+        let mut nodes: SecondaryMap<ValueId, Vec<NodeId>> = SecondaryMap::new();
         for (id, node) in graph.nodes.iter() {
-            for &v in &node.operands {
-                uses.nodes[v].push(id);
-            }
+            node.operands.iter().for_each(|&v| nodes[v].push(id));
         }
-        for output in &graph.outputs {
-            if let GraphOutput::Value(v) = output {
-                uses.returned.insert(*v);
-            }
+        Uses {
+            nodes,
+            returned: graph.returned(),
         }
-        uses
+    }
+
+    /// Whether the caller gets the value, or a node reads it that is not such a one.
+    pub fn outside(&self, value: ValueId, such: impl Fn(NodeId) -> bool) -> bool {
+        self.returned.contains(value) || !self.nodes[value].iter().all(|&n| such(n))
+    }
+
+    /// Whether nobody uses the value.
+    pub fn none(&self, value: ValueId) -> bool {
+        !self.returned.contains(value) && self.nodes[value].is_empty()
     }
 
     /// Whether these nodes alone read the value.
     pub fn only(&self, value: ValueId, readers: &EntitySet<NodeId>) -> bool {
-        let mut all = self.nodes[value].iter();
-        !self.returned.contains(value) && all.all(|&n| readers.contains(n))
+        !self.outside(value, |n| readers.contains(n))
     }
 
     /// The node that reads the value, if it is the only one.
