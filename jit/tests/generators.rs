@@ -216,6 +216,56 @@ fn check_sines_of_large_numbers_beside_small_ones() {
     }
 }
 
+/// Each generator's form of the functions that one of them has in tables, to the bit.
+#[test]
+fn error_function_and_hyperbolic_tangent_as_they_are_written() {
+    with_both(4, check_error_function_and_hyperbolic_tangent);
+}
+
+fn check_error_function_and_hyperbolic_tangent() {
+    use ipex_jit::math::{Plain, erf, tables, tanh};
+    let wide = WIDE.get().0;
+    type Form = fn(&mut Plain, f32) -> f32;
+    let forms: [(UnaryOp, Form); 2] = match wide {
+        true => [(UnaryOp::Erf, tables::erf), (UnaryOp::Tanh, tables::tanh)],
+        false => [(UnaryOp::Erf, erf::erf), (UnaryOp::Tanh, tanh::tanh)],
+    };
+    let special = [0.0, -0.0, 1e-40, -1e-45, 3.875, 9.6, 1e38, f32::INFINITY];
+    let mut x: Vec<f32> = (0..1990).map(|i| (i as f32 - 1000.0) * 0.0101).collect();
+    x.extend(special.iter().flat_map(|&x| [x, -x]));
+    x.extend([f32::NAN, f32::NEG_INFINITY]);
+    let n = x.len();
+    for (op, form) in forms {
+        // In vectors of 16 lanes, and of 8 beside numbers of 64 bits.
+        for ty in [DType::F32, DType::F64] {
+            let mut b = Build::new(n as u64, &[(DType::F32, Access::In), (ty, Access::Out)]);
+            let v = b.load(0);
+            let mut v = b.inst(Type::F32, Inst::Unary { op, arg: v });
+            if ty == DType::F64 {
+                let to = Type::F64;
+                v = b.inst(to, Inst::Convert { to, arg: v });
+            }
+            b.store(1, v);
+            let (mut narrow, mut wide) = (vec![7f32; n], vec![7f64; n]);
+            let out = match ty {
+                DType::F32 => narrow.as_mut_ptr().cast(),
+                _ => wide.as_mut_ptr().cast(),
+            };
+            run(&b.kernel, &mut [x.as_ptr() as *mut u8, out], 0, n as i64);
+            for (i, &x) in x.iter().enumerate() {
+                let got = if ty == DType::F32 {
+                    narrow[i]
+                } else {
+                    wide[i] as f32
+                };
+                let want = form(&mut Plain, x);
+                let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+                assert!(same, "{op:?}({x}) = {got}, not {want}");
+            }
+        }
+    }
+}
+
 #[test]
 fn partial_ranges_and_narrow_floats() {
     with_both(1, check_partial_ranges_and_narrow_floats);

@@ -1,5 +1,6 @@
 //! What a person would write for AVX-512: loops over vectors, two at a time by the compiler's unrolling.
 
+use ipex_jit::math::tables;
 use std::arch::x86_64::*;
 
 /// `y[i] = f(x[i])`; lengths are multiples of 64.
@@ -68,59 +69,52 @@ fn exp_v(x: __m512) -> __m512 {
     _mm512_scalef_ps(_mm512_add_ps(m, _mm512_set1_ps(1.0)), k)
 }
 
+/// A table's polynomial, without its constant, and the constant.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn chosen(table: &[[f32; 16]], shifted: __m512, d: __m512) -> (__m512, __m512) {
+    let i = _mm512_castps_si512(shifted);
+    // SAFETY: 16 elements each.
+    let at = |k: usize| unsafe { _mm512_permutexvar_ps(i, _mm512_loadu_ps(table[k].as_ptr())) };
+    let mut p = at(table.len() - 1);
+    for k in (1..table.len() - 1).rev() {
+        p = _mm512_fmadd_ps(p, d, at(k));
+    }
+    (p, at(0))
+}
+
+/// `y` with the sign of `x`.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn signed(y: __m512, x: __m512) -> __m512 {
+    let (y, x) = (_mm512_castps_si512(y), _mm512_castps_si512(x));
+    let sign = _mm512_set1_epi32(i32::MIN);
+    _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xD8>(y, x, sign))
+}
+
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
 fn tanh_v(x: __m512) -> __m512 {
-    const SMALL: [f32; 6] = [
-        -0.333_333_28,
-        0.133_331_12,
-        -0.053_935_144,
-        0.021_638_69,
-        -0.008_028_397,
-        0.002_010_665_8,
-    ];
-    let (one, sign) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-0.0));
-    let t = _mm512_abs_ps(x);
-    let t2 = _mm512_mul_ps(t, t);
-    let near = _mm512_fmadd_ps(_mm512_mul_ps(t2, poly(&SMALL, t2)), t, t);
-    let c = _mm512_min_ps(_mm512_set1_ps(9.5), t);
-    let (m, k) = reduced(_mm512_add_ps(c, c));
-    let d = _mm512_add_ps(_mm512_scalef_ps(_mm512_add_ps(m, one), k), one);
-    let far = _mm512_sub_ps(one, _mm512_div_ps(_mm512_set1_ps(2.0), d));
-    let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(t, _mm512_set1_ps(0.6));
-    let y = _mm512_mask_blend_ps(small, far, near);
-    _mm512_or_ps(y, _mm512_and_ps(x, sign))
+    let t = _mm512_min_ps(_mm512_set1_ps(9.6), _mm512_abs_ps(x));
+    let shift = _mm512_set1_ps(12_582_912.0);
+    let shifted = _mm512_fmadd_ps(t, _mm512_set1_ps(1.6), shift);
+    let at = _mm512_sub_ps(shifted, shift);
+    let d = _mm512_fnmadd_ps(at, _mm512_set1_ps(0.625), t);
+    let (p, constant) = chosen(&tables::TANH, shifted, d);
+    signed(_mm512_fmadd_ps(p, d, constant), x)
 }
 
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
 fn erf_v(x: __m512) -> __m512 {
-    const SMALL: [f32; 7] = [
-        0.128_379_17,
-        -0.376_126_3,
-        0.112_836_26,
-        -0.026_855_74,
-        0.005_192_460_5,
-        -0.000_805_080_4,
-        8.002_775e-5,
-    ];
-    const LARGE: [f32; 7] = [
-        -0.000_195_675_41,
-        -1.127_675_7,
-        -0.637_182_2,
-        -0.103_931_665,
-        0.022_226_946,
-        -0.003_043_219_7,
-        0.000_195_936_81,
-    ];
-    let (one, sign) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-0.0));
-    let t = _mm512_abs_ps(x);
-    let near = _mm512_fmadd_ps(poly(&SMALL, _mm512_mul_ps(t, t)), t, t);
-    let (m, k) = reduced(poly(&LARGE, _mm512_min_ps(_mm512_set1_ps(4.0), t)));
-    let far = _mm512_sub_ps(one, _mm512_scalef_ps(_mm512_add_ps(m, one), k));
-    let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(t, _mm512_set1_ps(0.935));
-    let y = _mm512_mask_blend_ps(small, far, near);
-    _mm512_or_ps(y, _mm512_and_ps(x, sign))
+    let end = _mm512_set1_ps(3.875f32.next_down());
+    let t = _mm512_min_ps(end, _mm512_abs_ps(x));
+    let shift = _mm512_set1_ps(3_145_728.0);
+    let shifted = _mm512_add_ps(t, shift);
+    let d = _mm512_sub_ps(t, _mm512_sub_ps(shifted, shift));
+    let (p, constant) = chosen(&tables::ERF, shifted, d);
+    let constant = _mm512_fmadd_ps(d, _mm512_set1_ps(tables::ERF_SLOPE), constant);
+    signed(_mm512_fmadd_ps(p, d, constant), x)
 }
 
 /// For |x| below 2^15 alone.

@@ -352,6 +352,12 @@ impl Emit for Plain {
     }
 }
 
+impl super::tables::LookUp for Plain {
+    fn look_up(&mut self, table: &[f32; 16], at: i32) -> f32 {
+        table[(at & 15) as usize]
+    }
+}
+
 #[inline]
 fn compare<T: PartialOrd>(op: CmpOp, x: T, y: T) -> bool {
     match op {

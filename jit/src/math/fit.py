@@ -8,8 +8,8 @@ import numpy as np
 V = np.vectorize
 
 
-def fit(name, lo, hi, basis, target, n):
-    """Finds c with max |sum_j c[j]*basis(x, j) - target(x)| small on [lo, hi]."""
+def minimax(lo, hi, basis, target, n):
+    """Finds c with max |sum_j c[j]*basis(x, j) - target(x)| small on [lo, hi]; c and that maximum."""
     x = (lo + hi) / 2 + (hi - lo) / 2 * np.cos((np.arange(3000) + 0.5) * math.pi / 3000)
     cols = np.stack([basis(x, j) for j in range(n)], 1)
     t = target(x)
@@ -29,10 +29,35 @@ def fit(name, lo, hi, basis, target, n):
             w = w * (e + 1e-3 * e.max())
             w /= w.mean()
         coefs.append(float(np.float32(best_c[0])))
-    err = np.abs(cols @ np.array(coefs) - t).max()
+    return coefs, np.abs(cols @ np.array(coefs) - t).max()
+
+
+def fit(name, lo, hi, basis, target, n):
+    """Prints the polynomial on [lo, hi]."""
+    coefs, err = minimax(lo, hi, basis, target, n)
     print(f"// {name} on [{lo:.6g}, {hi:.6g}]: 2^{math.log2(err):.2f}")
-    bits = ", ".join(repr(np.float32(c).item()) if False else str(np.float32(c)) for c in coefs)
+    bits = ", ".join(str(np.float32(c)) for c in coefs)
     print(f"const {name}: [f32; {n}] = [{bits}];")
+
+
+def table(name, f, step, n, linear, nudge):
+    """Prints 16 polynomials: f(x) = sum_j c[j] d^j around the multiples of step, d the distance. The first has no constant
+    and is of f(x) - linear*d; on the last one the target is nudged, so that f at its end rounds to 1."""
+    rows, worst = [], 0.0
+    for i in range(16):
+        c, h = i * step, step / 2
+        lo, first = (1e-4, 1) if i == 0 else (c - h, 0)
+        aside = linear if i == 0 else 0.0
+        bump = nudge if i == 15 else 0.0
+        coefs, err = minimax(lo, c + h, lambda x, j: (x - c) ** (first + j) / f(x),
+                             lambda x: (f(x) - aside * (x - c) + bump * (x - c + h) / step) / f(x), n - first)
+        rows.append([0.0] * first + coefs)
+        worst = max(worst, err)
+    print(f"// {name}, steps of {step}: 2^{math.log2(worst):.2f}")
+    print(f"const {name}: [[f32; 16]; {n}] = [")
+    for column in zip(*rows):
+        print("    [" + ", ".join(str(np.float32(c)) for c in column) + "],")
+    print("];")
 
 
 L2 = math.log(2)
@@ -62,3 +87,6 @@ for n in (3, 4):
         lambda x: (np.cos(x) - 1 + x * x / 2) / np.cos(x), n)
 fit("ATANH", 1e-4, 0.2001, lambda x, j: x ** (3 + 2 * j) / (2 * np.arctanh(x)),
     lambda x: (2 * np.arctanh(x) - 2 * x) / (2 * np.arctanh(x)), 4)
+ERF_SLOPE = 2 / math.sqrt(math.pi)
+table("ERF", erf, 0.25, 6, ERF_SLOPE - float(np.float32(ERF_SLOPE)), 4e-8)
+table("TANH", np.tanh, 0.625, 8, 0.0, 0.0)

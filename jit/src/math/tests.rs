@@ -80,8 +80,25 @@ accuracy! {
     log1p log::log1p, libm::log1p, 2.0, [0.333_333_34, 0.5, 3.0];
     tanh tanh::tanh, libm::tanh, 2.0, [0.6, 9.01, 9.5];
     erf erf::erf, libm::erf, 2.0, [0.935, 3.92, 4.0];
+    tanh_by_table tables::tanh, libm::tanh, 2.0, [0.3125, 0.9375, 9.02, 9.0625, 9.6];
+    erf_by_table tables::erf, libm::erf, 2.0, [0.125, 0.375, 0.625, 3.625, 3.875, 4.0];
     sin trig::sin, libm::sin, 2.0, [32768.0, FRAC_PI_4, PI, 6.283_185_5, 102_943.7];
     cos trig::cos, libm::cos, 2.0, [32768.0, FRAC_PI_4, FRAC_PI_2, 4.712_389, 102_943.7];
+}
+
+#[test]
+fn tables_end_in_exact_ones() {
+    for x in [3.9, 5.0, 1e30, f32::INFINITY] {
+        for x in [x, -x] {
+            assert_eq!(tables::erf(&mut Plain, x), x.signum());
+            assert_eq!(tables::tanh(&mut Plain, 2.5 * x), x.signum());
+        }
+    }
+    for f in [tables::erf, tables::tanh] {
+        let zeros = [0.0f32, -0.0].map(|x| f(&mut Plain, x).to_bits());
+        assert_eq!(zeros, [0, 1 << 31]);
+        assert!(f(&mut Plain, f32::NAN).is_nan());
+    }
 }
 
 #[test]

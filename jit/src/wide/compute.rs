@@ -277,17 +277,14 @@ impl Lower<'_> {
             return Ok(d);
         }
         if ty.is_float() && op == B::Copysign {
-            let bits = |neg: bool| {
-                if ty == Type::F64 {
-                    Const::F64(if neg { 1 << 63 } else { u64::MAX >> 1 })
-                } else {
-                    Const::F32(if neg { 1 << 31 } else { u32::MAX >> 1 })
-                }
+            let sign = match ty {
+                Type::F64 => Const::F64(1 << 63),
+                _ => Const::F32(1 << 31),
             };
-            let (s, m) = (self.constant(bits(true)), self.constant(bits(false)));
-            let sign = self.evex(o::AND, len, ty, Some(y), s, None);
-            let size = self.evex(o::AND, len, ty, Some(x), m, None);
-            return Ok(self.evex(o::OR, len, ty, Some(size), sign, None));
+            let (c, d) = (self.constant(sign), self.reg(ty));
+            let (a, b) = (x, y);
+            self.emit(Lir::Choose { len, d, a, b, c });
+            return Ok(d);
         }
         let op = o::binary(op, ty).ok_or_else(|| Refused::Inst(format!("{op:?} of {ty}")))?;
         Ok(self.evex(op, len, ty, Some(x), y, None))

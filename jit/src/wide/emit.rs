@@ -276,6 +276,7 @@ impl Emit<'_> {
                 self.settle(d);
             }
             Lir::Fma { w, len, d, a, b, c } => self.fma(w, len, d, [a, b, c]),
+            Lir::Choose { len, d, a, b, c } => self.choose(len, d, [a, b, c]),
             Lir::Gather {
                 op,
                 len,
@@ -499,6 +500,27 @@ impl Emit<'_> {
             let first = self.vector(first, TEMP[1]);
             put(self, 2, first, second);
         }
+        self.settle(d);
+    }
+
+    /// One instruction that replaces one of its operands; the table of results follows the order that they are in.
+    fn choose(&mut self, len: u8, d: Reg, [a, b, c]: [Reg; 3]) {
+        let (t, [ra, rb, rc]) = (self.target(d), [a, b, c].map(|r| self.vector_rm(r)));
+        // Bit `4 first + 2 second + third` of the table is the result.
+        let (table, second, third) = if ra == Rm::Reg(t) {
+            (0xD8, b, rc)
+        } else if rb == Rm::Reg(t) {
+            (0xE4, a, rc)
+        } else if rc == Rm::Reg(t) {
+            (0xAC, a, rb)
+        } else {
+            self.move_vector(false, t, ra);
+            (0xD8, b, rc)
+        };
+        let second = self.vector(second, TEMP[1]);
+        let (mask, imm) = (Masking::default(), Some(table));
+        self.asm
+            .evex(o::TERNARY, len, t, second, third, imm, mask, false);
         self.settle(d);
     }
 }

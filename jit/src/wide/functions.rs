@@ -1,4 +1,4 @@
-//! Elementary functions that gain from what the kernel IR lacks, multiplications by powers of two and jumps over rare cases:
+//! Elementary functions that gain from what the kernel IR lacks, multiplications by powers of two, tables in registers and jumps over rare cases:
 //! written in `math` like the others, but lowered directly.
 
 use super::Refused;
@@ -7,6 +7,7 @@ use super::lower::Lower;
 use super::opcode as o;
 use crate::kernel::{BinaryOp, CmpOp, Const, Type, UnaryOp};
 use crate::math::Emit;
+use crate::math::tables::{self, LookUp};
 
 /// The functions that this generator computes by itself if they are of f32.
 pub const OWN: [UnaryOp; 8] = [
@@ -28,7 +29,11 @@ pub fn own(lower: &mut Lower, op: UnaryOp, x: Reg) -> Result<Reg, Refused> {
         lower,
         refused: None,
     };
-    let result = crate::math::unary(&mut e, op, x);
+    let result = match op {
+        UnaryOp::Erf => Some(tables::erf(&mut e, x)),
+        UnaryOp::Tanh => Some(tables::tanh(&mut e, x)),
+        _ => crate::math::unary(&mut e, op, x),
+    };
     match (e.refused, result) {
         (None, Some(result)) => Ok(result),
         (Some(refused), _) => Err(refused),
@@ -164,6 +169,19 @@ impl Emit for Vectors<'_, '_> {
         self.lower.f.rare.push((first, last));
         self.lower.emit(Lir::Bind(over));
         usual
+    }
+}
+
+impl LookUp for Vectors<'_, '_> {
+    fn look_up(&mut self, table: &[f32; 16], at: Reg) -> Reg {
+        let mut bytes = [0; 64];
+        for (to, c) in bytes.chunks_exact_mut(4).zip(table) {
+            to.copy_from_slice(&c.to_le_bytes());
+        }
+        let table = self.lower.pooled(bytes);
+        // All of the table's register, also for 8 lanes.
+        self.lower
+            .evex(o::PERMUTE, 2, Type::F32, Some(at), table, None)
     }
 }
 

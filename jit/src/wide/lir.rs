@@ -132,6 +132,19 @@ pub enum Lir {
         /// Summand.
         c: Reg,
     },
+    /// The bits of `b` where those of `c` are set, and of `a` elsewhere.
+    Choose {
+        /// 1, 2: 256, 512 bits.
+        len: u8,
+        /// Result.
+        d: Reg,
+        /// Where `c` is 0.
+        a: Reg,
+        /// Where `c` is 1.
+        b: Reg,
+        /// The choice.
+        c: Reg,
+    },
     /// `d = [base + index * scale + disp]` for every lane's index.
     Gather {
         /// Operation.
@@ -380,7 +393,7 @@ impl Lir {
                 f(*a, false);
                 f(*d, true);
             }
-            Lir::Fma { d, a, b, c, .. } => {
+            Lir::Fma { d, a, b, c, .. } | Lir::Choose { d, a, b, c, .. } => {
                 for r in [c, a, b] {
                     f(*r, false);
                 }

@@ -65,6 +65,10 @@ pub const DENORMAL: u8 = 0x20;
 pub const LOAD_16: Opcode = op(1, 3, true, 0x6F);
 /// vscalefps
 pub const SCALE: Opcode = op(2, 1, false, 0x2C);
+/// vpternlogd
+pub const TERNARY: Opcode = op(3, 1, false, 0x25);
+/// vpermps
+pub const PERMUTE: Opcode = op(2, 1, false, 0x16);
 /// vptestmd
 pub const TEST: Opcode = op(2, 1, false, 0x27);
 /// vpmovzxbd

@@ -166,7 +166,7 @@ impl Random<'_> {
                     Type::I32 | Type::I64 => {
                         &[B::Add, B::Sub, B::Mul, B::And, B::Xor, B::Min, B::Max]
                     }
-                    _ => &[B::Add, B::Sub, B::Mul, B::Div, B::Min, B::Max],
+                    _ => &[B::Add, B::Sub, B::Mul, B::Div, B::Min, B::Max, B::Copysign],
                 };
                 let op = self.draws.pick(ops);
                 self.inst(body, ty, Inst::Binary { op, args: [a, b] })
