@@ -146,8 +146,6 @@ impl State {
 impl<'a> Work<'a> {
     /// Chooses the arithmetic.
     pub fn new(a: &'a Attention, isa: Isa) -> Result<Work<'a>, crate::Error> {
-        // AMX tiles are of another form.
-        let isa = isa.min(Isa::Avx512Bf16);
         let math = match a.q.dtype {
             DType::BF16 if isa == Isa::Scalar || isa >= Isa::Avx512Bf16 => Math::Bf16,
             _ => Math::F32,

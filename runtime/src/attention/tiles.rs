@@ -203,26 +203,24 @@ impl Block<'_> {
         let engine = &self.work.engine;
         let cols = engine.kernels.cols;
         let depth = engine.units(self.work.a.depth);
-        for n in 0..keys.div_ceil(cols) {
-            let tile = Tile {
-                k: depth,
-                a: self.q.wrapping_add(rows.start * self.q_stride),
-                a_stride: self.q_stride,
-                b: self.panel(self.k, n, depth),
-                b_stride: 4 * cols,
-                c: self.scores.wrapping_add(4 * n * cols),
-                c_stride: self.scores_stride,
-                init: std::ptr::null(),
-                init_stride: 0,
-                cols: self.columns(n, keys).len(),
-                next: self.panel(self.k, n + 1, depth),
-                next_step: 16,
-                next_run: usize::MAX,
-                next_jump: 0,
-            };
-            // SAFETY: by contract.
-            unsafe { (engine.kernels.tile)(rows.len(), &tile) };
-        }
+        let tile = Tile {
+            k: depth,
+            a: self.q.wrapping_add(rows.start * self.q_stride),
+            a_stride: self.q_stride,
+            b: self.k,
+            b_stride: 4 * cols,
+            c: self.scores,
+            c_stride: self.scores_stride,
+            init: std::ptr::null(),
+            init_stride: 0,
+            cols: keys,
+            next: self.k,
+            next_step: 0,
+            next_run: usize::MAX,
+            next_jump: 0,
+        };
+        // SAFETY: by contract.
+        unsafe { engine.kernels.panels(rows.len(), &tile, 4 * cols * depth) };
     }
 
     /// Scores into weights.
@@ -253,26 +251,28 @@ impl Block<'_> {
     unsafe fn values(&self, rows: Range<usize>, keys: usize, packed: usize) {
         let engine = &self.work.engine;
         let cols = engine.kernels.cols;
-        for n in 0..self.work.a.width.div_ceil(cols) {
-            let c = self.state.row(rows.start).wrapping_add(n * cols).cast();
-            let tile = Tile {
-                k: engine.units(keys),
-                a: self.scores,
-                a_stride: self.scores_stride,
-                b: self.panel(self.v, n, engine.units(packed)),
-                b_stride: 4 * cols,
-                c,
-                c_stride: self.state.stride,
-                init: c,
-                init_stride: self.state.stride,
-                cols: self.columns(n, self.work.a.width).len(),
-                next: self.k,
-                next_step: 0,
-                next_run: usize::MAX,
-                next_jump: 0,
-            };
-            // SAFETY: by contract.
-            unsafe { (engine.kernels.tile)(rows.len(), &tile) };
-        }
+        let c = self.state.row(rows.start).cast();
+        let tile = Tile {
+            k: engine.units(keys),
+            a: self.scores,
+            a_stride: self.scores_stride,
+            b: self.v,
+            b_stride: 4 * cols,
+            c,
+            c_stride: self.state.stride,
+            init: c,
+            init_stride: self.state.stride,
+            cols: self.work.a.width,
+            next: self.k,
+            next_step: 0,
+            next_run: usize::MAX,
+            next_jump: 0,
+        };
+        // SAFETY: by contract.
+        unsafe {
+            engine
+                .kernels
+                .panels(rows.len(), &tile, 4 * cols * engine.units(packed))
+        };
     }
 }

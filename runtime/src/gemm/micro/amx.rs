@@ -49,6 +49,7 @@ pub(super) const fn table<T: Registers>() -> Kernels {
         alignment: LINE,
         cols: COLS,
         tile: tile::<T>,
+        side_by_side: Some(side_by_side::<T>),
         rounded: None,
         transpose,
         dot: no_dot,
@@ -188,13 +189,33 @@ const fn configuration(rows: usize) -> Configuration {
 
 /// See [`Kernels::tile`].
 unsafe fn tile<T: Registers>(rows: usize, t: &Tile) {
+    // SAFETY: by contract; then nothing is left in the registers.
+    unsafe {
+        steps::<T>(rows, t, &mut 0);
+        T::release();
+    }
+}
+
+/// See [`Kernels::side_by_side`]. Configuring and releasing the registers takes as long as some hundred units of K.
+unsafe fn side_by_side<T: Registers>(rows: usize, t: &Tile, b_panel: usize) {
+    let mut configured = 0;
+    // SAFETY: by contract; then nothing is left in the registers.
+    unsafe {
+        for n in 0..t.cols.div_ceil(COLS) {
+            steps::<T>(rows, &t.panel(n, COLS, b_panel), &mut configured);
+        }
+        T::release();
+    }
+}
+
+/// A tile in steps of K. `configured`: the rows that the registers are configured for, 0 for none.
+unsafe fn steps<T: Registers>(rows: usize, t: &Tile, configured: &mut usize) {
     let steps = if rows > HEIGHT {
         t.k.div_ceil(STEP).max(1)
     } else {
         1
     };
     let step = t.k.div_ceil(steps).next_multiple_of(SIDE).max(SIDE);
-    let mut configured = 0;
     for unit in (0..t.k.max(1)).step_by(step) {
         let k = step.min(t.k - unit);
         let part = Tile {
@@ -206,10 +227,8 @@ unsafe fn tile<T: Registers>(rows: usize, t: &Tile) {
         };
         let part = if unit == 0 { part } else { part.continued() };
         // SAFETY: by contract.
-        unsafe { step_of::<T>(rows, &part, t.next_step * t.k, &mut configured) };
+        unsafe { step_of::<T>(rows, &part, t.next_step * t.k, configured) };
     }
-    // SAFETY: nothing is left in the registers.
-    unsafe { T::release() };
 }
 
 /// Sums of 32 rows, on their way from tile registers to the result.

@@ -122,7 +122,8 @@ pub static IN_MEMORY: Kernels = Kernels {
 static UNSIGNED: Kernels = table::<InMemory<U8>>();
 static SIGNED: Kernels = table::<InMemory<S8>>();
 
-/// One call of the tile beside the same calls of the scalar one, on random bytes or small bf16 numbers.
+/// One call of the tile, or of several panels side by side, beside calls of the scalar tile, on random bytes or
+/// small bf16 numbers.
 fn compare(math: Math, rows: usize, cols: usize, k: usize, init: Option<bool>, seed: u64) {
     let amx = match math {
         Math::Bf16 => &IN_MEMORY,
@@ -145,8 +146,10 @@ fn compare(math: Math, rows: usize, cols: usize, k: usize, init: Option<bool>, s
         }
     };
     let a = random(4 * rows * k);
-    let b = random(4 * amx.cols * k);
-    let init_row = random(4 * amx.cols * rows);
+    let width = cols.next_multiple_of(amx.cols);
+    let b_panel = 4 * amx.cols * k;
+    let b = random(4 * width * k);
+    let init_row = random(4 * width * rows);
     let init_row: Vec<u32> = init_row
         .chunks_exact(4)
         .map(|c| {
@@ -158,29 +161,43 @@ fn compare(math: Math, rows: usize, cols: usize, k: usize, init: Option<bool>, s
         })
         .collect();
     const GAP: u32 = 77;
-    let stride = amx.cols + 3;
+    let stride = width + 3;
     let mut results = [vec![GAP; rows * stride], vec![GAP; rows * stride]];
     for (kernels, c) in [amx, scalar].into_iter().zip(&mut results) {
         for first in (0..rows).step_by(kernels.rows) {
-            for left in (0..cols).step_by(kernels.cols) {
+            // All columns of AMX's panels at once.
+            let each = if kernels.cols == amx.cols {
+                width
+            } else {
+                kernels.cols
+            };
+            for left in (0..cols).step_by(each) {
+                let (panel, column) = (left / amx.cols, left % amx.cols);
                 let tile = Tile {
                     k,
                     a: a.as_ptr(),
                     a_stride: 4 * k,
-                    b: b[4 * left..].as_ptr(),
+                    b: b[panel * b_panel + 4 * column..].as_ptr(),
                     b_stride: 4 * amx.cols,
                     c: c[left..].as_mut_ptr().cast(),
                     c_stride: 4 * stride,
                     init: init.map_or(std::ptr::null(), |_| init_row[left..].as_ptr().cast()),
-                    init_stride: if init == Some(true) { 4 * amx.cols } else { 0 },
-                    cols: kernels.cols.min(cols - left),
+                    init_stride: if init == Some(true) { 4 * width } else { 0 },
+                    cols: each.min(cols - left),
                     next: a.as_ptr(),
                     next_step: 64,
                     next_run: 3,
                     next_jump: 5,
                 };
+                let (count, tile) = (kernels.rows.min(rows - first), tile.down(first));
                 // SAFETY: all of the tile lies in the vectors.
-                unsafe { (kernels.tile)(kernels.rows.min(rows - first), &tile.down(first)) };
+                unsafe {
+                    if each > amx.cols {
+                        kernels.panels(count, &tile, b_panel);
+                    } else {
+                        (kernels.tile)(count, &tile);
+                    }
+                }
             }
         }
     }
@@ -194,7 +211,7 @@ proptest! {
     fn tiles_are_the_scalar_ones(
         math in prop::sample::select(vec![Math::Bf16, Math::I8, Math::S8]),
         rows in 1..80usize,
-        cols in prop_oneof![Just(32usize), Just(16), 1..33usize],
+        cols in prop_oneof![Just(32usize), Just(16), 1..33usize, 33..140usize],
         k in prop_oneof![Just(32usize), 1..70usize],
         init in prop::option::of(any::<bool>()),
         seed in any::<u64>(),

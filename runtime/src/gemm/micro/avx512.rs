@@ -29,6 +29,7 @@ macro_rules! table {
             alignment: 1,
             cols: COLS,
             tile: $tile,
+            side_by_side: None,
             rounded: None,
             transpose,
             dot: $dot,

@@ -86,6 +86,22 @@ impl Tile {
         }
     }
 
+    /// The `n`-th of the panels that [`Kernels::panels`] goes through, each of `width` columns.
+    pub fn panel(&self, n: usize, width: usize, b_panel: usize) -> Tile {
+        let right = |p: *const u8| p.wrapping_add(4 * n * width);
+        Tile {
+            b: self.b.wrapping_add(n * b_panel),
+            c: self.c.wrapping_add(4 * n * width),
+            init: if self.init.is_null() {
+                self.init
+            } else {
+                right(self.init)
+            },
+            cols: width.min(self.cols - n * width),
+            ..*self
+        }
+    }
+
     /// The same for rows further down.
     pub fn down(&self, rows: usize) -> Tile {
         let init = if self.init.is_null() {
@@ -187,6 +203,12 @@ pub struct Kernels {
     /// The processor has the instruction set, and the tile's pointers and strides address memory that
     /// is valid for what the fields say.
     pub tile: unsafe fn(rows: usize, tile: &Tile),
+    /// As `tile` for panels of B that are so many bytes apart; [`Tile::cols`] counts the columns of all of them.
+    /// None where one by one is as fast.
+    ///
+    /// # Safety
+    /// As above.
+    pub side_by_side: Option<unsafe fn(rows: usize, tile: &Tile, b_panel: usize)>,
     /// As `tile`, but the result is rounded to bf16: all columns of a panel for a multiple of `height` rows,
     /// whole registers of K, no `init`. None where rounding afterwards is as fast.
     ///
@@ -205,6 +227,25 @@ pub struct Kernels {
     pub dot: unsafe fn(rows: usize, dot: &Dot),
     /// Most rows of `dot`; 0 where there is none.
     pub dot_rows: usize,
+}
+
+impl Kernels {
+    /// As [`Kernels::tile`] for panels of B that are so many bytes apart; [`Tile::cols`] counts the columns of all of
+    /// them.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn panels(&self, rows: usize, tile: &Tile, b_panel: usize) {
+        // SAFETY: by contract.
+        unsafe {
+            if let Some(side_by_side) = self.side_by_side {
+                return side_by_side(rows, tile, b_panel);
+            }
+            for n in 0..tile.cols.div_ceil(self.cols) {
+                (self.tile)(rows, &tile.panel(n, self.cols, b_panel));
+            }
+        }
+    }
 }
 
 /// The fastest kernels for this arithmetic; none if the instruction set lacks it and the caller

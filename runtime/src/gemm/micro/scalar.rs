@@ -32,6 +32,7 @@ macro_rules! table {
                 alignment: 1,
                 cols: COLS,
                 tile: entry,
+                side_by_side: None,
                 rounded: None,
                 transpose,
                 dot: no_dot,
