@@ -8,6 +8,7 @@ use ipex_runtime::level_zero::blocks::Layout;
 use ipex_runtime::level_zero::epilogue::Epilogue;
 use ipex_runtime::level_zero::library::Library;
 use ipex_runtime::level_zero::product::{self, Extra, Operand, Product, Reads};
+use ipex_runtime::level_zero::tile::Tile;
 use ipex_runtime::level_zero::{Buffer, Device, Error, Stream, devices};
 use std::time::Instant;
 
@@ -80,11 +81,14 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
     };
     let extra = Extra::default();
     let none = Epilogue::default();
-    let by_matrix = match dtype {
-        DType::F32 => None,
-        _ => product::matmul_kernel(&library, &p, none)?,
+    let by_matrix = match (dtype, Tile::choose(&p, device)) {
+        (DType::F32, _) | (_, None) => None,
+        (_, Some(tile)) => {
+            let kernel = product::matmul_kernel(&library, &p, none, tile.height)?;
+            kernel.map(|kernel| (kernel, tile))
+        }
     };
-    let Some(mut kernel) = by_matrix else {
+    let Some((mut kernel, tile)) = by_matrix else {
         let mut kernel = product::plain_kernel(&library, dtype, none)?;
         let best = best(&mut stream, |s| product::plain(&mut kernel, s, &p, &extra))?;
         return report(&mut stream, &c, &p, "plain", best);
@@ -96,9 +100,15 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
         ..Reads::default()
     };
     let time = best(&mut stream, |s| {
-        product::matmul(&mut kernel, s, &p, reads, &extra)
+        product::matmul(&mut kernel, s, &p, tile, reads, &extra)
     })?;
-    report(&mut stream, &c, &p, "matrix instructions", time)?;
+    report(
+        &mut stream,
+        &c,
+        &p,
+        &format!("matrix instructions, {tile:?}"),
+        time,
+    )?;
     if let Err(why) = library.blocks(&p).and_then(|()| p.first_in_blocks()) {
         println!("  {dtype} {n}^3, 2D blocks: not read, {why}");
         return Ok(());
@@ -108,7 +118,7 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
         (Layout::Rows, "2D blocks, both in place"),
         (Layout::Columns, "2D blocks, transposed in place"),
     ] {
-        let mut kernel = product::blocks_kernel(&library, &p, none, layout)?;
+        let mut kernel = product::blocks_kernel(&library, &p, none, tile.height, layout)?;
         reads.blocks = Some(layout);
         let p = match layout {
             Layout::Columns => transposed(&p),
@@ -116,7 +126,7 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
         };
         stream.fill(&c, 0xff, n * n * dtype.size())?;
         let time = best(&mut stream, |s| {
-            product::matmul(&mut kernel, s, &p, reads, &extra)
+            product::matmul(&mut kernel, s, &p, tile, reads, &extra)
         })?;
         report(&mut stream, &c, &p, what, time)?;
     }

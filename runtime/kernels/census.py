@@ -62,9 +62,11 @@ def main_loop(lines: list[str]) -> tuple[int, int]:
         return 0, 0
     labels = {m[1]: n for n, line in enumerate(lines) if (m := re.match(r"(L\d+):", line))}
     for n in range(first, len(lines)):
-        jump = re.search(r"\b(?:jmpi|while)\b.*?\b(L\d+)", lines[n])
-        if jump and labels.get(jump[1], n) < first:
-            body = [line for line in lines[labels[jump[1]] : n + 1] if not line.startswith("L")]
+        if not re.search(r"\b(?:jmpi|while|goto)\b", lines[n]):
+            continue
+        to = min((labels.get(m, n) for m in re.findall(r"\bL\d+\b", lines[n])), default=n)
+        if to < first:
+            body = [line for line in lines[to : n + 1] if not line.startswith("L")]
             return sum("dpas" in line for line in body), len(body)
     return 0, 0
 

@@ -1,4 +1,4 @@
-// B of any strides (in elements of -DELEMENT; -DROUND: of floats, rounded to bf16) packed for matmul.cl: [batch][ceil(N / SG)][ceil(K / KS)][8][SG] words.
+// B of any strides (in elements of -DELEMENT; -DROUND: of floats, rounded to bf16) packed for matmul.cl: [batch][ceil(N / SG)][ceil(K / KS), even][8][SG] words.
 #include "bf16.h"
 typedef ELEMENT element;
 #if defined(ROUND)
@@ -11,7 +11,7 @@ typedef ELEMENT element;
 #define PER_WORD (4 / BYTES)
 
 __kernel void pack(const __global element *B, __global uint *packed, int N, int K, int SG, long k_stride, long n_stride, long batch_stride) {
-  int steps = (K + 8 * PER_WORD - 1) / (8 * PER_WORD), columns = (N + SG - 1) / SG;
+  int steps = (K + 16 * PER_WORD - 1) / (16 * PER_WORD) * 2, columns = (N + SG - 1) / SG;
   long words = (long)columns * steps * 8 * SG, at = get_global_id(0);
   if (at >= words) return;
   int lane = at % SG, i = at / SG % 8, step = at / (8 * SG) % steps;

@@ -1,13 +1,15 @@
-// A of any strides (in elements; -DROUND: of floats, rounded to bf16) as matmul.cl reads it best: [batch][M][pitch], zeroes beyond K.
+// A of any strides (in elements; -DROUND: of floats, rounded to bf16) as matmul.cl reads it: [batch][M][pitch], zeroes beyond K.
 #include "bf16.h"
 typedef ELEMENT element;
 #if defined(ROUND)
 #define BITS to_bf16
+typedef ushort copied;
 #else
 #define BITS(x) (x)
+typedef element copied;
 #endif
 
-__kernel void rows(const __global element *A, __global ushort *dense, int M, int K, int pitch, long row_stride, long k_stride, long batch_stride) {
+__kernel void rows(const __global element *A, __global copied *dense, int M, int K, int pitch, long row_stride, long k_stride, long batch_stride) {
   long at = get_global_id(0);
   if (at >= (long)M * pitch) return;
   int row = at / pitch, k = at % pitch, batch = get_group_id(2);

@@ -5,6 +5,7 @@ use ipex_runtime::DType;
 use ipex_runtime::level_zero::blocks::{Layout, Misfit, NoBlocks};
 use ipex_runtime::level_zero::epilogue::{Activation, Axis, Epilogue, Order};
 use ipex_runtime::level_zero::library::Library;
+use ipex_runtime::level_zero::tile::{Height, Tile};
 use ipex_runtime::level_zero::{
     Architecture, Buffer, Device, Error, NoProduct, Stream, devices, product,
 };
@@ -16,6 +17,7 @@ fn on_every_device() {
     // Most of the time one of them compiles.
     let [hpg, hpc, plain] = [0, 1, 2].map(|n| tiers::DEVICES[n]);
     let jobs = [
+        ("lpg", hpg.1, "instructions"),
         (hpc.0, hpc.1, "blocks"),
         (hpc.0, hpc.1, "instructions"),
         (hpg.0, hpg.1, ""),
@@ -195,11 +197,16 @@ fn multiply(
     d: &mut Draws,
     library: &Library,
     stream: &mut Stream,
-    (way, epilogue): (Way, Epilogue),
+    (way, epilogue, height): (Way, Epilogue, Height),
     p: &Product,
     extra: &product::Extra,
 ) -> Result<(), Error> {
     let device = &devices()?[0];
+    let tile = Tile {
+        height,
+        across: 2 + 2 * d.below(2),
+        down: 1 + d.below(4),
+    };
     let layout = match way {
         Way::Plain => {
             let mut kernel = product::plain_kernel(library, p.dtype, epilogue)?;
@@ -218,20 +225,20 @@ fn multiply(
         None => p.reads_in_place(),
         Some(_) => p.first_in_blocks().is_ok(),
     };
-    let copies = p.dtype != DType::I8 && (!fits || d.below(3) == 0);
+    let copies = !fits || d.below(3) == 0;
     let copy = copies.then(|| {
         let mut rows = product::rows_kernel(library, p.dtype)?;
         product::rows(&mut rows, device, stream, p)
     });
     let copy = copy.transpose()?;
     let mut kernel = match layout {
-        None => product::matmul_kernel(library, p, epilogue)?.unwrap(),
+        None => product::matmul_kernel(library, p, epilogue, height)?.unwrap(),
         Some(layout) => {
             assert_eq!(library.blocks(p), Ok(()));
             if layout != Layout::Packed {
                 assert_eq!(p.second_in_blocks(), Ok(layout));
             }
-            product::blocks_kernel(library, p, epilogue, layout)?
+            product::blocks_kernel(library, p, epilogue, height, layout)?
         }
     };
     let reads = product::Reads {
@@ -239,7 +246,7 @@ fn multiply(
         packed: packed.as_ref(),
         blocks: layout,
     };
-    product::matmul(&mut kernel, stream, p, reads, extra)
+    product::matmul(&mut kernel, stream, p, tile, reads, extra)
 }
 
 /// What is multiplied, and how: the types of operands and result, and which tiles.
@@ -248,8 +255,8 @@ struct Kind {
     dtype: DType,
     result: DType,
     way: Way,
-    /// Of few rows, of many, or both.
-    few: Option<bool>,
+    /// Of few rows, of many or of pairs, or all of them.
+    height: Option<Height>,
 }
 
 /// Batch, rows, columns and depth; as 2D blocks take them, where they are read.
@@ -257,11 +264,10 @@ fn draw_sizes(d: &mut Draws, kind: Kind) -> [usize; 4] {
     let Kind { dtype, way, .. } = kind;
     // A few are wider than a group's tile.
     let widest = if d.below(8) == 0 { 300 } else { 90 };
-    let mut sizes = [2, 70, widest, 100].map(|most| 1 + d.below(most));
-    match kind.few {
-        Some(true) => sizes[1] = 1 + sizes[1] % 16,
-        Some(false) => sizes[1] = 17 + sizes[1] % 54,
-        None => {}
+    let mut sizes = [2, 70, widest, 150].map(|most| 1 + d.below(most));
+    // Half of them are read in place.
+    if d.below(2) == 0 {
+        sizes[3] = sizes[3].next_multiple_of(64 / dtype.size());
     }
     let (step, least) = (4 / dtype.size(), 64 / dtype.size());
     let fit = |n: usize| n.next_multiple_of(step).max(least);
@@ -284,7 +290,7 @@ fn check(d: &mut Draws, library: &Library, epilogue: Epilogue, kind: Kind) -> f6
     let room = d.below(4);
     // Groups: the second half of the batch is multiplied by the first matrices again.
     let repeat = if matrix { d.below(batch + 1) } else { 0 };
-    let a_transposed = dtype != DType::I8 && d.below(2) == 0;
+    let a_transposed = d.below(2) == 0;
     let b_transposed = match way {
         Way::Blocks(Layout::Rows) => false,
         Way::Blocks(Layout::Columns) => true,
@@ -340,7 +346,10 @@ fn check(d: &mut Draws, library: &Library, epilogue: Epilogue, kind: Kind) -> f6
         scale: dscale.address(0).cast(),
         residual: residual.operand(&dres),
     };
-    multiply(d, library, &mut stream, (way, epilogue), &product, &extra).unwrap();
+    let heights = heights(device.architecture());
+    let height = kind.height.unwrap_or(heights[d.below(heights.len())]);
+    let how = (way, epilogue, height);
+    multiply(d, library, &mut stream, how, &product, &extra).unwrap();
     let mut got = vec![0; bytes];
     stream.read(&c, &mut got).unwrap();
     let size = result.size();
@@ -453,10 +462,18 @@ fn bound([dtype, result]: [DType; 2], epilogue: Epilogue) -> f64 {
     }
 }
 
+/// What tiles there are.
+fn heights(architecture: Architecture) -> Vec<Height> {
+    let all = Height::ALL.into_iter();
+    all.filter(|h| h.is_of(architecture)).collect()
+}
+
 /// Multiplies in all types with all epilogues. Each is a module to compile, or two where there are tiles for few rows, which takes most of the time:
 /// unless [`asked`] for all, one tile is tested with each type and epilogue, the other one with the next.
 fn check_all(d: &mut Draws, library: &Library, types: &[[DType; 2]], way: Way, shapes: usize) {
-    let lanes = devices().unwrap()[0].architecture().matrix_sub_group();
+    let architecture = devices().unwrap()[0].architecture();
+    let lanes = architecture.matrix_sub_group();
+    let heights = heights(architecture);
     for (t, &[dtype, result]) in types.iter().enumerate() {
         for (e, &epilogue) in EPILOGUES.iter().enumerate() {
             if result == DType::I32 && epilogue != NONE {
@@ -471,12 +488,11 @@ fn check_all(d: &mut Draws, library: &Library, types: &[[DType; 2]], way: Way, s
             if left_out && dtype == DType::I8 && result != DType::I32 {
                 continue;
             }
-            let has_few = dtype != DType::I8 && asked().is_none();
             let kind = Kind {
                 dtype,
                 result,
                 way,
-                few: has_few.then_some((t + e) % 2 == 0),
+                height: asked().is_none().then(|| heights[(t + e) % heights.len()]),
             };
             let worst = (0..cases(shapes))
                 .map(|_| check(d, library, epilogue, kind))
@@ -497,7 +513,8 @@ fn by_matrix_instructions() {
     let device = &devices().unwrap()[0];
     let (library, mut d) = (Library::new(device), Draws(7));
     if device.architecture().matrix_sub_group().is_none() {
-        let none = product::matmul_kernel(&library, &of_types(DType::F16, DType::F16), NONE);
+        let p = of_types(DType::F16, DType::F16);
+        let none = product::matmul_kernel(&library, &p, NONE, Height::Few);
         assert!(none.unwrap().is_none());
         return;
     }
@@ -543,10 +560,11 @@ fn of_types(dtype: DType, result: DType) -> Product {
 fn no_instructions_and_why() {
     let device = &devices().unwrap()[0];
     let (library, mut stream) = (Library::new(device), device.stream().unwrap());
-    let why = |p: &Product, epilogue| match product::matmul_kernel(&library, p, epilogue) {
-        Err(Error::Product(why)) => why,
-        other => panic!("{:?}", other.map(|kernel| kernel.is_some())),
-    };
+    let why =
+        |p: &Product, epilogue| match product::matmul_kernel(&library, p, epilogue, Height::Many) {
+            Err(Error::Product(why)) => why,
+            other => panic!("{:?}", other.map(|kernel| kernel.is_some())),
+        };
     let types = |a, c| assert_eq!(why(&of_types(a, c), NONE), NoProduct::Types(a, c));
     types(DType::I8, DType::I64);
     types(DType::F16, DType::F32);
@@ -565,21 +583,34 @@ fn no_instructions_and_why() {
     for fits in [depth((1 << 17) - 1, DType::F32), depth(1 << 17, DType::I32)] {
         assert_eq!(fits.has_kernel(NONE), Ok(()));
     }
-    // Copies of bytes, and columns that are apart.
-    let Some(mut kernel) = product::matmul_kernel(&library, &sums, NONE).unwrap() else {
+    // First matrices that are not copied and would have to be, rows beyond 32 bits, and nothing to sum.
+    let Some(mut kernel) = product::matmul_kernel(&library, &sums, NONE, Height::Few).unwrap()
+    else {
         return;
     };
-    let mut rows = product::rows_kernel(&library, DType::F16).unwrap();
-    let made = product::rows(&mut rows, device, &mut stream, &sums);
-    assert_eq!(made.err(), Some(NoProduct::Copy(DType::I8).into()));
-    let mut apart = sums;
-    apart.a.strides = [0, 1, 40];
-    let reads = product::Reads::default();
-    let extra = product::Extra::default();
-    let done = product::matmul(&mut kernel, &mut stream, &apart, reads, &extra);
-    assert_eq!(done, Err(NoProduct::Apart(40).into()));
+    let mut refused = |change: &dyn Fn(&mut Product)| {
+        let (mut p, extra) = (sums, product::Extra::default());
+        change(&mut p);
+        let tile = Tile::choose(&p, device).unwrap();
+        let reads = product::Reads::default();
+        let done = product::matmul(&mut kernel, &mut stream, &p, tile, reads, &extra);
+        done.unwrap_err()
+    };
+    let apart = refused(&|p| p.a.strides = [0, 1, 40]);
+    assert_eq!(apart, NoProduct::Apart(40).into());
+    for ragged in [
+        refused(&|p| p.sizes[3] = 60),
+        refused(&|p| p.a.strides[1] = 65),
+        refused(&|p| p.a.data = std::ptr::without_provenance(0x1002)),
+    ] {
+        assert_eq!(ragged, NoProduct::Ragged.into());
+    }
+    let far = refused(&|p| p.c.strides[1] = 1 << 26);
+    assert_eq!(far, NoProduct::Far(1 << 26).into());
+    let nothing = refused(&|p| p.sizes[3] = 0);
+    assert_eq!(nothing, NoProduct::Nothing.into());
     let floats = of_types(DType::BF16, DType::F32);
-    let done = product::blocks_kernel(&library, &floats, NONE, Layout::Packed);
+    let done = product::blocks_kernel(&library, &floats, NONE, Height::Few, Layout::Packed);
     let none = NoBlocks::Types(DType::BF16, DType::F32);
     assert_eq!(done.err(), Some(NoProduct::Blocks(none).into()));
 }
@@ -624,7 +655,7 @@ fn without_matrix_instructions() {
             dtype,
             result: dtype,
             way: Way::Plain,
-            few: None,
+            height: None,
         };
         for epilogue in EPILOGUES {
             let worst = (0..cases(6))

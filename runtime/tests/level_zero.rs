@@ -5,6 +5,7 @@ use ipex_runtime::level_zero::blocks::Layout;
 use ipex_runtime::level_zero::epilogue::Epilogue;
 use ipex_runtime::level_zero::library::Library;
 use ipex_runtime::level_zero::product::{Operand, Product};
+use ipex_runtime::level_zero::tile::Height;
 use ipex_runtime::level_zero::{
     Architecture, Argument, Device, Error, NoDevice, Source, devices, product,
 };
@@ -231,6 +232,7 @@ fn queued_memory_is_kept() {
 fn the_device_is_what_was_asked_for() {
     let want = match std::env::var("ZE_CPU_DEVICE").unwrap().as_str() {
         "hpg" => Architecture::XeHpg,
+        "lpg" => Architecture::XeLpg,
         "hpc" => Architecture::XeHpc,
         "xe2" => Architecture::Xe2,
         _ => Architecture::Plain,
@@ -422,7 +424,7 @@ fn a_forked_process_is_told() {
 }
 
 /// A product of no depth to speak of.
-fn product_of(dtype: DType, result: DType, rows: usize) -> Product {
+fn product_of(dtype: DType, result: DType) -> Product {
     let nothing = Operand {
         data: std::ptr::null(),
         strides: [0; 3],
@@ -430,7 +432,7 @@ fn product_of(dtype: DType, result: DType, rows: usize) -> Product {
     Product {
         dtype,
         result,
-        sizes: [1, rows, 1, 1],
+        sizes: [1; 4],
         a: nothing,
         b: nothing,
         c: nothing,
@@ -450,10 +452,11 @@ fn accepts_blocks(library: &Library) {
         .into_iter()
         .filter(|t| *t != (DType::BF16, DType::F32))
     {
-        for rows in [1, 100] {
+        for height in [Height::Few, Height::Many] {
             for layout in [Layout::Packed, Layout::Rows, Layout::Columns] {
-                let p = product_of(dtype, result, rows);
-                product::blocks_kernel(library, &p, Epilogue::default(), layout).unwrap();
+                let p = product_of(dtype, result);
+                let none = Epilogue::default();
+                product::blocks_kernel(library, &p, none, height, layout).unwrap();
             }
         }
     }
@@ -489,9 +492,11 @@ fn every_kernel_is_accepted() {
     }
     for (dtype, result) in TYPES {
         product::pack_kernel(&library, dtype).unwrap();
-        for rows in [1, 100] {
-            let p = product_of(dtype, result, rows);
-            let kernel = product::matmul_kernel(&library, &p, none).unwrap();
+        product::rows_kernel(&library, dtype).unwrap();
+        let architecture = device.architecture();
+        for height in Height::ALL.into_iter().filter(|h| h.is_of(architecture)) {
+            let p = product_of(dtype, result);
+            let kernel = product::matmul_kernel(&library, &p, none, height).unwrap();
             let lanes = kernel.map(|k| k.sub_group().unwrap());
             assert_eq!(lanes, device.architecture().matrix_sub_group());
         }

@@ -3,8 +3,10 @@
 /// A family of GPUs, by what matters to the choice of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Architecture {
-    /// Arc A series and its kin (DG2, and the Arrow Lake H iGPU): matrix instructions on sub-groups of 8.
+    /// Arc A series and its kin (DG2): matrix instructions on sub-groups of 8, also of two together.
     XeHpg,
+    /// The iGPU of Arrow Lake H: as Xe-HPG, of one sub-group only.
+    XeLpg,
     /// Data Center GPU Max: matrix instructions on sub-groups of 16.
     XeHpc,
     /// Battlemage and Lunar Lake, as Xe-HPC.
@@ -21,7 +23,7 @@ impl Architecture {
             // DG2 (Arc A, Flex), from the driver's tables of ids.
             0x4f80..=0x4f88 | 0x5690..=0x56bf | 0x56c0..=0x56c2 => Architecture::XeHpg,
             // Arrow Lake H: Xe-LPG with matrix instructions.
-            0x7d51 | 0x7dd1 => Architecture::XeHpg,
+            0x7d51 | 0x7dd1 => Architecture::XeLpg,
             // Ponte Vecchio.
             0x0bd0..=0x0bdb | 0x0be5 => Architecture::XeHpc,
             // Battlemage, Lunar Lake.
@@ -35,10 +37,15 @@ impl Architecture {
         matches!(self, Architecture::XeHpc | Architecture::Xe2)
     }
 
+    /// Whether neighbouring sub-groups read a half each of what both multiply (DPASW).
+    pub fn has_pairs(self) -> bool {
+        self == Architecture::XeHpg
+    }
+
     /// Size of the sub-groups that have matrix instructions.
     pub fn matrix_sub_group(self) -> Option<u32> {
         match self {
-            Architecture::XeHpg => Some(8),
+            Architecture::XeHpg | Architecture::XeLpg => Some(8),
             Architecture::XeHpc | Architecture::Xe2 => Some(16),
             Architecture::Plain => None,
         }
@@ -54,7 +61,7 @@ mod tests {
         for (id, family) in [
             (0x56a0, Architecture::XeHpg), // A770
             (0x56c0, Architecture::XeHpg), // Flex 170
-            (0x7d51, Architecture::XeHpg), // Arrow Lake H
+            (0x7d51, Architecture::XeLpg), // Arrow Lake H
             (0x0bd5, Architecture::XeHpc), // Max 1550
             (0xe20b, Architecture::Xe2),   // B580
             (0x64a0, Architecture::Xe2),   // Lunar Lake

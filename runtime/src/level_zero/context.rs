@@ -27,6 +27,7 @@ pub(super) struct Inner {
     id: u32,
     driver_version: u32,
     memory: u64,
+    engines: u32,
     f64: bool,
     /// Nanoseconds of a tick of kernel timestamps, and how many bits they have.
     pub tick: f64,
@@ -94,6 +95,7 @@ impl Device {
             id: p.deviceId,
             driver_version: d.driverVersion,
             memory: memory(ze, handle)?,
+            engines: p.numSlices * p.numSubslicesPerSlice * p.numEUsPerSubslice,
             f64: has_f64(ze, handle)?,
             tick: p.timerResolution as f64,
             tick_bits: p.kernelTimestampValidBits,
@@ -103,6 +105,11 @@ impl Device {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Its vector engines (EUs), each with a matrix unit where it has these.
+    pub fn engines(&self) -> usize {
+        self.0.engines as usize
     }
 
     /// Its family.

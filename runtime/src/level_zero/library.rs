@@ -7,6 +7,7 @@ use super::error::Error;
 use super::module::{Module, Source};
 use super::product::Product;
 use super::refusal::NoProduct;
+use super::tile::Height;
 use crate::DType;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
@@ -21,15 +22,17 @@ macro_rules! modules {
 }
 
 modules! {
-    "matmul_f16_sg8" "matmul_f16_sg16" "matmul_bf16_sg8" "matmul_bf16_sg16" "matmul_f16_sg8_few" "matmul_f16_sg16_few" "matmul_bf16_sg8_few" "matmul_bf16_sg16_few" "matmul_i8_sg8" "matmul_i8_sg16"
-    "matmul_i8_sg8_f32" "matmul_i8_sg8_f16" "matmul_i8_sg8_bf16" "matmul_i8_sg16_f32" "matmul_i8_sg16_f16" "matmul_i8_sg16_bf16"
-    "matmul_i8_sg16_2d_f32" "matmul_i8_sg16_2d_f16" "matmul_i8_sg16_2d_bf16"
-    "matmul_bf16_sg8_f32" "matmul_bf16_sg16_f32" "matmul_bf16_sg8_few_f32" "matmul_bf16_sg16_few_f32"
-    "matmul_f16_sg16_2d" "matmul_f16_sg16_2d_few" "matmul_bf16_sg16_2d" "matmul_bf16_sg16_2d_few" "matmul_i8_sg16_2d"
-    "pack16" "pack8" "pack_f32" "rows16" "rows_f32" "columns" "windows" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16"
-    "window_f32" "window_f16" "window_bf16"
-    "flash_f16_sg8_64" "flash_f16_sg16_64" "flash_f16_sg16_128"
-    "flash_bf16_sg8_64" "flash_bf16_sg16_64" "flash_bf16_sg16_128"
+    "matmul_f16_sg8" "matmul_f16_sg8_pair" "matmul_f16_sg8_few" "matmul_f16_sg16" "matmul_f16_sg16_few" "matmul_f16_sg16_2d" "matmul_f16_sg16_2d_few"
+    "matmul_bf16_sg8" "matmul_bf16_sg8_f32" "matmul_bf16_sg8_pair" "matmul_bf16_sg8_pair_f32" "matmul_bf16_sg8_few" "matmul_bf16_sg8_few_f32"
+    "matmul_bf16_sg16" "matmul_bf16_sg16_f32" "matmul_bf16_sg16_few" "matmul_bf16_sg16_few_f32" "matmul_bf16_sg16_2d" "matmul_bf16_sg16_2d_few"
+    "matmul_i8_sg8" "matmul_i8_sg8_f32" "matmul_i8_sg8_f16" "matmul_i8_sg8_bf16" "matmul_i8_sg8_pair" "matmul_i8_sg8_pair_f32"
+    "matmul_i8_sg8_pair_f16" "matmul_i8_sg8_pair_bf16" "matmul_i8_sg8_few" "matmul_i8_sg8_few_f32" "matmul_i8_sg8_few_f16" "matmul_i8_sg8_few_bf16"
+    "matmul_i8_sg16" "matmul_i8_sg16_f32" "matmul_i8_sg16_f16" "matmul_i8_sg16_bf16" "matmul_i8_sg16_few" "matmul_i8_sg16_few_f32"
+    "matmul_i8_sg16_few_f16" "matmul_i8_sg16_few_bf16" "matmul_i8_sg16_2d" "matmul_i8_sg16_2d_f32" "matmul_i8_sg16_2d_f16" "matmul_i8_sg16_2d_bf16"
+    "matmul_i8_sg16_2d_few" "matmul_i8_sg16_2d_few_f32" "matmul_i8_sg16_2d_few_f16" "matmul_i8_sg16_2d_few_bf16" "pack16" "pack8" "pack_f32" "rows8"
+    "rows16" "rows_f32" "columns" "windows" "product_f32" "product_f16" "product_bf16" "attention_f32" "attention_f16" "attention_bf16" "window_f32"
+    "window_f16" "window_bf16" "flash_f16_sg8_64" "flash_f16_sg16_64" "flash_bf16_sg8_64" "flash_bf16_sg16_64" "flash_f16_sg16_128"
+    "flash_bf16_sg16_128"
 }
 
 /// A name and specialization constants.
@@ -55,9 +58,9 @@ fn suffix(dtype: DType) -> Option<&'static str> {
 }
 
 /// What a product's kernel is called: operands, lanes and whatever else it reads by, rows, and results that are of another type.
-fn matmul_name(p: &Product, lanes: &str) -> String {
+fn matmul_name(p: &Product, lanes: &str, height: Height) -> String {
     let ty = suffix(p.multiplied()).unwrap_or_default();
-    let tile = if p.has_few_rows() { "_few" } else { "" };
+    let tile = height.suffix();
     let out = suffix(p.result).filter(|_| p.result != p.multiplied());
     let out = out.map(|out| format!("_{out}")).unwrap_or_default();
     format!("matmul_{ty}_sg{lanes}{tile}{out}")
@@ -80,12 +83,17 @@ impl Library {
     }
 
     /// The module of a product by matrix instructions; none if the device has none.
-    pub fn matmul(&self, p: &Product, epilogue: Epilogue) -> Result<Option<Module>, Error> {
+    pub fn matmul(
+        &self,
+        p: &Product,
+        epilogue: Epilogue,
+        height: Height,
+    ) -> Result<Option<Module>, Error> {
         p.has_kernel(epilogue)?;
         let Some(lanes) = self.device.architecture().matrix_sub_group() else {
             return Ok(None);
         };
-        let name = matmul_name(p, &lanes.to_string());
+        let name = matmul_name(p, &lanes.to_string(), height);
         self.numbered(&name, &constants(p, epilogue)).map(Some)
     }
 
@@ -96,7 +104,7 @@ impl Library {
         }
         p.has_block_kernel()?;
         let tried = self.blocks.get_or_init(|| {
-            let made = self.matmul_blocks(p, Epilogue::default(), Layout::Packed);
+            let made = self.matmul_blocks(p, Epilogue::default(), Height::Few, Layout::Packed);
             let kernel = made.and_then(|m| m.kernel("matmul"));
             kernel
                 .map(drop)
@@ -110,13 +118,14 @@ impl Library {
         &self,
         p: &Product,
         epilogue: Epilogue,
+        height: Height,
         layout: Layout,
     ) -> Result<Module, Error> {
         p.has_block_kernel().map_err(NoProduct::from)?;
         p.has_kernel(epilogue)?;
         let mut constants = constants(p, epilogue);
         constants.push((5, layout as i32));
-        self.numbered(&matmul_name(p, "16_2d"), &constants)
+        self.numbered(&matmul_name(p, "16_2d", height), &constants)
     }
 
     /// Packing of the second matrix for these; f32 is rounded to bf16.
@@ -131,8 +140,12 @@ impl Library {
 
     /// Copies of the first matrix for these; f32 is rounded to bf16.
     pub fn rows(&self, dtype: DType) -> Result<Module, Error> {
-        let is_f32 = dtype == DType::F32;
-        self.module(if is_f32 { "rows_f32" } else { "rows16" }, &[])
+        let name = match dtype {
+            DType::F32 => "rows_f32",
+            _ if dtype.size() == 1 => "rows8",
+            _ => "rows16",
+        };
+        self.module(name, &[])
     }
 
     /// Windows of images as a packed second matrix of 16 bits an element.

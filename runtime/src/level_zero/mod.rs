@@ -19,6 +19,7 @@ mod module;
 pub mod product;
 mod refusal;
 mod stream;
+pub mod tile;
 
 pub use architecture::Architecture;
 pub use context::Device;

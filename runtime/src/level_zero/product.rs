@@ -7,7 +7,9 @@ use super::error::Error;
 use super::kernel::{Argument, Kernel};
 use super::library::Library;
 use super::memory::Buffer;
+use super::refusal::near;
 use super::stream::Stream;
+use super::tile::{Height, Tile};
 use crate::DType;
 
 /// A matrix of the device, or a batch of them.
@@ -83,7 +85,8 @@ impl Packed {
         bytes: usize,
     ) -> Result<(Packed, usize), Error> {
         let lanes = device.architecture().matrix_sub_group().unwrap_or(8) as usize;
-        let each = n.div_ceil(lanes) * k.div_ceil(8 * (4 / bytes)) * 8 * lanes;
+        // Steps of 32 bytes of a column, an even number of them.
+        let each = n.div_ceil(lanes) * k.div_ceil(64 / bytes) * 2 * 8 * lanes;
         let words = device.buffer(4 * each * batch)?;
         let each = each as i64;
         Ok((Packed { words, each }, lanes))
@@ -100,7 +103,7 @@ impl Packed {
     }
 }
 
-/// A copy of a first matrix as matrix instructions read it best: rows of 16 bits an element, aligned and filled up with zeroes.
+/// A copy of a first matrix as matrix instructions read it: rows that are aligned and filled up with zeroes; f32 is bf16.
 #[derive(Clone)]
 pub struct Rows {
     elements: Buffer,
@@ -109,10 +112,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Memory for `m` rows of `k` 16-bit elements, and the elements from row to row.
-    pub fn new(device: &Device, m: usize, k: usize) -> Result<(Rows, usize), Error> {
-        let pitch = pitch(k);
-        let elements = device.buffer(2 * m * pitch)?;
+    /// Memory for `m` rows of `k` elements of so many bytes, and the elements from row to row.
+    pub fn new(device: &Device, m: usize, k: usize, bytes: usize) -> Result<(Rows, usize), Error> {
+        let pitch = pitch(k, bytes);
+        let elements = device.buffer(bytes * m * pitch)?;
         let strides = [0, pitch as i64];
         Ok((Rows { elements, strides }, pitch))
     }
@@ -123,55 +126,35 @@ impl Rows {
     }
 }
 
-/// Elements from row to row of a copy: 2D blocks take 64 bytes and more.
-fn pitch(k: usize) -> usize {
-    k.next_multiple_of(32)
+/// Elements from row to row of a copy: kernels read 64 bytes at once.
+fn pitch(k: usize, bytes: usize) -> usize {
+    k.next_multiple_of(64 / bytes)
 }
 
-/// Rows up to which a product has few.
-const FEW_ROWS: usize = 16;
-
-/// Rows and columns of a group's tile, of `matmul.cl`: 2 sub-groups down and 4 across, each of so many blocks of 8 rows and of a
-/// column for each lane.
-fn matmul_tile(p: &Product, lanes: u32, blocks: bool) -> [usize; 2] {
-    let [down, across] = match (lanes, p.dtype) {
-        (8, _) => [4, 3],
-        (_, DType::I8) if !blocks => [4, 2],
-        _ => [3, 4],
-    };
-    let down = if p.has_few_rows() { 1 } else { down };
-    [2 * down * 8, 4 * across * lanes as usize]
-}
 /// Rows and columns of a group's tile, of `plain.cl`.
 const PLAIN_TILE: usize = 64;
-
-fn groups(p: &Product, rows: usize, columns: usize) -> [u32; 3] {
-    let [batch, m, n, _] = p.sizes;
-    [n.div_ceil(columns), m.div_ceil(rows), batch].map(|n| n as u32)
-}
 
 fn int(n: usize) -> Argument<'static> {
     Argument::I32(n as i32)
 }
 
 impl Product {
-    /// Whether tiles of many rows would be mostly empty.
-    pub fn has_few_rows(&self) -> bool {
-        self.sizes[1] <= FEW_ROWS && self.dtype != DType::I8
-    }
-
-    /// Whether matrix instructions write it: rows of c without gaps between columns.
+    /// Whether matrix instructions write it: something to sum, rows of c without gaps between columns, and not too far apart.
     pub fn is_dense(&self) -> bool {
-        self.c.strides[2] == 1 || self.sizes[2] == 1
+        let dense = self.c.strides[2] == 1 || self.sizes[2] == 1;
+        let k = self.sizes[3];
+        dense && k > 0 && near([self.c.strides[1], k as i64]).is_ok()
     }
 
-    /// Whether they read a where it lies: no gaps between columns, and rows at multiples of four bytes.
+    /// Whether they read a where it lies: rows of a multiple of 64 bytes without gaps between columns, at multiples of four bytes.
     pub fn reads_in_place(&self) -> bool {
-        let k = self.sizes[3];
-        let row = self.a.strides[1] * self.dtype.size() as i64;
-        let batch = self.a.strides[0] * self.dtype.size() as i64;
+        let size = self.dtype.size();
+        let row = self.a.strides[1] * size as i64;
+        let batch = self.a.strides[0] * size as i64;
         let aligned = (row | batch | self.a.data as i64) % 4 == 0;
-        self.dtype != DType::F32 && (self.a.strides[2] == 1 || k == 1) && aligned
+        let whole = (self.sizes[3] * size).is_multiple_of(64);
+        let dense = self.a.strides[2] == 1 && near([self.a.strides[1]]).is_ok();
+        self.dtype != DType::F32 && dense && aligned && whole
     }
 
     /// What matrix instructions multiply: bf16 instead of f32.
@@ -201,7 +184,6 @@ pub fn rows(
     stream: &mut Stream,
     p: &Product,
 ) -> Result<Rows, Error> {
-    p.first_is_read(true)?;
     let [batch, m, _, k] = p.sizes;
     let [batch_stride, row, column] = p.a.strides;
     let matrices = match p.repeat {
@@ -209,8 +191,9 @@ pub fn rows(
         0 => batch,
         repeat => repeat,
     };
-    let pitch = pitch(k);
-    let elements = device.buffer(2 * matrices * m * pitch)?;
+    let bytes = p.multiplied().size();
+    let pitch = pitch(k, bytes);
+    let elements = device.buffer(bytes * matrices * m * pitch)?;
     let arguments = [
         Argument::Address(p.a.data),
         Argument::Memory(&elements, 0),
@@ -266,8 +249,9 @@ pub fn matmul_kernel(
     library: &Library,
     p: &Product,
     epilogue: Epilogue,
+    height: Height,
 ) -> Result<Option<Kernel>, Error> {
-    let module = library.matmul(p, epilogue)?;
+    let module = library.matmul(p, epilogue, height)?;
     module.map(|m| m.kernel("matmul")).transpose()
 }
 
@@ -276,15 +260,17 @@ pub fn blocks_kernel(
     library: &Library,
     p: &Product,
     epilogue: Epilogue,
+    height: Height,
     layout: Layout,
 ) -> Result<Kernel, Error> {
-    library.matmul_blocks(p, epilogue, layout)?.kernel("matmul")
+    let module = library.matmul_blocks(p, epilogue, height, layout)?;
+    module.kernel("matmul")
 }
 
 /// What a kernel reads instead of the operands themselves, and how.
 #[derive(Clone, Copy, Default)]
 pub struct Reads<'a> {
-    /// A copy of the first matrix: f32, and a matrix that [`Product::reads_in_place`] refuses for its columns, must have one.
+    /// A copy of the first matrix: one that [`Product::reads_in_place`] refuses must have it, unless it is read by 2D blocks.
     pub copy: Option<&'a Rows>,
     /// The second matrix packed: all but [`Layout::Rows`] and [`Layout::Columns`] read this.
     pub packed: Option<&'a Packed>,
@@ -292,18 +278,19 @@ pub struct Reads<'a> {
     pub blocks: Option<Layout>,
 }
 
-/// Computes a product by matrix instructions, without `input`.
+/// Computes a product by matrix instructions, without `input`, in tiles whose height the kernel was made for.
 pub fn matmul(
     kernel: &mut Kernel,
     stream: &mut Stream,
     p: &Product,
+    tile: Tile,
     reads: Reads,
     extra: &Extra,
 ) -> Result<(), Error> {
-    p.first_is_read(reads.copy.is_some())?;
-    let [_, m, n, k] = p.sizes;
     let blocks = reads.blocks.is_some();
-    let [rows, columns] = matmul_tile(p, kernel.sub_group().unwrap_or(8), blocks);
+    p.first_is_read(reads.copy.is_some(), blocks)?;
+    let [_, m, n, k] = p.sizes;
+    let lanes = kernel.sub_group().unwrap_or(8) as usize;
     let in_place = (
         Argument::Address(p.a.data),
         [p.a.strides[0], p.a.strides[1]],
@@ -312,11 +299,7 @@ pub fn matmul(
     let (a, [a_batch, lda], width) = reads.copy.map_or(in_place, |c| {
         (Argument::Memory(&c.elements, 0), c.strides, c.strides[1])
     });
-    // A copy has zeroes for the last step.
-    let k = match reads.copy {
-        Some(_) if !blocks => k.next_multiple_of(16),
-        _ => k,
-    };
+    near([lda, p.c.strides[1], extra.residual.strides[1]])?;
     let (b, b_batch, ldb) = second(p, reads, kernel)?;
     let arguments = [
         a,
@@ -339,9 +322,12 @@ pub fn matmul(
         int(p.repeat),
         Argument::I32(ldb as i32),
         Argument::I32(width as i32),
+        Argument::Shared(tile.shared(lanes)),
     ];
+    kernel.set_group(tile.group(lanes))?;
+    let groups = tile.groups(p.sizes, lanes).map(|n| n as u32);
     // SAFETY: the operands hold what their sizes and strides address, by the type's contract.
-    unsafe { stream.launch(kernel, groups(p, rows, columns), &arguments, None) }?;
+    unsafe { stream.launch(kernel, groups, &arguments, None) }?;
     Ok(())
 }
 
@@ -400,7 +386,9 @@ pub fn plain(
     );
     arguments.extend(all.iter().map(|o| Argument::I64(o.strides[0])));
     arguments.extend([Argument::F32(p.alpha), Argument::F32(beta)]);
+    let groups = [n, m].map(|size| size.div_ceil(PLAIN_TILE));
+    let groups = [groups[0], groups[1], p.sizes[0]].map(|n| n as u32);
     // SAFETY: as above.
-    unsafe { stream.launch(kernel, groups(p, PLAIN_TILE, PLAIN_TILE), &arguments, None) }?;
+    unsafe { stream.launch(kernel, groups, &arguments, None) }?;
     Ok(())
 }

@@ -27,13 +27,30 @@ pub enum NoProduct {
     /// The kernels have no stride for them.
     #[error("columns of the first matrix are {0} apart, and it is not copied")]
     Apart(i64),
-    /// Copies are of 16 bits an element.
-    #[error("no copies are made of a first matrix of {0}")]
-    Copy(DType),
+    /// They read 64 bytes of a row at once.
+    #[error(
+        "rows of the first matrix are no multiples of 64 bytes at multiples of 4, and it is not copied"
+    )]
+    Ragged,
+    /// Distances within a tile have 32 bits.
+    #[error("rows of {0} elements are too far apart")]
+    Far(i64),
+    /// The kernels make a step at least.
+    #[error("there is nothing to sum")]
+    Nothing,
 }
 
 /// The most products of two bytes whose sum fits 32 bits whatever they are.
 const DEEPEST: usize = (i32::MAX >> 14) as usize;
+
+/// The most elements from row to row: 32 rows of them are less than 2^31.
+const FARTHEST: i64 = 1 << 25;
+
+/// Whether rows so many elements apart are near enough.
+pub(super) fn near(rows: impl IntoIterator<Item = i64>) -> Result<(), NoProduct> {
+    let far = rows.into_iter().find(|&row| row > FARTHEST);
+    far.map_or(Ok(()), |row| Err(NoProduct::Far(row)))
+}
 
 /// Whether there is a kernel for operands and results of these types.
 pub(super) fn types(dtype: DType, result: DType) -> Result<(), NoProduct> {
@@ -61,13 +78,15 @@ impl Product {
         }
     }
 
-    /// Whether the first matrix is read, where it lies or from a copy.
-    pub(super) fn first_is_read(&self, is_copied: bool) -> Result<(), NoProduct> {
+    /// Whether the first matrix is read, from a copy, by 2D blocks or in place.
+    pub(super) fn first_is_read(&self, is_copied: bool, blocks: bool) -> Result<(), NoProduct> {
         let [_, _, column] = self.a.strides;
-        match is_copied {
-            true if self.dtype.size() == 1 => Err(NoProduct::Copy(self.dtype)),
-            false if column != 1 && self.sizes[3] > 1 => Err(NoProduct::Apart(column)),
-            _ => Ok(()),
+        match self.sizes[3] {
+            0 => Err(NoProduct::Nothing),
+            _ if is_copied => Ok(()),
+            k if column != 1 && k > 1 => Err(NoProduct::Apart(column)),
+            _ if blocks || self.reads_in_place() => Ok(()),
+            _ => Err(NoProduct::Ragged),
         }
     }
 }

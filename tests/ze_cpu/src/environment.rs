@@ -39,7 +39,7 @@ pub fn loader() -> Result<(), Missing> {
     }
 }
 
-/// The variables for a device (`hpg`, `hpc`, `xe2` or `plain`).
+/// The variables for a device (`hpg`, `lpg`, `hpc`, `xe2` or `plain`).
 pub fn variables(device: &str) -> Result<Vec<(&'static str, OsString)>, Missing> {
     loader()?;
     let opencl = opencl()?;

@@ -2,7 +2,7 @@
 //!
 //! The real loader loads it (`ZE_ENABLE_ALT_DRIVERS`), and so every call of a program under test passes through Intel's own
 //! loader, and through its validation layer where that is asked for. Kernels are the very SPIR-V that a GPU would get; they
-//! run on Intel's OpenCL runtime for CPUs, where the matrix instructions (DPAS) and loads of 2D blocks are functions in `emulation.cl`.
+//! run on Intel's OpenCL runtime for CPUs, where the matrix instructions (DPAS) and loads of 2D blocks are functions in `emulation.cl` and `pairs.cl`.
 //!
 //! It is hostile where the specification promises nothing:
 //! - work runs only while the host waits;
@@ -16,7 +16,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `ZE_CPU_OPENCL` | the runtime's library |
-//! | `ZE_CPU_DEVICE` | `hpg` (sub-groups of 8 for DPAS; default), `hpc` (16), `xe2` (16), `plain` (no DPAS) |
+//! | `ZE_CPU_DEVICE` | `hpg` (sub-groups of 8 for DPAS; default), `lpg` (8, without pairs), `hpc` (16), `xe2` (16), `plain` (no DPAS) |
 //! | `ZE_CPU_BLOCKS` | 0: the compiler of `hpc` and `xe2` does not know loads of 2D blocks |
 //! | `ZE_CPU_API` | minor version of the API: 4 (default), 7 has in-order lists |
 //!
@@ -32,6 +32,7 @@ pub mod control;
 mod entry;
 pub mod environment;
 mod opencl;
+mod pairs;
 mod signature;
 mod slots;
 mod tables;

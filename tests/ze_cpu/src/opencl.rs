@@ -1,9 +1,21 @@
 //! The OpenCL runtime: the few functions that are needed, found in the library itself (no ICD loader).
 
+use crate::pairs;
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
+
+/// What of a module's imports are functions of ours.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Emulated {
+    /// None.
+    Nothing,
+    /// Matrix instructions and loads of 2D blocks.
+    Instructions,
+    /// Those of pairs of sub-groups too.
+    Pairs,
+}
 
 /// Any OpenCL object.
 pub type Object = *mut c_void;
@@ -108,36 +120,58 @@ impl OpenCl {
         &self,
         spirv: &[u8],
         constants: &[(u32, usize, *const c_void)],
-        emulated: bool,
+        emulated: Emulated,
     ) -> Result<Object, String> {
-        let mut e = 0;
-        let il =
-            (self.clCreateProgramWithIL)(self.context, spirv.as_ptr().cast(), spirv.len(), &mut e);
-        done(e, "clCreateProgramWithIL")?;
-        let program = Program(self, il);
+        let program = self.of_spirv(spirv)?;
         for &(id, size, value) in constants {
-            let set = (self.clSetProgramSpecializationConstant)(il, id, size, value);
+            let set = (self.clSetProgramSpecializationConstant)(program.1, id, size, value);
             done(set, "clSetProgramSpecializationConstant")?;
         }
-        if !emulated {
-            let built =
-                (self.clBuildProgram)(il, 1, &self.device, c"".as_ptr(), null(), null_mut());
+        if emulated == Emulated::Nothing {
+            let (il, device) = (program.1, &self.device);
+            let built = (self.clBuildProgram)(il, 1, device, c"".as_ptr(), null(), null_mut());
             return program.finish(built, "clBuildProgram");
         }
         program.compile(c"")?;
-        let source = c_source();
-        let text =
-            (self.clCreateProgramWithSource)(self.context, 1, &source.as_ptr(), null(), &mut e);
+        let mut parts = vec![program, self.of_source(include_str!("emulation.cl"))?];
+        if emulated == Emulated::Pairs {
+            parts.push(self.of_source(include_str!("pairs.cl"))?);
+            let memory = pairs::module().map_err(|e| e.to_string())?;
+            let bytes: Vec<u8> = memory.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let memory = self.of_spirv(&bytes)?;
+            memory.compile(c"")?;
+            parts.push(memory);
+        }
+        self.link(&parts)
+    }
+
+    unsafe fn of_spirv(&self, spirv: &[u8]) -> Result<Program<'_>, String> {
+        let mut e = 0;
+        let at = spirv.as_ptr().cast();
+        let il = (self.clCreateProgramWithIL)(self.context, at, spirv.len(), &mut e);
+        done(e, "clCreateProgramWithIL")?;
+        Ok(Program(self, il))
+    }
+
+    /// A program of OpenCL C, compiled.
+    unsafe fn of_source(&self, text: &str) -> Result<Program<'_>, String> {
+        let (mut e, length) = (0, text.len());
+        let at: *const c_char = text.as_ptr().cast();
+        let made = (self.clCreateProgramWithSource)(self.context, 1, &at, &length, &mut e);
         done(e, "clCreateProgramWithSource")?;
-        let emulation = Program(self, text);
-        emulation.compile(c"-cl-std=CL3.0")?;
-        let parts = [program.1, emulation.1];
+        let program = Program(self, made);
+        program.compile(c"-cl-std=CL3.0")?;
+        Ok(program)
+    }
+
+    unsafe fn link(&self, parts: &[Program]) -> Result<Object, String> {
+        let (mut e, parts) = (0, parts.iter().map(|p| p.1).collect::<Vec<_>>());
         let linked = (self.clLinkProgram)(
             self.context,
             1,
             &self.device,
             c"".as_ptr(),
-            2,
+            parts.len() as u32,
             parts.as_ptr(),
             null(),
             null_mut(),
@@ -177,10 +211,6 @@ impl OpenCl {
         done(got, "clGetProgramInfo")?;
         Ok(bytes)
     }
-}
-
-fn c_source() -> std::ffi::CString {
-    std::ffi::CString::new(include_str!("emulation.cl")).expect("a text without NUL")
 }
 
 /// A program that is released unless it is finished.

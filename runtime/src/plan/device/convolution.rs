@@ -142,7 +142,7 @@ impl OnDevice {
         state: &mut State,
     ) -> Result<Rows, Error> {
         let s = &step.shape;
-        let (rows, pitch) = Rows::new(&self.target.device, pixels, depth).map_err(failed)?;
+        let (rows, pitch) = Rows::new(&self.target.device, pixels, depth, 2).map_err(failed)?;
         let mut arguments = vec![
             Argument::Address(image),
             Argument::Memory(rows.elements(), 0),

@@ -8,6 +8,7 @@ use crate::gemm::{Matrix, Precision, Product as Shape};
 use crate::level_zero::blocks::{Layout, NoBlocks};
 use crate::level_zero::epilogue::Epilogue;
 use crate::level_zero::product::{self, Extra, Operand, Packed, Product, Reads, Rows};
+use crate::level_zero::tile::Tile;
 use crate::{DType, Error};
 
 /// Whether there is a kernel for a product.
@@ -190,23 +191,26 @@ impl OnDevice {
             kernels, stream, ..
         } = state;
         let blocks = self.blocks(p, copy).ok().map(|()| layout);
+        let no_instructions = || crate::level_zero::Error::Launch {
+            kernel: "matmul".into(),
+            reason: "the device has no matrix instructions".into(),
+        };
+        let tile = Tile::choose(p, &self.target.device);
+        let tile = tile.ok_or_else(|| failed(no_instructions()))?;
         let key = (n, blocks.map_or(0, |layout| 3 + layout as u8));
         let kernel = cached(kernels, key, || {
             if let Some(layout) = blocks {
-                return product::blocks_kernel(&self.library, p, epilogue, layout);
+                return product::blocks_kernel(&self.library, p, epilogue, tile.height, layout);
             }
-            let made = product::matmul_kernel(&self.library, p, epilogue)?;
-            made.ok_or_else(|| crate::level_zero::Error::Launch {
-                kernel: "matmul".into(),
-                reason: "the device has no matrix instructions".into(),
-            })
+            let made = product::matmul_kernel(&self.library, p, epilogue, tile.height)?;
+            made.ok_or_else(no_instructions)
         })?;
         let reads = Reads {
             copy,
             packed,
             blocks,
         };
-        product::matmul(kernel, stream, p, reads, extra).map_err(failed)?;
+        product::matmul(kernel, stream, p, tile, reads, extra).map_err(failed)?;
         self.launched(1);
         self.read_blocks(blocks.is_some());
         Ok(())

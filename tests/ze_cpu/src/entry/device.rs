@@ -20,12 +20,22 @@ pub struct Kind {
     pub f64: bool,
 }
 
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 5] = [
     (
         "hpg",
         Kind {
             name: "ze_cpu (Xe-HPG)",
             id: 0x56a0,
+            sub_groups: &[8, 16, 32],
+            matrix: 8,
+            f64: false,
+        },
+    ),
+    (
+        "lpg",
+        Kind {
+            name: "ze_cpu (Arrow Lake H)",
+            id: 0x7d51,
             sub_groups: &[8, 16, 32],
             matrix: 8,
             f64: false,
@@ -64,10 +74,30 @@ const KINDS: [(&str, Kind); 4] = [
 ];
 
 impl Kind {
+    /// Whether pairs of sub-groups multiply together.
+    pub fn pairs(self) -> bool {
+        self.id == 0x56a0
+    }
+
     /// Whether the compiler knows loads of 2D blocks. `ZE_CPU_BLOCKS=0` is one that does not.
     pub fn blocks(self) -> bool {
         self.matrix == 16 && knows_blocks()
     }
+}
+
+/// A number of the functions that kernels are linked with.
+const EMULATION: u32 = number_of(concat!(
+    include_str!("../emulation.cl"),
+    include_str!("../pairs.cl")
+));
+
+const fn number_of(text: &str) -> u32 {
+    let (bytes, mut at, mut sum) = (text.as_bytes(), 0, 0x811c_9dc5_u32);
+    while at < bytes.len() {
+        sum = (sum ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    sum
 }
 
 fn knows_blocks() -> bool {
@@ -120,8 +150,8 @@ pub unsafe extern "C" fn zeDriverGetProperties(
     _: ze_driver_handle_t,
     p: *mut ze_driver_properties_t,
 ) -> ze_result_t {
-    // What one of them has compiled is not for the other.
-    (*p).driverVersion = if knows_blocks() { 3 } else { 2 };
+    // What one of them has compiled is not for the other, nor for one with another emulation.
+    (*p).driverVersion = EMULATION.wrapping_mul(2) + u32::from(knows_blocks());
     (*p).uuid.id = *b"ze_cpu test drv\0";
     OK
 }

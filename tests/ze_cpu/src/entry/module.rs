@@ -2,7 +2,7 @@
 
 use super::device::{DEVICE, kind};
 use super::{NULL_HANDLE, OK, get, need};
-use crate::opencl::OpenCl;
+use crate::opencl::{Emulated, OpenCl};
 use crate::signature::{self, KernelSignature, Parameter, Signature};
 use crate::world::{Argument, Kernel, Module, World, say, world};
 use level_zero_sys::*;
@@ -18,9 +18,26 @@ fn is_matrix(import: &str) -> bool {
     import.contains("_matrix_mad_")
 }
 
-/// Whether a module's import is a function of `emulation.cl` that this device has.
+fn is_of_pairs(import: &str) -> bool {
+    import.contains("_split_matrix_mad_")
+}
+
+/// Whether a module's import is a function of ours that this device has.
 fn is_emulated(import: &str) -> bool {
-    is_matrix(import) || kind().blocks() && import.contains("_subgroup_block_read_flat_")
+    match is_of_pairs(import) {
+        true => kind().pairs(),
+        false => {
+            is_matrix(import) || kind().blocks() && import.contains("_subgroup_block_read_flat_")
+        }
+    }
+}
+
+fn emulated(imports: &[String]) -> Emulated {
+    match imports {
+        _ if imports.iter().any(|i| is_of_pairs(i)) => Emulated::Pairs,
+        [] => Emulated::Nothing,
+        _ => Emulated::Instructions,
+    }
 }
 
 /// What a driver of this device refuses to compile.
@@ -80,11 +97,7 @@ unsafe fn build(
             .ok_or_else(|| format!("no specialization constant {id}"))
     });
     let sized = sized.collect::<Result<Vec<_>, _>>()?;
-    let program = OpenCl::get()?.build(
-        spirv,
-        &sized,
-        signature.imports.iter().any(|i| is_emulated(i)),
-    )?;
+    let program = OpenCl::get()?.build(spirv, &sized, emulated(&signature.imports))?;
     Ok((module(program, signature), String::new()))
 }
 
