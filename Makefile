@@ -82,7 +82,7 @@ gpu-tools:
 	$(PYTHON) -m venv build/gpu-tools
 	timeout 300 build/gpu-tools/bin/pip install -q intel-opencl-rt intel-cmplr-lib-rt
 
-## Exports that let any program here run on the tests' driver: eval "$$(make -s gpu-env)"; GPU=hpg, hpc, xe2 or plain
+## Exports that let any program here run on the tests' driver: eval "$$(make -s gpu-env)"; GPU=hpg, lpg, hpc, xe2 or plain
 gpu-env:
 	@cargo run -q -p ze_cpu --bin gpu-env -- $(GPU)
 

@@ -55,9 +55,14 @@ def run(*command: str) -> str:
     return text
 
 
+def is_dpas(line: str) -> bool:
+    """Whether an instruction is one of the matrix unit, of a sub-group or of a pair."""
+    return re.match(r"\s*(?:\([^)]*\)\s*)*dpasw?\.", line) is not None
+
+
 def main_loop(lines: list[str]) -> tuple[int, int]:
     """DPAS and all instructions of the innermost loop around the first DPAS."""
-    first = next((n for n, line in enumerate(lines) if "dpas" in line), None)
+    first = next((n for n, line in enumerate(lines) if is_dpas(line)), None)
     if first is None:
         return 0, 0
     labels = {m[1]: n for n, line in enumerate(lines) if (m := re.match(r"(L\d+):", line))}
@@ -67,7 +72,7 @@ def main_loop(lines: list[str]) -> tuple[int, int]:
         to = min((labels.get(m, n) for m in re.findall(r"\bL\d+\b", lines[n])), default=n)
         if to < first:
             body = [line for line in lines[to : n + 1] if not line.startswith("L")]
-            return sum("dpas" in line for line in body), len(body)
+            return sum(map(is_dpas, body)), len(body)
     return 0, 0
 
 
@@ -106,7 +111,7 @@ def census(spv: Path, target: str, platform: str, spirv: bytes) -> dict[str, obj
         spilled = re.findall(r"spilled around (\d+)", log)
         in_loop, loop = main_loop(lines)
         return {
-            "dpas": sum("dpas" in line for line in lines),
+            "dpas": sum(map(is_dpas, lines)),
             "loop": f"{in_loop}/{loop}" if loop else "-",
             "spills": sum(map(int, spilled)),
             "calls": sum(bool(re.search(r"\bcalla\b", line)) for line in lines),

@@ -122,7 +122,7 @@ impl OnDevice {
             beta: 0.0,
             repeat: 0,
         };
-        let first = match is_of_pixels(step) && p.reads_in_place() {
+        let first = match is_of_pixels(step) && self.reads_in_place(&p) {
             true => None,
             false => Some(self.windows(n, step, pixels, depth, pointers.image, state)?),
         };

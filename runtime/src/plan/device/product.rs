@@ -126,6 +126,11 @@ impl OnDevice {
         }
     }
 
+    /// Whether matrix instructions read the first matrix where it lies.
+    pub(super) fn reads_in_place(&self, p: &Product) -> bool {
+        p.reads_in_place() || self.blocks(p, None).is_ok()
+    }
+
     /// A copy of the first matrix if matrix instructions could not read it, made once if it is `fixed`.
     pub(super) fn first(
         &self,
@@ -143,7 +148,7 @@ impl OnDevice {
         if let Some(copy) = rows.get(&n).filter(|_| fixed) {
             return Ok(Some(copy.clone()));
         }
-        if p.reads_in_place() {
+        if self.reads_in_place(p) {
             return Ok(None);
         }
         let kernel = cached(kernels, (n, 2), || {
