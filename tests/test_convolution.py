@@ -65,6 +65,82 @@ def test_channels_last_patches(kernel, with_bias):
     check(lambda x: F.gelu(F.conv2d(x, w, b, kernel)), x)
 
 
+LAST = torch.channels_last
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel,stride", [(1, 2), (3, 1), (3, 2), (4, 3), (5, 1), (7, 1)])
+@pytest.mark.parametrize("outputs,groups", [(24, 24), (16, 1), (280, 1), (48, 24), (12, 3)])
+def test_channels_last_shapes(dtype, kernel, stride, outputs, groups):
+    """Depthwise ones, few and many outputs, several filters for a channel, and groups."""
+    x = torch.randn(2, 24, 13, 19, dtype=dtype).to(memory_format=LAST)
+    w, b = weights(outputs, 24 // groups, kernel, kernel), torch.randn(outputs, dtype=dtype)
+    w = w.to(dtype=dtype, memory_format=LAST)
+    with torch.no_grad():
+        want = F.conv2d(x.double(), w.double(), b.double(), stride, (kernel // 2, 1), 1, groups)
+        compiled = torch.compile(
+            lambda x, w: F.silu(F.conv2d(x, w, b, stride, (kernel // 2, 1), 1, groups)),
+            backend="ipex",
+            options={"strict": True},
+            dynamic=False,
+        )
+        found = compiled(x, w)
+    assert found.is_contiguous(memory_format=LAST)
+    bound = 2e-2 if dtype is torch.bfloat16 else 1e-5
+    torch.testing.assert_close(found.double(), F.silu(want), rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, w: F.conv2d(x, w, padding="same", dilation=(2, 3)),
+        lambda x, w: F.conv2d(x[:, :, 1::2], w),
+        lambda x, w: F.conv2d(x.transpose(2, 3), w),
+        lambda x, w: F.conv2d(x, w.contiguous(), padding=1),
+        lambda x, w: F.conv2d(x[:0], w, padding=1),
+        lambda x, w: F.conv2d(x, w[:, :1], padding=2, groups=8),
+        lambda x, w: F.conv2d(x, w[:, :1].contiguous(), dilation=2, groups=8).mean((2, 3)),
+        lambda x, w: F.conv2d(x, w, padding=1) + x,
+        lambda x, w: torch.softmax(F.conv2d(x, w, padding=1), 1),
+        lambda x, w: F.conv_transpose2d(x, w, stride=2),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_channels_last_variants(f, value):
+    x = torch.randn(2, 8, 12, 12).to(memory_format=LAST)
+    x[1, 2, 5, 6] = value
+    check(f, x, weights(8, 8, 3, 3).to(memory_format=LAST))
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_channels_last_weights_are_never_stale(groups, graphs):
+    layer = nn.Conv2d(8, 8, 3, padding=1, groups=groups).to(memory_format=LAST)
+    x = torch.randn(1, 8, 14, 14).to(memory_format=LAST)
+    compiled = check(layer, x)
+    assert graphs[0].calls == 0
+    with torch.no_grad():
+        layer.weight.data.mul_(2)
+        torch.testing.assert_close(compiled(x), layer(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_channels_last_frozen(dtype, graphs):
+    """Weights that are packed once, with what follows on pixels: no call of ATen is left."""
+    layers = [nn.Conv2d(16, 24, 3, 2, 1), nn.BatchNorm2d(24), nn.Hardswish()]
+    layers += [nn.Conv2d(24, 24, 5, padding=2, groups=24), nn.ReLU(), nn.Conv2d(24, 300, 3)]
+    model = nn.Sequential(*layers).eval().to(dtype=dtype, memory_format=LAST)
+    x = torch.randn(2, 16, 20, 20, dtype=dtype).to(memory_format=LAST)
+    options = {"strict": True, "freezing": True}
+    with torch.no_grad():
+        want = model.double()(x.double())
+        model.to(dtype)
+        compiled = torch.compile(model, backend="ipex", options=options)
+        bound = 2e-2 if dtype is torch.bfloat16 else 1e-5
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x).double(), want, rtol=bound, atol=bound)
+    assert graphs[0].calls == 0 and graphs[0].packed_bytes > 0
+
+
 def test_wide_3x3_convolutions():
     """Those that transform tiles and weights, also where something is not finite."""
     x, w, b = torch.randn(3, 32, 29, 30), weights(40, 32, 3, 3), torch.randn(40)

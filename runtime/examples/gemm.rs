@@ -247,6 +247,7 @@ impl Setup {
                 isa,
                 threads: &Rayon,
                 packed: packed[w].as_ref(),
+                made: None,
                 epilogue: None,
                 whole_rows: false,
             };

@@ -71,6 +71,15 @@ pub fn by_rows(meta: Meta) -> Meta {
     }
 }
 
+/// The metadata of a tensor `[n, c, h, w]` as it lies pixel by pixel.
+pub fn by_pixels(meta: Meta) -> Meta {
+    let strides = match *meta.sizes.as_slice() {
+        [_, c, h, w] => vec![h * w * c, 1, w * c, c],
+        _ => contiguous(&meta.sizes),
+    };
+    Meta { strides, ..meta }
+}
+
 fn target(node: &Node) -> &str {
     node.target.trim_start_matches("torch.ops.")
 }

@@ -3,12 +3,12 @@
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
-use crate::graph::layout::{by_rows, pixel_by_pixel};
+use crate::graph::layout::{by_pixels, by_rows, pixel_by_pixel};
 use crate::graph::strided::row_major;
 use crate::graph::{Meta, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
-use ipex_runtime::conv::{Operation, Shape};
+use ipex_runtime::conv::{Operation, Shape, last as channels_last};
 use ipex_runtime::cpu::Isa;
 use ipex_runtime::plan::Route;
 
@@ -16,7 +16,9 @@ use ipex_runtime::plan::Route;
 pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     match shape(b, c) {
         Ok(shape) => own(b, c, shape),
-        Err(_) => pointwise(b, c).or_else(|_| patches(b, c)),
+        Err(_) => pointwise(b, c)
+            .or_else(|_| patches(b, c))
+            .or_else(|_| last(b, c)),
     }
 }
 
@@ -24,8 +26,7 @@ pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusa
 fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
     vectors(b, c)?;
     let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
-    let (sizes, kernel) = (b.sizes(image), b.sizes(weight));
-    let rank = sizes.len();
+    let rank = b.sizes(image).len();
     let dtype = b.dtype(image)?;
     let typed = has_kernel(b, dtype, rank) && b.dtype(weight)? == dtype;
     let out = c.output(0)?;
@@ -35,9 +36,19 @@ fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
         // Images and results of one layout, whichever that is, may be left to others.
         false => row_major(image_meta) || row_major(out),
     };
-    if !typed || c.flag(6) || !(3..=4).contains(&rank) || !layouts {
+    if !typed || !layouts {
         return c.refuse("no kernel");
     }
+    sizes(b, c)
+}
+
+/// What a convolution computes, if that is one over one or two dimensions.
+fn sizes(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
+    let (sizes, kernel) = (b.sizes(c.tensor(0)?), b.sizes(c.tensor(1)?));
+    if c.flag(6) || !(3..=4).contains(&sizes.len()) {
+        return c.refuse("transposed, or of three dimensions");
+    }
+    let out = c.output(0)?;
     let natural = |n: i64| usize::try_from(n).or_else(|_| c.refuse("a negative size"));
     // One dimension is one row.
     let pair = |list: &[i64], above: i64| -> Result<[usize; 2], Refusal> {
@@ -66,6 +77,43 @@ fn shape(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
         return c.refuse("another layout");
     }
     Ok(shape)
+}
+
+/// Images in channels-last order, by the kernels for these, where they win.
+fn last(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let shape = sizes(b, c)?;
+    let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
+    let bias = c.optional_tensor(2)?;
+    let (dtype, out) = (b.dtype(image)?, c.output(0)?.clone());
+    let ordered = [&b.graph.values[image], &out]
+        .iter()
+        .all(|meta| pixel_by_pixel(meta));
+    let typed = |v: ValueId| b.dtype(v) == Ok(dtype);
+    let same = typed(weight) && bias.is_none_or(typed);
+    if b.graph.gpu || !ordered || !same {
+        return c.refuse("no kernel for this layout");
+    }
+    if let Some(reason) = channels_last::refusal(&shape, dtype, Isa::detect()) {
+        return c.refuse(reason);
+    }
+    let weight = in_pixels(b, weight);
+    let operands: Vec<ValueId> = [image, weight].into_iter().chain(bias).collect();
+    let op = Op::External {
+        name: c.target.into(),
+        route: Route::Convolution(Operation::Sum, shape),
+        args: b.graph.tensor_arguments(&operands),
+    };
+    Ok(vec![b.push(op, &operands, out)])
+}
+
+/// The same weights as they lie in channels-last order: a copy, unless they do.
+fn in_pixels(b: &mut Builder, v: ValueId) -> ValueId {
+    let meta = &b.graph.values[v];
+    if pixel_by_pixel(meta) {
+        return v;
+    }
+    let meta = by_pixels(meta.clone());
+    b.push(Op::Convert { narrow: false }, &[v], meta)
 }
 
 fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refusal> {

@@ -1,6 +1,7 @@
 //! Convolutions of f32 images in row-major order, on the weights as they are.
 
 mod columns;
+pub mod last;
 mod micro;
 mod planes;
 mod product;

@@ -1,6 +1,7 @@
 //! One thread's part of a product: blocks of rows and of K, and panels of B in them.
 
 use super::blocking::{Larger, block_rows, block_units, conflicts, part};
+use super::dispatch::Rows;
 use super::finish::{Finish, finish};
 use super::micro::{Rounded, Tile, Transpose};
 use super::pack::{Engine, PackedB};
@@ -47,6 +48,7 @@ pub struct Work<'a> {
     pub p: &'a Product,
     pub engine: Engine,
     pub packed: Option<&'a PackedB>,
+    pub made: Option<&'a dyn Rows>,
     pub finish: Finish,
 }
 
@@ -119,7 +121,8 @@ impl Work<'_> {
         let tile_rows = rows.len().min(kernels.height);
         let first = p.a.at(rows.start, part.ks.start) as usize;
         let misaligned = !(first | a_row).is_multiple_of(kernels.alignment);
-        let copies_a = !engine.reads(&p.a, p.a.strides[1], part.ks.len())
+        let copies_a = self.made.is_some()
+            || !engine.reads(&p.a, p.a.strides[1], part.ks.len())
             || ((misaligned || conflicts(tile_rows, a_row))
                 && part.panels.len() >= PANELS_PER_COPY);
         let in_place = self.packed.is_none()
@@ -221,7 +224,7 @@ impl Block<'_> {
             let (a, a_stride) = if self.copies_a {
                 if !by_tile {
                     // SAFETY: the copy has room for the block's rows of a step.
-                    unsafe { engine.rows(a, self.rows.clone(), ks.clone(), self.a, self.a_stride) };
+                    unsafe { self.copy(self.rows.clone(), ks.clone(), self.a) };
                 }
                 (self.a.cast_const(), self.a_stride)
             } else {
@@ -370,6 +373,23 @@ impl Block<'_> {
         }
     }
 
+    /// Copies rows of A, elements `ks`, into whole units.
+    unsafe fn copy(&self, rows: Range<usize>, ks: Range<usize>, to: *mut u8) {
+        let (engine, p) = (&self.work.engine, self.work.p);
+        let Some(made) = self.work.made else {
+            // SAFETY: by contract.
+            return unsafe { engine.rows(&p.a, rows, ks, to, self.a_stride) };
+        };
+        let (count, used) = (rows.len(), ks.len() * p.a.dtype.size());
+        // SAFETY: by contract.
+        unsafe { made.write(rows, ks.clone(), to, self.a_stride) };
+        let missing = 4 * engine.units(ks.len()) - used;
+        for n in (0..count).take_while(|_| missing > 0) {
+            // SAFETY: the copy has whole units.
+            unsafe { to.add(n * self.a_stride + used).write_bytes(0, missing) };
+        }
+    }
+
     /// As [`Block::tiles`] for the first panel, which fetches rows of A and copies them where needed.
     unsafe fn first_tiles(&self, first: &Tile, ks: Range<usize>) {
         let (engine, a) = (&self.work.engine, &self.work.p.a);
@@ -382,7 +402,7 @@ impl Block<'_> {
             if self.copies_a {
                 let copy = self.a.wrapping_add(rows.start * self.a_stride);
                 // SAFETY: the copy has room for the block's rows of a step.
-                unsafe { engine.rows(a, from..to, ks.clone(), copy, self.a_stride) };
+                unsafe { self.copy(from..to, ks.clone(), copy) };
             }
             // After the last rows come those of the next block, or the next step's.
             let next = if to == self.rows.end && self.units > self.step {

@@ -20,6 +20,15 @@ const PACK_ROWS: usize = 448;
 /// computed it: product of the batch, rows, columns. The parts cover the result once.
 pub type Epilogue<'a> = &'a (dyn Fn(usize, Range<usize>, Range<usize>) + Sync);
 
+/// Rows of an A that is nowhere in memory as a whole, of the elements that the kernels multiply.
+pub trait Rows: Sync {
+    /// Writes elements `ks` of these rows, `stride` bytes apart.
+    ///
+    /// # Safety
+    /// `to` holds them, and what the rows are made of is valid memory.
+    unsafe fn write(&self, rows: Range<usize>, ks: Range<usize>, to: *mut u8, stride: usize);
+}
+
 /// How a product is carried out.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
@@ -29,6 +38,8 @@ pub struct Call<'a> {
     pub threads: &'a dyn Parallel,
     /// B in panels, of the same elements as the product's B; then that is not read.
     pub packed: Option<&'a PackedB>,
+    /// Makes A's rows, of which then no address is read; the batch has one item.
+    pub made: Option<&'a dyn Rows>,
     /// What follows.
     pub epilogue: Option<Epilogue<'a>>,
     /// Whether parts, and so the epilogue's, are of all columns.
@@ -40,7 +51,8 @@ pub struct Call<'a> {
 /// # Safety
 /// The product's matrices are valid memory; C overlaps none of them but an input of the same strides.
 pub unsafe fn multiply(p: &Product, call: &Call) -> Result<(), Error> {
-    if !p.is_supported() || call.isa > Isa::of_processor() {
+    let made = call.made.is_none() || is_made(p, call);
+    if !p.is_supported() || !made || call.isa > Isa::of_processor() {
         return Err(Error::Plan(format!("no product for {p:?}")));
     }
     if p.m * p.n * p.batch.count == 0 {
@@ -56,7 +68,7 @@ pub unsafe fn multiply(p: &Product, call: &Call) -> Result<(), Error> {
     unsafe {
         if call.packed.is_some() {
             tiles(p, call, call.packed, &done)
-        } else if p.is_column() {
+        } else if p.is_column() && call.made.is_none() {
             choose(&p.turned(), call, &turned)
         } else {
             choose(p, call, &done)
@@ -64,15 +76,22 @@ pub unsafe fn multiply(p: &Product, call: &Call) -> Result<(), Error> {
     }
 }
 
+/// Whether rows of A can be made: of whole elements that the kernels read.
+fn is_made(p: &Product, call: &Call) -> bool {
+    let read = super::convert::element(p.math(call.isa), p.a.dtype);
+    p.batch.count == 1 && read == p.a.dtype && p.a.strides[1] == 1
+}
+
 /// Without a packed B.
 unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> {
     // SAFETY: by contract.
     unsafe {
-        if let Some(engine) = dot_engine(p, call.isa)? {
+        let made = call.made.is_some();
+        if let Some(engine) = dot_engine(p, call.isa)?.filter(|_| !made) {
             return dots(p, engine, call, done);
         }
         let engine = Engine::new(call.isa, p.math(call.isa))?;
-        if packs_a(p, &engine) {
+        if !made && packs_a(p, &engine) {
             let p = p.turned();
             let columns = Columns { b: p.b, n: p.n };
             let packed = PackedB::with(&[columns], p.k, engine, call.threads)?;
@@ -221,6 +240,7 @@ unsafe fn tiles(
             p,
             engine,
             packed,
+            made: call.made,
             finish,
         };
         // SAFETY: by contract.
@@ -232,6 +252,7 @@ unsafe fn tiles(
             p: &p.item(item),
             engine,
             packed,
+            made: call.made,
             finish,
         };
         // SAFETY: by contract; the parts are disjoint.

@@ -275,7 +275,7 @@ impl PackedB {
     }
 
     /// As [`PackedB::new`].
-    pub(super) unsafe fn with(
+    pub(crate) unsafe fn with(
         b: &[Columns],
         k: usize,
         engine: Engine,
@@ -322,12 +322,17 @@ impl PackedB {
         self.shape
     }
 
-    pub(super) fn engine(&self) -> Engine {
+    /// Columns of a panel.
+    pub(crate) fn width(&self) -> usize {
+        self.engine.kernels.cols
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
         self.engine
     }
 
     /// The first unit of a panel.
-    pub(super) fn panel(&self, p: usize) -> *const u8 {
+    pub(crate) fn panel(&self, p: usize) -> *const u8 {
         let stride = 4 * self.engine.kernels.cols * self.engine.units(self.shape[0]);
         self.data.wrapping_add(p * stride)
     }

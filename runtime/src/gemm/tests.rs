@@ -189,6 +189,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
             isa: case.isa,
             threads: &threads,
             packed: packed.as_ref(),
+            made: None,
             epilogue: Some(&epilogue),
             whole_rows: case.whole_rows,
         };
@@ -491,6 +492,7 @@ fn products_of_tile_registers() {
                     isa: Isa::Scalar,
                     threads: &Fake(2),
                     packed: Some(&packed),
+                    made: None,
                     epilogue: None,
                     whole_rows: false,
                 };
@@ -535,6 +537,7 @@ fn batches() {
                 isa,
                 threads: &Fake(threads),
                 packed: None,
+                made: None,
                 epilogue: None,
                 whole_rows: false,
             };
@@ -611,6 +614,7 @@ fn not_finite(
             isa,
             threads: &Serial,
             packed: packed.then_some(&made),
+            made: None,
             epilogue: None,
             whole_rows: false,
         };
@@ -633,6 +637,7 @@ fn unsupported_products_are_refused() {
         isa: Isa::Scalar,
         threads: &Serial,
         packed: None,
+        made: None,
         epilogue: None,
         whole_rows: false,
     };

@@ -3,11 +3,12 @@
 use super::packed::Packed;
 use super::shared::Slot;
 use super::{BufferId, CallArg, Callable, ExternalCall, Route, TensorRef, Then};
-use crate::Error;
 use crate::aten::dispatch::{Argument, Operator, Return};
 use crate::aten::{Aten, Tensor};
+use crate::conv::last::{self, Tensors};
 use crate::conv::{self, Operation, Pointers, Shape, Threads, Weights};
 use crate::cpu::Isa;
+use crate::{DType, Error};
 use std::sync::Arc;
 
 /// A convolution, and perhaps a kernel that runs on its planes while they are in cache.
@@ -16,7 +17,7 @@ use std::sync::Arc;
 pub struct ConvolutionStep {
     pub operation: Operation,
     pub shape: Shape,
-    /// Whether the result lies in channels-last order, which no kernel of the CPU writes.
+    /// Whether image, weights and result lie in channels-last order.
     pub last: bool,
     pub image: TensorRef,
     pub weight: Option<TensorRef>,
@@ -43,22 +44,14 @@ impl ConvolutionStep {
         packs: &[Slot],
     ) -> Result<(), Error> {
         if self.last {
-            let reason = "a convolution in channels-last order has no kernel on the CPU";
-            return Err(Error::Plan(reason.into()));
+            // SAFETY: by contract.
+            return unsafe { self.run_last(data, args, aten, packs) };
         }
         // What is not row-major is copied, and the copies live until the convolution is done.
         let mut copies: Vec<Tensor> = Vec::new();
         let mut rows = |t: &TensorRef| -> Result<*const f32, Error> {
-            let buffer = data[t.buffer.0 as usize];
-            if t.is_row_major() {
-                return Ok(buffer.cast::<f32>().wrapping_offset(t.offset as isize));
-            }
-            let copy = Tensor::empty(aten, &t.sizes, &t.row_major(), t.scalar_type)?;
-            // SAFETY: by contract; the tensor does not outlive this call.
-            copy.copy_from(&unsafe { Tensor::over(aten, buffer, t) }?)?;
-            let data = copy.data()?;
-            copies.push(copy);
-            Ok(data.cast())
+            // SAFETY: by contract.
+            unsafe { lying(t, &t.row_major(), data, aten, &mut copies) }.map(|p| p.cast())
         };
         let pointers = Pointers {
             image: rows(&self.image)?,
@@ -79,14 +72,8 @@ impl ConvolutionStep {
         let Some(then) = &self.then else {
             return convolve(None);
         };
-        let args = args.as_ptr() as usize;
-        let iteration = |plane: usize| plane as i64 / then.planes * then.iterations;
-        let run = |begin: usize, end: usize| {
-            // SAFETY: the plan passes what the kernel addresses, for this range of it.
-            unsafe {
-                (then.code.entry)(args as *const *mut u8, iteration(begin), iteration(end));
-            }
-        };
+        // SAFETY: by contract.
+        let run = unsafe { following(then, args) };
         let (planes, unit) = (self.shape.images * self.shape.outputs, then.planes as usize);
         if planes / unit >= aten.count() {
             return convolve(Some(conv::Then { unit, run: &run }));
@@ -95,6 +82,72 @@ impl ConvolutionStep {
         convolve(None)?;
         run(0, planes);
         Ok(())
+    }
+
+    /// As [`ConvolutionStep::run`], of images in channels-last order, where a pixel of the result is a plane.
+    unsafe fn run_last(
+        &self,
+        data: &[*mut u8],
+        args: &[*mut u8],
+        aten: &'static Aten,
+        packs: &[Slot],
+    ) -> Result<(), Error> {
+        let dtype = DType::from_torch(self.image.scalar_type);
+        let (Some(dtype), Some(weight)) = (dtype, &self.weight) else {
+            return Err(Error::Plan("no kernel for this convolution".into()));
+        };
+        let mut copies: Vec<Tensor> = Vec::new();
+        let mut pixels = |t: &TensorRef| {
+            // SAFETY: by contract.
+            unsafe { lying(t, &pixel_by_pixel(t), data, aten, &mut copies) }
+        };
+        let tensors = Tensors {
+            dtype,
+            image: pixels(&self.image)?,
+            weight: pixels(weight)?,
+            bias: self.bias.as_ref().map(&mut pixels).transpose()?,
+            result: data[self.result.0 as usize],
+        };
+        let (shape, isa) = (&self.shape, Isa::detect());
+        let slot = self.pack.and_then(|n| packs.get(n as usize));
+        if let Some(slot) = slot.filter(|slot| slot.get().is_none()) {
+            // SAFETY: by contract.
+            let made = unsafe { last::pack(shape, dtype, isa, tensors.weight, aten) }?;
+            slot.get_or_init(|| Packed::Product(made));
+        }
+        let packed = match slot.and_then(|slot| slot.get()) {
+            Some(Packed::Product(packed)) => Some(packed),
+            _ => None,
+        };
+        let convolve = |then: Option<&last::Then>| {
+            // SAFETY: the plan's tensors have the shape's sizes and this order.
+            unsafe { last::run(shape, isa, tensors, packed, aten, then) }
+        };
+        let Some(then) = &self.then else {
+            return convolve(None);
+        };
+        // SAFETY: by contract.
+        let run = unsafe { following(then, args) };
+        if then.planes == 1 {
+            return convolve(Some(&|pixels| run(pixels.start, pixels.end)));
+        }
+        convolve(None)?;
+        let [height, width] = shape.result().unwrap_or([0; 2]);
+        let (pixels, unit) = (shape.images * height * width, then.planes as usize);
+        let grain = (then.grain / then.iterations).max(1) as usize;
+        aten.split(pixels / unit, grain, &|begin, end| {
+            run(begin * unit, end * unit)
+        })
+    }
+
+    /// Whether ATen copies a tensor first, since it lies in another order.
+    pub(super) fn copies(&self) -> bool {
+        let tensors = [Some(&self.image), self.weight.as_ref(), self.bias.as_ref()];
+        let order = |t: &TensorRef| match self.last {
+            true => pixel_by_pixel(t),
+            false => t.row_major(),
+        };
+        !tensors.iter().flatten().all(|t| lies(t, &order(t)))
     }
 
     /// The same by ATen, into a tensor of its own; none for maxima. `result` is all of this step's result.
@@ -156,13 +209,14 @@ impl ConvolutionStep {
     /// The problem that it solves: what a choice between it and ATen depends on.
     pub fn problem(&self) -> String {
         let packed = if self.pack.is_some() { ", packed" } else { "" };
+        let dtype = self.image.scalar_type;
         let bias = if self.bias.is_some() { ", bias" } else { "" };
         let (image, weight) = (
             &self.image.strides,
             self.weight.as_ref().map(|w| &w.strides),
         );
         format!(
-            "{:?} {:?}/{image:?}/{weight:?}{bias}{packed}",
+            "{:?} {:?} of {dtype}/{image:?}/{weight:?}{bias}{packed}",
             self.operation, self.shape
         )
     }
@@ -188,4 +242,56 @@ impl ConvolutionStep {
             _ => None,
         })
     }
+}
+
+/// Runs a kernel for a range of planes.
+///
+/// # Safety
+/// `args` holds what its parameters address as long as this is called.
+unsafe fn following(then: &Then, args: &[*mut u8]) -> impl Fn(usize, usize) + Sync {
+    let args = args.as_ptr() as usize;
+    let (entry, planes, iterations) = (then.code.entry, then.planes, then.iterations);
+    let iteration = move |plane: usize| plane as i64 / planes * iterations;
+    move |begin, end| {
+        // SAFETY: by contract, for this range of it.
+        unsafe { entry(args as *const *mut u8, iteration(begin), iteration(end)) };
+    }
+}
+
+/// Strides of these sizes in channels-last order; row-major ones for what is no image.
+fn pixel_by_pixel(t: &TensorRef) -> Vec<i64> {
+    match *t.sizes.as_slice() {
+        [_, c, h, w] => vec![h * w * c, 1, w * c, c],
+        _ => t.row_major(),
+    }
+}
+
+/// Whether a tensor lies with these strides.
+fn lies(t: &TensorRef, strides: &[i64]) -> bool {
+    let mut all = t.sizes.iter().zip(&t.strides).zip(strides);
+    all.all(|((&size, own), wanted)| size == 1 || own == wanted)
+}
+
+/// The first element of a tensor that lies with these strides: of a copy, kept in `copies`, if it does not.
+///
+/// # Safety
+/// The buffers hold what the tensor addresses.
+unsafe fn lying(
+    t: &TensorRef,
+    strides: &[i64],
+    data: &[*mut u8],
+    aten: &'static Aten,
+    copies: &mut Vec<Tensor>,
+) -> Result<*const u8, Error> {
+    let buffer = data[t.buffer.0 as usize];
+    if lies(t, strides) {
+        let size = DType::from_torch(t.scalar_type).map_or(4, DType::size);
+        return Ok(buffer.wrapping_offset(t.offset as isize * size as isize));
+    }
+    let copy = Tensor::empty(aten, &t.sizes, strides, t.scalar_type)?;
+    // SAFETY: by contract; the tensor does not outlive this call.
+    copy.copy_from(&unsafe { Tensor::over(aten, buffer, t) }?)?;
+    let data = copy.data()?;
+    copies.push(copy);
+    Ok(data.cast())
 }

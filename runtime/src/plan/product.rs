@@ -196,6 +196,7 @@ impl ProductStep {
             isa,
             threads: aten,
             packed,
+            made: None,
             epilogue: None,
             whole_rows: false,
         };

@@ -44,7 +44,8 @@ fn kind(step: &Step, way: &dyn Fn(u32) -> Option<Way>) -> Kind {
             split(p.a.sizes.iter().product::<i64>().saturating_mul(columns) >= WORK)
         }
         Step::Attention(_) => Kind::Parallel,
-        Step::Convolution(c) => ours(&[Some(&c.image), c.weight.as_ref(), c.bias.as_ref()]),
+        Step::Convolution(c) if c.copies() => Kind::Foreign,
+        Step::Convolution(_) => Kind::Parallel,
         Step::Bag(bag) => ours(&[
             Some(&bag.table),
             Some(&bag.indices),

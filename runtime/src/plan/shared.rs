@@ -43,6 +43,8 @@ enum Key {
         sizes: [usize; 5],
         /// Whether a transform pays depends on all of the shape.
         pays: bool,
+        /// In channels-last order.
+        last: bool,
     },
 }
 
@@ -135,7 +137,8 @@ fn key(plan: &Plan, origin: &Origin, step: &Step, threads: &dyn Threads) -> Opti
                 weight: weight(c.weight.as_ref()?)?,
                 operation: c.operation,
                 sizes: [s.groups, s.inputs, s.outputs, s.kernel[0], s.kernel[1]],
-                pays: conv::transforms(s, c.operation, Isa::detect(), threads),
+                pays: !c.last && conv::transforms(s, c.operation, Isa::detect(), threads),
+                last: c.last,
             };
             Some((c.pack?, key))
         }
