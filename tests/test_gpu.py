@@ -35,13 +35,14 @@ CASES = {
     "hpg": [
         *("mlp", "training", "frozen_and_stale", "bags", "bert", "gpt2", "resnet", "attention"),
         *("mlp_bf16", "bert_bf16", "gpt2_bf16", "resnet_bf16", "precision", "epilogues"),
+        "quantized",
         *("channels_last", "resnet_last", "edges", "profile"),
     ],
     "hpc": [
         *("attention", "epilogues_bf16", "convolutions", "blocks", "bert_bf16", "channels_last"),
-        "edges",
+        *("edges", "quantized"),
     ],
-    "plain": ["mlp_bf16"],
+    "plain": ["mlp_bf16", "quantized"],
 }
 """Cases of `gpu_models.py`, by device."""
 

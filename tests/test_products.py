@@ -193,3 +193,19 @@ def test_under_a_cap(isa):
     ]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0 and "24 passed" in ran.stdout, ran.stdout
+
+
+@pytest.mark.parametrize("sizes", [(3, 64, 40), (33, 70, 50), (1, 1, 1), (4, 0, 5), (0, 8, 8)])
+def test_bytes(sizes: tuple[int, int, int]) -> None:
+    """Products of bytes are ATen's own, written into memory of the plan's."""
+    rows, depth, columns = sizes
+    a = torch.randint(-128, 128, (rows, depth), dtype=torch.int8)
+    b = torch.randint(-128, 128, (columns, depth), dtype=torch.int8)
+
+    def f(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch._int_mm(a, b.t()) * 2 + 1
+
+    got = torch.compile(f, backend="ipex", options={"strict": True})(a, b)
+    want = (a.double() @ b.double().t()) * 2 + 1
+    assert got.dtype == torch.int32
+    assert torch.equal(got.double(), want)

@@ -7,6 +7,7 @@ use ipex_runtime::DType;
 use ipex_runtime::level_zero::blocks::Layout;
 use ipex_runtime::level_zero::epilogue::Epilogue;
 use ipex_runtime::level_zero::library::Library;
+use ipex_runtime::level_zero::pack;
 use ipex_runtime::level_zero::product::{self, Extra, Operand, Product, Reads};
 use ipex_runtime::level_zero::tile::Tile;
 use ipex_runtime::level_zero::{Buffer, Device, Error, Stream, devices};
@@ -93,8 +94,8 @@ fn products(device: &Device, dtype: DType, n: usize) -> Result<(), Error> {
         let best = best(&mut stream, |s| product::plain(&mut kernel, s, &p, &extra))?;
         return report(&mut stream, &c, &p, "plain", best);
     };
-    let mut pack = product::pack_kernel(&library, dtype)?;
-    let packed = product::pack(&mut pack, device, &mut stream, &p)?;
+    let mut pack = pack::pack_kernel(&library, dtype)?;
+    let packed = pack::pack(&mut pack, device, &mut stream, &p)?;
     let mut reads = Reads {
         packed: Some(&packed),
         ..Reads::default()

@@ -5,6 +5,7 @@ use ipex_runtime::DType;
 use ipex_runtime::level_zero::blocks::{Layout, Misfit, NoBlocks};
 use ipex_runtime::level_zero::epilogue::{Activation, Axis, Epilogue, Order};
 use ipex_runtime::level_zero::library::Library;
+use ipex_runtime::level_zero::pack;
 use ipex_runtime::level_zero::tile::{Height, Tile};
 use ipex_runtime::level_zero::{
     Architecture, Buffer, Device, Error, NoProduct, Stream, devices, product,
@@ -217,8 +218,8 @@ fn multiply(
     };
     let is_packed = matches!(layout, None | Some(Layout::Packed));
     let packed = is_packed.then(|| {
-        let mut pack = product::pack_kernel(library, p.dtype)?;
-        product::pack(&mut pack, device, stream, p)
+        let mut pack = pack::pack_kernel(library, p.dtype)?;
+        pack::pack(&mut pack, device, stream, p)
     });
     let packed = packed.transpose()?;
     let fits = match layout {

@@ -4,6 +4,7 @@ use ipex_runtime::DType;
 use ipex_runtime::level_zero::blocks::Layout;
 use ipex_runtime::level_zero::epilogue::Epilogue;
 use ipex_runtime::level_zero::library::Library;
+use ipex_runtime::level_zero::pack;
 use ipex_runtime::level_zero::product::{Operand, Product};
 use ipex_runtime::level_zero::tile::Height;
 use ipex_runtime::level_zero::{
@@ -491,7 +492,7 @@ fn every_kernel_is_accepted() {
             .unwrap();
     }
     for (dtype, result) in TYPES {
-        product::pack_kernel(&library, dtype).unwrap();
+        pack::pack_kernel(&library, dtype).unwrap();
         product::rows_kernel(&library, dtype).unwrap();
         let architecture = device.architecture();
         for height in Height::ALL.into_iter().filter(|h| h.is_of(architecture)) {
@@ -501,7 +502,7 @@ fn every_kernel_is_accepted() {
             assert_eq!(lanes, device.architecture().matrix_sub_group());
         }
     }
-    product::pack_kernel(&library, DType::F32).unwrap();
+    pack::pack_kernel(&library, DType::F32).unwrap();
     accepts_blocks(&library);
     library.columns().unwrap().kernel("columns").unwrap();
     library.windows().unwrap().kernel("windows").unwrap();

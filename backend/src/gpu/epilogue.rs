@@ -28,7 +28,13 @@ pub fn tail(kernel: &Kernel, of: ParamId, before: Before) -> Option<Tail> {
     let (into, at) = element.store;
     let elements: i64 = at.vars.iter().map(|v| extent(kernel, v.0)).product();
     let same = |p: ParamId| kernel.params[p].dtype == before.dtype;
-    if elements != before.numel || !same(of) || !same(into) || element.loads.get(&of) != Some(&at) {
+    // Sums of bytes have no epilogue as such.
+    if !before.dtype.is_float()
+        || elements != before.numel
+        || !same(of)
+        || !same(into)
+        || element.loads.get(&of) != Some(&at)
+    {
         return None;
     }
     let roles = Roles {

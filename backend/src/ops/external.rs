@@ -45,9 +45,11 @@ fn out_function(
         "aten.bmm.default" => "aoti_torch_cpu_bmm_out",
         "aten.addmm.default" => "aoti_torch_cpu_addmm_out",
         "aten.baddbmm.default" => "aoti_torch_cpu_baddbmm_out",
+        "aten._int_mm.default" => "aoti_torch_cpu__int_mm_out",
         _ => return None,
     };
-    outputs.first()?.dtype().filter(|d: &DType| d.is_float())?;
+    let ours = |d: &DType| d.is_float() || target == "aten._int_mm.default";
+    outputs.first()?.dtype().filter(ours)?;
     for arg in args {
         match arg {
             OpArg::Int(i) => call_args.push(CallArg::Float(*i as f64)),

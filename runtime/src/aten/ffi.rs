@@ -111,6 +111,7 @@ table! {
     // C++'s operators new and delete, with which libtorch itself did that before 2.13.
     _Znwm: fn(usize) -> *mut c_void,
     _ZdlPv: fn(*mut c_void),
+    aoti_torch_cpu__int_mm_out: fn(Handle, Handle, Handle) -> Status,
     torch_tensor_from_pyobject: fn(*mut c_void, *mut Handle) -> Status,
     torch_tensor_to_pyobject: fn(Handle, *mut c_void, *mut *mut c_void) -> Status,
 }

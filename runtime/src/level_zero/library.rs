@@ -177,14 +177,14 @@ impl Library {
     }
 
     /// Attention by matrix instructions for heads of this width and a mask of this kind and type (`mask.h`); none if the
-    /// device or the type has none, or if heads are too wide.
+    /// device or the type has none, or if heads are too wide. With the columns that it is made for.
     pub fn flash(
         &self,
         dtype: DType,
         width: usize,
         kind: i32,
         mask_type: i32,
-    ) -> Result<Option<Module>, Error> {
+    ) -> Result<Option<(Module, usize)>, Error> {
         let lanes = self.device.architecture().matrix_sub_group();
         let width = match (lanes, width) {
             (Some(_), ..=64) => 64,
@@ -196,7 +196,8 @@ impl Library {
             return Ok(None);
         };
         let name = format!("flash_{ty}_sg{lanes}_{width}");
-        self.module(&name, &[kind, mask_type]).map(Some)
+        let module = self.module(&name, &[kind, mask_type])?;
+        Ok(Some((module, width)))
     }
 
     /// A module with values of its specialization constants 0, 1, ...

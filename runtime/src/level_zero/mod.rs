@@ -16,6 +16,7 @@ mod kernel;
 pub mod library;
 mod memory;
 mod module;
+pub mod pack;
 pub mod product;
 mod refusal;
 mod stream;

@@ -7,6 +7,7 @@ use super::error::Error;
 use super::kernel::{Argument, Kernel};
 use super::library::Library;
 use super::memory::Buffer;
+use super::pack::Packed;
 use super::refusal::near;
 use super::stream::Stream;
 use super::tile::{Height, Tile};
@@ -69,40 +70,6 @@ const NOTHING: Operand = Operand {
     strides: [0; 3],
 };
 
-/// A second matrix as matrix instructions read it.
-#[derive(Clone)]
-pub struct Packed {
-    words: Buffer,
-    /// Words of one matrix of the batch.
-    each: i64,
-}
-
-impl Packed {
-    /// Memory for matrices of `n` columns by `k` 16-bit elements, or bytes, as the device's lanes read them.
-    pub fn new(
-        device: &Device,
-        [batch, n, k]: [usize; 3],
-        bytes: usize,
-    ) -> Result<(Packed, usize), Error> {
-        let lanes = device.architecture().matrix_sub_group().unwrap_or(8) as usize;
-        // Steps of 32 bytes of a column, an even number of them.
-        let each = n.div_ceil(lanes) * k.div_ceil(64 / bytes) * 2 * 8 * lanes;
-        let words = device.buffer(4 * each * batch)?;
-        let each = each as i64;
-        Ok((Packed { words, each }, lanes))
-    }
-
-    /// The memory.
-    pub fn words(&self) -> &Buffer {
-        &self.words
-    }
-
-    /// Groups of 64 items that make a word each.
-    pub fn groups(&self, batch: usize) -> [u32; 3] {
-        [(self.each as usize).div_ceil(64) as u32, 1, batch as u32]
-    }
-}
-
 /// A copy of a first matrix as matrix instructions read it: rows that are aligned and filled up with zeroes; f32 is bf16.
 #[derive(Clone)]
 pub struct Rows {
@@ -134,7 +101,7 @@ fn pitch(k: usize, bytes: usize) -> usize {
 /// Rows and columns of a group's tile, of `plain.cl`.
 const PLAIN_TILE: usize = 64;
 
-fn int(n: usize) -> Argument<'static> {
+pub(super) fn int(n: usize) -> Argument<'static> {
     Argument::I32(n as i32)
 }
 
@@ -167,7 +134,7 @@ impl Product {
 }
 
 /// Kernels that make an item of each word or element.
-fn by_items(mut kernel: Kernel) -> Result<Kernel, Error> {
+pub(super) fn by_items(mut kernel: Kernel) -> Result<Kernel, Error> {
     kernel.set_group([64, 1, 1])?;
     Ok(kernel)
 }
@@ -212,36 +179,6 @@ pub fn rows(
         elements,
         strides: [apart, pitch].map(|n| n as i64),
     })
-}
-
-/// The kernel of [`pack`].
-pub fn pack_kernel(library: &Library, dtype: DType) -> Result<Kernel, Error> {
-    by_items(library.pack(dtype)?.kernel("pack")?)
-}
-
-/// Packs the second matrix. The result may be kept as long as the matrix stays the same.
-pub fn pack(
-    kernel: &mut Kernel,
-    device: &Device,
-    stream: &mut Stream,
-    p: &Product,
-) -> Result<Packed, Error> {
-    let [batch, _, n, k] = p.sizes;
-    let (packed, lanes) = Packed::new(device, [batch, n, k], p.multiplied().size())?;
-    let [batch_stride, k_stride, n_stride] = p.b.strides;
-    let arguments = [
-        Argument::Address(p.b.data),
-        Argument::Memory(&packed.words, 0),
-        int(n),
-        int(k),
-        int(lanes),
-        Argument::I64(k_stride),
-        Argument::I64(n_stride),
-        Argument::I64(batch_stride),
-    ];
-    // SAFETY: the kernel writes the words of the buffer and reads elements of b.
-    unsafe { stream.launch(kernel, packed.groups(batch), &arguments, None) }?;
-    Ok(packed)
 }
 
 /// The kernel of [`matmul`]; none if the device has no matrix instructions, and an error for what no kernel computes.
@@ -341,7 +278,7 @@ fn second<'a>(
     match (reads.blocks, reads.packed) {
         (Some(Layout::Rows), _) => Ok((Argument::Address(p.b.data), batch, row)),
         (Some(Layout::Columns), _) => Ok((Argument::Address(p.b.data), batch, column)),
-        (_, Some(packed)) => Ok((Argument::Memory(&packed.words, 0), packed.each, 0)),
+        (_, Some(packed)) => Ok((Argument::Memory(packed.words(), 0), packed.each(), 0)),
         (_, None) => Err(Error::Launch {
             kernel: kernel.name().into(),
             reason: "the second matrix is not packed".into(),

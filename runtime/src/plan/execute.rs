@@ -613,6 +613,12 @@ impl Executable {
                 ("aoti_torch_cpu_bmm_out", [p, q], []) => {
                     (a.aoti_torch_cpu_bmm_out)(out, p.handle(), q.handle())
                 }
+                ("aoti_torch_cpu__int_mm_out", [p, q], []) => {
+                    let Some(int_mm) = a.aoti_torch_cpu__int_mm_out else {
+                        return Err(Error::Symbol(symbol.into()));
+                    };
+                    int_mm(out, p.handle(), q.handle())
+                }
                 ("aoti_torch_cpu_addmm_out", [p, q, r], &[beta, alpha]) => (a
                     .aoti_torch_cpu_addmm_out)(
                     out,

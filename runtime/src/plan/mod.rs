@@ -135,7 +135,7 @@ pub struct Callable {
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub enum Route {
     /// A C function of libtorch's AOTI shim that writes into the given outputs
-    /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`).
+    /// (`aoti_torch_cpu_mm_out`, `_bmm_out`, `_addmm_out`, `_baddbmm_out`, `__int_mm_out`).
     OutFunction { symbol: &'static str },
     /// A matrix times several that never change, by the kernels of [`crate::gemm`]; the tensors are a row that is added
     /// (`bias`), the matrix, and the others, and the result holds the products side by side.

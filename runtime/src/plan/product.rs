@@ -64,7 +64,7 @@ impl ProductStep {
         let product = step.shape(|_| std::ptr::null_mut())?;
         let sizes = [product.m * product.batch.count, product.n, product.k];
         let fast = has_fast_kernels(product.a.dtype, product.m) && has_work(sizes);
-        let pays = on_gpu && product.a.dtype.is_float();
+        let pays = on_gpu;
         if !product.is_supported() || !(pays || fast) {
             return None;
         }

@@ -13,7 +13,8 @@ use crate::gemm::Precision;
 use crate::level_zero::Argument;
 use crate::level_zero::blocks::Layout;
 use crate::level_zero::epilogue::{Axis, Epilogue};
-use crate::level_zero::product::{Extra, Operand, Packed, Product, Rows};
+use crate::level_zero::pack::Packed;
+use crate::level_zero::product::{Extra, Operand, Product, Rows};
 use crate::{DType, Error};
 
 /// Outputs of a group from which a tile of rows is not mostly empty.

@@ -37,6 +37,11 @@ pub enum LeftToCpu {
     /// There is no kernel for a call into ATen.
     #[error("{0}: no GPU kernel")]
     Call(String),
+    /// A product of bytes.
+    #[error(
+        "{0}: the device has no matrix instructions, without which there is no kernel for bytes"
+    )]
+    NoInstructions(String),
     /// An attention that the kernel does not compute.
     #[error("attention: {0}")]
     Attention(String),
@@ -95,7 +100,8 @@ fn form(step: &Step) -> Result<Form<'_>, LeftToCpu> {
             }
         },
         Step::Product(p) if is_foreign(&p.then) => return Err(LeftToCpu::Batch),
-        Step::Product(p) => Form::Product(p.clone()),
+        Step::Product(p) if product::takes(p) => Form::Product(p.clone()),
+        Step::Product(p) => return Err(LeftToCpu::Call(p.name.clone())),
         Step::Attention(a) => match attention::refusal(a) {
             None => Form::Attention,
             Some(why) => return Err(LeftToCpu::Attention(why)),

@@ -140,7 +140,13 @@ fn work<'a>(
 ) -> Result<Work, LeftToCpu> {
     let (kernel, name) = match form {
         Form::Fused(kernel, name) => (kernel, name),
-        Form::Product(p) => return Ok(Work::Product(p)),
+        Form::Product(p) => {
+            let instructions = target.device.architecture().matrix_sub_group();
+            return match product::is_of_bytes(&p) && instructions.is_none() {
+                true => Err(LeftToCpu::NoInstructions(p.name)),
+                false => Ok(Work::Product(p)),
+            };
+        }
         Form::Attention => return Ok(Work::Attention),
         Form::Window => return Ok(Work::Window),
         Form::Nothing => return Ok(Work::Nothing),

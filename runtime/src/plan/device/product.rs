@@ -7,20 +7,28 @@ use super::{OnDevice, failed};
 use crate::gemm::{Matrix, Precision, Product as Shape};
 use crate::level_zero::blocks::{Layout, NoBlocks};
 use crate::level_zero::epilogue::Epilogue;
-use crate::level_zero::product::{self, Extra, Operand, Packed, Product, Reads, Rows};
+use crate::level_zero::pack::{self, Packed};
+use crate::level_zero::product::{self, Extra, Operand, Product, Reads, Rows};
 use crate::level_zero::tile::Tile;
 use crate::{DType, Error};
 
-/// Whether there is a kernel for a product.
+/// Whether there is a kernel for a product, on devices that have matrix instructions or on all.
 pub fn takes(p: &ProductStep) -> bool {
     let Some(shape) = p.shape(|_| std::ptr::null_mut()) else {
         return false;
     };
     let same = |m: &Matrix| m.dtype == shape.a.dtype;
-    matches!(shape.a.dtype, DType::F32 | DType::F16 | DType::BF16)
+    let floats = matches!(shape.a.dtype, DType::F32 | DType::F16 | DType::BF16)
         && same(&shape.b)
         && same(&shape.c)
-        && shape.input.as_ref().is_none_or(same)
+        && shape.input.as_ref().is_none_or(same);
+    floats || is_of_bytes(p) && shape.input.is_none() && on_device(&shape).is_dense()
+}
+
+/// Whether a product is of bytes and has sums as a result, for which only matrix instructions have a kernel.
+pub(super) fn is_of_bytes(p: &ProductStep) -> bool {
+    let types = [&p.a, &p.b, &p.out].map(|t| DType::from_torch(t.scalar_type));
+    types == [Some(DType::I8), Some(DType::I8), Some(DType::I32)]
 }
 
 /// The device's view of a product.
@@ -107,9 +115,9 @@ impl OnDevice {
             kernels, stream, ..
         } = &mut *state;
         let kernel = cached(kernels, (n, 1), || {
-            product::pack_kernel(&self.library, p.dtype)
+            pack::pack_kernel(&self.library, p.dtype)
         })?;
-        let packed = product::pack(kernel, &self.target.device, stream, p).map_err(failed)?;
+        let packed = pack::pack(kernel, &self.target.device, stream, p).map_err(failed)?;
         self.launched(1);
         if fixed {
             state.packed.insert(n, packed.clone());
