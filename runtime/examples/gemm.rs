@@ -249,7 +249,7 @@ impl Setup {
                 packed: packed[w].as_ref(),
                 made: None,
                 epilogue: None,
-                whole_rows: false,
+                parts: Parts::Any,
             };
             // SAFETY: the matrices are ours.
             unsafe { multiply(&products[w], &call) }.expect("a supported product");

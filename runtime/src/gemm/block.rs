@@ -121,10 +121,11 @@ impl Work<'_> {
         let tile_rows = rows.len().min(kernels.height);
         let first = p.a.at(rows.start, part.ks.start) as usize;
         let misaligned = !(first | a_row).is_multiple_of(kernels.alignment);
+        // Kernels that read whole lines of A come back to none of them before the next panel.
+        let conflicts = kernels.alignment < LINE && conflicts(tile_rows, a_row);
         let copies_a = self.made.is_some()
             || !engine.reads(&p.a, p.a.strides[1], part.ks.len())
-            || ((misaligned || conflicts(tile_rows, a_row))
-                && part.panels.len() >= PANELS_PER_COPY);
+            || ((misaligned || conflicts) && part.panels.len() >= PANELS_PER_COPY);
         let in_place = self.packed.is_none()
             && rows.len() <= kernels.rows
             && engine.math.per_unit() == 1

@@ -13,6 +13,9 @@ const LEAST_ROWS: usize = 96;
 /// Units of K that a block has at least.
 const LEAST_UNITS: usize = 256;
 
+/// Elements of K that a part has at least.
+const LEAST_K: usize = 768;
+
 /// The `n`-th of `parts` nearly equal parts of `0..len`.
 pub fn part(len: usize, parts: usize, n: usize) -> Range<usize> {
     let at = |n: usize| n * len / parts;
@@ -94,6 +97,8 @@ impl Grid {
 /// What a split costs.
 #[derive(Clone, Copy)]
 pub struct Costs {
+    /// Elements of K in a unit.
+    pub per_unit: usize,
     /// Every part of M packs its own panels of B.
     pub packs: bool,
     /// Parts of K are possible.
@@ -107,11 +112,22 @@ pub fn grid([m, n, k]: [usize; 3], threads: usize, kernels: &Kernels, costs: Cos
     let panels = n.div_ceil(kernels.cols).max(1);
     // A panel costs about as much to pack as four rows of it to multiply.
     let pack_rows = if costs.packs { 4 } else { 0 };
+    let [fetch_a, fetch_b] = kernels.fetch;
     let cost = |g: &Grid| {
-        let rows = m.div_ceil(g.m) + pack_rows + 2;
-        (rows * panels.div_ceil(g.n)).saturating_mul(k.div_ceil(g.k) + 16)
+        let (rows, panels) = (m.div_ceil(g.m), panels.div_ceil(g.n));
+        let work = ((rows + pack_rows + 2) * panels).max(rows * fetch_a + panels * fetch_b);
+        work.saturating_mul(k.div_ceil(g.k) + 16)
     };
-    let most_k = if costs.splits_k { k / 1024 } else { 1 };
+    // Sums of parts of K are written, read by other threads, and added up.
+    let more = |g: &Grid| {
+        let moved = 2 * fetch_a * costs.per_unit * (m * n * g.k / g.tasks());
+        if g.k > 1 {
+            m * panels * g.k / 8 + moved
+        } else {
+            0
+        }
+    };
+    let most_k = if costs.splits_k { k / LEAST_K } else { 1 };
     let mut best = Grid { m: 1, n: 1, k: 1 };
     for parts_n in 1..=threads.min(panels) {
         let parts_m = (threads / parts_n).min(m).max(1);
@@ -133,15 +149,9 @@ pub fn grid([m, n, k]: [usize; 3], threads: usize, kernels: &Kernels, costs: Cos
                 k: (threads / parts_n).min(most_k).max(1),
             },
         ] {
-            // Sums of parts of K are added up afterwards.
-            let more = |g: &Grid| {
-                if g.k > 1 {
-                    m * n.div_ceil(kernels.cols) * g.k / 8
-                } else {
-                    0
-                }
-            };
-            if cost(&g) + more(&g) < cost(&best) + more(&best) {
+            // With the same slowest thread, more of them have less to do each.
+            let order = |g: &Grid| (cost(g) + more(g), usize::MAX - g.tasks());
+            if order(&g) < order(&best) {
                 best = g;
             }
         }
@@ -166,8 +176,19 @@ mod tests {
     #[test]
     fn grids_suit_the_shape() {
         let k = kernels(Isa::Scalar, Math::F32).unwrap();
-        let of =
-            |shape, threads, packs, splits_k| grid(shape, threads, k, Costs { packs, splits_k });
+        let of = |shape, threads, packs, splits_k| {
+            let per_unit = 1;
+            grid(
+                shape,
+                threads,
+                k,
+                Costs {
+                    per_unit,
+                    packs,
+                    splits_k,
+                },
+            )
+        };
         let by_columns = Grid { m: 1, n: 2, k: 1 };
         assert_eq!(of([128, 768, 768], 2, true, true), by_columns);
         assert_eq!(of([4, 4, 4], 16, true, true).tasks(), 1);
@@ -176,6 +197,30 @@ mod tests {
         let deep = of([8, 16, 1 << 20], 4, false, true);
         assert!(deep.k > 1 && deep.tasks() <= 4, "{deep:?}");
         assert_eq!(of([8, 16, 1 << 20], 4, false, false).k, 1);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn tiles_that_wait_for_memory_read_little() {
+        let of = |n, k| {
+            let costs = Costs {
+                per_unit: 2,
+                packs: false,
+                splits_k: true,
+            };
+            grid(
+                [128, n, k],
+                16,
+                &crate::gemm::micro::amx_tests::IN_MEMORY,
+                costs,
+            )
+        };
+        // Each panel is read once, where A is not the larger part.
+        assert_eq!(of(2304, 768), Grid { m: 1, n: 16, k: 1 });
+        assert_eq!(of(3072, 768), Grid { m: 1, n: 16, k: 1 });
+        assert_eq!(of(768, 768), Grid { m: 2, n: 8, k: 1 });
+        // A thread reads a quarter of A's columns.
+        assert_eq!(of(768, 3072), Grid { m: 1, n: 4, k: 4 });
     }
 
     #[test]

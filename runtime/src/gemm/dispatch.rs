@@ -3,7 +3,7 @@
 use super::block::{Part, Sums, Work};
 use super::blocking::{Costs, Grid, grid, part};
 use super::convert::element;
-use super::finish::{Finish, finish};
+use super::finish::{Finish, add, finish};
 use super::micro::{Dot, Math};
 use super::pack::{Columns, Engine, PackedB};
 use super::parallel::Parallel;
@@ -12,6 +12,7 @@ use super::shape::{Precision, Product, math};
 use crate::cpu::Isa;
 use crate::{DType, Error, pool};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows from which B is packed as a whole first, since each thread would pack a panel several times.
 const PACK_ROWS: usize = 448;
@@ -42,25 +43,40 @@ pub struct Call<'a> {
     pub made: Option<&'a dyn Rows>,
     /// What follows.
     pub epilogue: Option<Epilogue<'a>>,
-    /// Whether parts, and so the epilogue's, are of all columns.
-    pub whole_rows: bool,
+    /// What parts it takes.
+    pub parts: Parts,
 }
 
-/// Computes a product. Errors are an unsupported combination of types, and those of the threads.
+/// Which parts of a result an epilogue is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// Those that the split gives.
+    Any,
+    /// Rows of all columns, and only where the fastest split gives such.
+    RowsIfSo,
+    /// Rows of all columns, by which the product is split for that.
+    Rows,
+}
+
+/// Computes a product. Returns whether the epilogue has been called: not so if the result has no elements, or
+/// for [`Parts::RowsIfSo`] if the split gave others. Errors are an unsupported combination of types, and those of the threads.
 ///
 /// # Safety
 /// The product's matrices are valid memory; C overlaps none of them but an input of the same strides.
-pub unsafe fn multiply(p: &Product, call: &Call) -> Result<(), Error> {
+pub unsafe fn multiply(p: &Product, call: &Call) -> Result<bool, Error> {
     let made = call.made.is_none() || is_made(p, call);
     if !p.is_supported() || !made || call.isa > Isa::of_processor() {
         return Err(Error::Plan(format!("no product for {p:?}")));
     }
     if p.m * p.n * p.batch.count == 0 {
-        return Ok(());
+        return Ok(false);
     }
+    let called = AtomicBool::new(false);
     let done = |item: usize, rows: Range<usize>, cols: Range<usize>| {
-        if let Some(epilogue) = call.epilogue {
+        let takes = call.parts != Parts::RowsIfSo || cols.len() == p.n;
+        if let (Some(epilogue), true) = (call.epilogue, takes) {
             epilogue(item, rows, cols);
+            called.store(true, Ordering::Relaxed);
         }
     };
     let turned = |item, rows, cols| done(item, cols, rows);
@@ -73,7 +89,8 @@ pub unsafe fn multiply(p: &Product, call: &Call) -> Result<(), Error> {
         } else {
             choose(p, call, &done)
         }
-    }
+    }?;
+    Ok(called.into_inner())
 }
 
 /// Whether rows of A can be made: of whole elements that the kernels read.
@@ -149,6 +166,7 @@ unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Resu
     let items = p.batch.count;
     let each = call.threads.threads().div_ceil(items);
     let costs = Costs {
+        per_unit: engine.math.per_unit(),
         packs: false,
         splits_k: true,
     };
@@ -213,11 +231,12 @@ unsafe fn tiles(
     let each = call.threads.threads().div_ceil(items);
     let finish = Finish::of(p);
     let costs = Costs {
+        per_unit: engine.math.per_unit(),
         packs: packed.is_none(),
         splits_k: items == 1 && finish != Finish::Turned,
     };
     let mut split = grid([p.m, p.n, p.k], each, engine.kernels, costs);
-    if call.whole_rows {
+    if call.parts == Parts::Rows {
         let m = (split.m * split.n).min(p.m);
         split = Grid { m, n: 1, k: 1 };
     }
@@ -286,24 +305,13 @@ unsafe fn partial_sums(
         // SAFETY: by contract; the parts are disjoint.
         unsafe { work.compute(&part, &|_, _| {}) };
     };
-    let integers = p.c.dtype == DType::I32;
     let sum = |n: usize| {
         let rows = part(p.m, split.tasks(), n);
         for i in rows.clone() {
             let at = |k: usize| (base as *mut u8).wrapping_add(k * plane + i * stride);
             for k in 1..split.k {
-                for j in 0..p.n {
-                    // SAFETY: elements of row `i` in the first and in the `k`-th plane.
-                    unsafe {
-                        if integers {
-                            let (x, y) = (at(0).cast::<i32>().add(j), at(k).cast::<i32>().add(j));
-                            x.write(x.read().wrapping_add(y.read()));
-                        } else {
-                            let (x, y) = (at(0).cast::<f32>().add(j), at(k).cast::<f32>().add(j));
-                            x.write(x.read() + y.read());
-                        }
-                    }
-                }
+                // SAFETY: the row's elements in the first and in the `k`-th plane.
+                unsafe { add(p, work.engine.isa, at(0), at(k)) };
             }
         }
         let sums = (base as *const u8).wrapping_add(rows.start * stride);

@@ -40,6 +40,43 @@ impl Finish {
     }
 }
 
+/// Adds sums of a row to others of it (f32, or i32 where the result is).
+///
+/// # Safety
+/// Both are valid memory for all columns, and apart; the processor has `isa`.
+pub unsafe fn add(p: &Product, isa: Isa, to: *mut u8, from: *const u8) {
+    #[inline(always)]
+    unsafe fn run(p: &Product, to: *mut u8, from: *const u8) {
+        // SAFETY: by contract.
+        let (to, from) = unsafe {
+            let to = std::slice::from_raw_parts_mut(to.cast::<u32>(), p.n);
+            (to, std::slice::from_raw_parts(from.cast::<u32>(), p.n))
+        };
+        if p.c.dtype == DType::I32 {
+            to.iter_mut()
+                .zip(from)
+                .for_each(|(x, &y)| *x = x.wrapping_add(y));
+        } else {
+            let sum = |x: u32, y: u32| (f32::from_bits(x) + f32::from_bits(y)).to_bits();
+            to.iter_mut().zip(from).for_each(|(x, &y)| *x = sum(*x, y));
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn wide(p: &Product, to: *mut u8, from: *const u8) {
+        // SAFETY: by contract.
+        unsafe { run(p, to, from) }
+    }
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if isa >= Isa::Avx512 {
+            return wide(p, to, from);
+        }
+        run(p, to, from);
+    }
+}
+
 /// `C[rows, cols] = alpha * sums + beta * input`. `sums` points at those of `rows.start, cols.start`, rows
 /// `stride` bytes apart, and may be C itself.
 ///

@@ -21,6 +21,10 @@ const ROWS: usize = 1 << 16;
 /// Units of K at a time, so that their part of a panel (24 KiB) stays in the first cache while rows pass.
 const STEP: usize = 192;
 
+/// See [`Kernels::fetch`]. 16 virtual CPUs of an Emerald Rapids machine read 104 GB/s, 6.5 each, and multiply a unit of
+/// a row by one of a panel in 0.19 ns.
+const FETCH: [usize; 2] = [3, 100];
+
 /// The kernels for this arithmetic; the caller has checked the processor.
 pub fn kernels(math: Math) -> Option<&'static Kernels> {
     match math {
@@ -48,6 +52,7 @@ pub(super) const fn table<T: Registers>() -> Kernels {
         block: 512,
         alignment: LINE,
         cols: COLS,
+        fetch: FETCH,
         tile: tile::<T>,
         side_by_side: Some(side_by_side::<T>),
         rounded: None,

@@ -197,6 +197,9 @@ pub struct Kernels {
     pub alignment: usize,
     /// Columns of a panel.
     pub cols: usize,
+    /// What memory costs where all threads read at the same time: by so many rows a panel is multiplied while a row of A,
+    /// and while the panel, comes from memory. Zeros where arithmetic takes longer in any split.
+    pub fetch: [usize; 2],
     /// Computes a tile of `1..=rows` rows.
     ///
     /// # Safety

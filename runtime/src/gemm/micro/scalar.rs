@@ -31,6 +31,7 @@ macro_rules! table {
                 block: 224,
                 alignment: 1,
                 cols: COLS,
+                fetch: [0, 0],
                 tile: entry,
                 side_by_side: None,
                 rounded: None,
