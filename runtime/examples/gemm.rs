@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use ipex_runtime::DType;
 use ipex_runtime::cpu::{Caches, Isa};
 use ipex_runtime::gemm::{
-    Call, Columns, Math, Matrix, PackedB, Parallel, Precision, Product, Rayon, multiply,
+    Call, Columns, Math, Matrix, PackedB, Parallel, Parts, Precision, Product, Rayon, multiply,
 };
 use std::time::Instant;
 

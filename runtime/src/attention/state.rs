@@ -1,6 +1,6 @@
 //! What a task has summed so far, and how sums become the result.
 
-use super::micro::{Kernels, RowMask, Sums, prefetch};
+use super::micro::{Kernels, RowMask, Sums, claim, prefetch};
 use super::shape::{Attention, MaskKind, MaskedRows};
 use crate::DType;
 use crate::cpu::Isa;
@@ -122,6 +122,8 @@ impl State {
                 let to = a.out.row(task.batch, head, query).cast_mut();
                 if a.out.dtype == DType::F32 {
                     (work.kernels.scale)(to.cast(), self.row(n), a.width, factor);
+                } else if let (DType::BF16, Some(narrow)) = (a.out.dtype, work.kernels.narrow) {
+                    narrow(to.cast(), self.row(n), a.width, factor);
                 } else {
                     (work.kernels.scale)(self.row(n), self.row(n), a.width, factor);
                     let result = Row {
@@ -243,6 +245,16 @@ impl<'a> Work<'a> {
             for row in rows {
                 prefetch(of.at(row, 0), columns * of.dtype.size());
             }
+        }
+    }
+
+    /// Asks for the memory of a task's results, which other threads have read.
+    pub fn claim(&self, task: &Task) {
+        let a = self.a;
+        for row in task.rows.clone() {
+            let (head, query) = a.place(task.kv_head, row);
+            let to = a.out.row(task.batch, head, query);
+            claim(to, a.width * a.out.dtype.size());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Few rows, as in decoding: reading the keys and values takes longest, so they are read once, in place.
 
-use super::micro::{ROWS, Scores, Weigh};
+use super::micro::{ROWS, Scores, Sums, Weigh};
 use super::state::{State, Task, Work};
 use crate::gemm::element;
 use crate::gemm::micro::Dot;
@@ -67,8 +67,9 @@ pub unsafe fn run(work: &Work, task: &Task, given: Option<State>) {
                         max: state.sums.add(r).read().max,
                         narrow: false,
                     };
-                    let sums = (work.kernels.softmax)(&row_scores);
-                    state.add(work, r, sums);
+                    let mut sums = [Sums::NONE];
+                    (work.kernels.softmax)(&[row_scores], &mut sums);
+                    state.add(work, r, sums[0]);
                 }
                 let next = start + keys..end.min(start + 2 * keys);
                 work.prefetch(&k, a.depth, next);

@@ -1,6 +1,6 @@
 //! Many rows: a block's keys and values are packed once, and read by the register tiles of all rows.
 
-use super::micro::Scores;
+use super::micro::{Scores, Sums};
 use super::state::{State, Task, Work};
 use crate::gemm::micro::Tile;
 use crate::gemm::{Matrix, element, part, parts};
@@ -8,6 +8,9 @@ use std::ops::Range;
 
 /// Keys of a block: their packed form stays in the second cache, and a tile's scores close to it.
 const KEYS: usize = 512;
+
+/// Rows that become weights together.
+const ROWS: usize = 8;
 
 /// Memory of a task, and its sizes.
 struct Block<'a> {
@@ -87,6 +90,9 @@ pub unsafe fn run(work: &Work, task: &Task, next: Option<Task>, given: Option<St
                 } else {
                     next.as_ref()
                 };
+                if stop == end && given.is_none() {
+                    work.claim(task);
+                }
                 block.run(start..stop, next);
             }
         }
@@ -225,24 +231,40 @@ impl Block<'_> {
 
     /// Scores into weights.
     unsafe fn weights(&self, rows: Range<usize>, keys: Range<usize>) {
-        let (a, engine) = (self.work.a, &self.work.engine);
-        let fill = engine.units(keys.len()) * engine.math.per_unit();
-        for (n, r) in rows.enumerate() {
-            let row = self.task.rows.start + r;
-            let len = a.seen(row).clamp(keys.start, keys.end) - keys.start;
+        // A row's mask may lie in the only spare one.
+        let most = if self.work.a.mask.is_some() { 1 } else { ROWS };
+        for n in (0..rows.len()).step_by(most) {
+            let count = most.min(rows.len() - n);
+            let mut sums = [Sums::NONE; ROWS];
             // SAFETY: by contract.
             unsafe {
-                let scores = Scores {
-                    data: self.scores.add(n * self.scores_stride).cast(),
-                    len,
-                    fill,
-                    scale: a.rule.scale,
-                    mask: self.work.mask(self.task, row, keys.start, len, self.mask),
-                    max: self.state.sums.add(r).read().max,
-                    narrow: engine.math.per_unit() == 2,
-                };
-                let sums = (self.work.kernels.softmax)(&scores);
-                self.state.add(self.work, r, sums);
+                let scores: [Option<Scores>; ROWS] = std::array::from_fn(|i| {
+                    (i < count).then(|| self.row(n + i, rows.start + n + i, &keys))
+                });
+                let scores = scores.map(|s| s.unwrap_or(Scores::NONE));
+                (self.work.kernels.softmax)(&scores[..count], &mut sums[..count]);
+                for (i, sums) in sums.into_iter().enumerate().take(count) {
+                    self.state.add(self.work, rows.start + n + i, sums);
+                }
+            }
+        }
+    }
+
+    /// The `n`-th row of scores, which is the task's row `r`.
+    unsafe fn row(&self, n: usize, r: usize, keys: &Range<usize>) -> Scores {
+        let (a, engine) = (self.work.a, &self.work.engine);
+        let row = self.task.rows.start + r;
+        let len = a.seen(row).clamp(keys.start, keys.end) - keys.start;
+        // SAFETY: by contract.
+        unsafe {
+            Scores {
+                data: self.scores.add(n * self.scores_stride).cast(),
+                len,
+                fill: engine.units(keys.len()) * engine.math.per_unit(),
+                scale: a.rule.scale,
+                mask: self.work.mask(self.task, row, keys.start, len, self.mask),
+                max: self.state.sums.add(r).read().max,
+                narrow: engine.math.per_unit() == 2,
             }
         }
     }

@@ -9,6 +9,7 @@ const LANES: usize = 8;
 pub static KERNELS: Kernels = Kernels {
     softmax,
     scale,
+    narrow: None,
     pairs,
     weigh_f32,
     weigh_bf16,
@@ -104,8 +105,15 @@ unsafe fn masked(s: &Scores) -> f32 {
 }
 
 /// See [`Kernels::softmax`].
+unsafe fn softmax(rows: &[Scores], sums: &mut [Sums]) {
+    for (s, to) in rows.iter().zip(sums) {
+        // SAFETY: by contract.
+        *to = unsafe { row(s) };
+    }
+}
+
 #[target_feature(enable = "avx2,fma")]
-unsafe fn softmax(s: &Scores) -> Sums {
+unsafe fn row(s: &Scores) -> Sums {
     // SAFETY: by contract. A narrow weight is written over scores that have been read.
     unsafe {
         let max = s.max.max(masked(s));

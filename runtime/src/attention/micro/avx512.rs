@@ -9,6 +9,7 @@ const LANES: usize = 16;
 pub static KERNELS: Kernels = Kernels {
     softmax,
     scale,
+    narrow: None,
     pairs,
     weigh_f32,
     weigh_bf16,
@@ -17,6 +18,7 @@ pub static KERNELS: Kernels = Kernels {
 /// With bf16 weights.
 pub static KERNELS_BF16: Kernels = Kernels {
     softmax: softmax_bf16,
+    narrow: Some(narrow),
     ..KERNELS
 };
 
@@ -85,64 +87,89 @@ unsafe fn masked(s: &Scores) -> f32 {
     _mm512_reduce_max_ps(max)
 }
 
-/// The greatest score.
+/// The greatest scores of rows of the same length.
 #[target_feature(enable = "avx512f")]
-unsafe fn greatest(s: &Scores) -> f32 {
-    let mut max = [_mm512_set1_ps(f32::NEG_INFINITY); 4];
-    for j in (0..s.len).step_by(4 * LANES) {
-        for (n, max) in max.iter_mut().enumerate() {
-            let at = j + n * LANES;
-            if at < s.len {
-                let lanes = first(s.len - at);
-                // SAFETY: masked lanes touch no memory.
-                let x = unsafe { _mm512_maskz_loadu_ps(lanes, s.data.add(at)) };
-                *max = _mm512_mask_max_ps(*max, lanes, *max, x);
-            }
+unsafe fn greatest<const N: usize>(rows: &[Scores; N]) -> [f32; N] {
+    let mut max = [_mm512_set1_ps(f32::NEG_INFINITY); N];
+    for j in (0..rows[0].len).step_by(LANES) {
+        let lanes = first(rows[0].len - j);
+        for (s, max) in rows.iter().zip(&mut max) {
+            // SAFETY: masked lanes touch no memory.
+            let x = unsafe { _mm512_maskz_loadu_ps(lanes, s.data.add(j)) };
+            *max = _mm512_mask_max_ps(*max, lanes, *max, x);
         }
     }
-    let [a, b, c, d] = max;
-    _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)))
+    max.map(|m| _mm512_reduce_max_ps(m))
 }
+
+/// Whether scores are only scaled.
+fn is_plain(s: &Scores) -> bool {
+    matches!(s.mask, RowMask::None) && s.scale >= 0.0
+}
+
+/// Rows at a time, whose chains of instructions overlap.
+const TOGETHER: usize = 4;
 
 macro_rules! softmax {
     ($name:ident, $features:literal, $narrow:expr) => {
-        unsafe fn $name(s: &Scores) -> Sums {
+        /// See [`Kernels::softmax`].
+        unsafe fn $name(rows: &[Scores], sums: &mut [Sums]) {
+            /// Rows of the same length; more than one are plain.
             #[target_feature(enable = $features)]
-            unsafe fn run(s: &Scores) -> Sums {
+            unsafe fn run<const N: usize>(rows: &[Scores; N]) -> [Sums; N] {
                 // SAFETY: by contract. A narrow weight is written over scores that have been read.
                 unsafe {
-                    let plain = matches!(s.mask, RowMask::None) && s.scale >= 0.0;
-                    let (max, scale) = if plain {
-                        (greatest(s) * s.scale, s.scale)
+                    let one = &rows[0];
+                    let (max, scale) = if is_plain(one) {
+                        (greatest(rows).map(|max| max * one.scale), one.scale)
                     } else {
-                        (masked(s), 1.0)
+                        ([masked(one); N], 1.0)
                     };
-                    let max = s.max.max(max);
-                    let base = _mm512_set1_ps(-Sums::base(max));
+                    let max: [f32; N] = std::array::from_fn(|r| rows[r].max.max(max[r]));
+                    let base = max.map(|max| _mm512_set1_ps(-Sums::base(max)));
                     let scale = _mm512_set1_ps(scale);
-                    let mut sum = _mm512_setzero_ps();
-                    for j in (0..s.fill).step_by(LANES) {
-                        let lanes = first(s.len.saturating_sub(j));
-                        let x = _mm512_maskz_loadu_ps(lanes, s.data.add(j));
-                        let x = exp(_mm512_fmadd_ps(x, scale, base));
-                        let x = _mm512_maskz_mov_ps(lanes, x);
-                        sum = _mm512_add_ps(sum, x);
-                        let written = first(s.fill - j);
-                        if s.narrow {
-                            let to = s.data.cast::<u16>().add(j).cast();
-                            _mm256_mask_storeu_epi16(to, written, ($narrow)(x));
-                        } else {
-                            _mm512_mask_storeu_ps(s.data.add(j), written, x);
+                    let mut sums = [_mm512_setzero_ps(); N];
+                    for j in (0..one.fill).step_by(LANES) {
+                        let (lanes, written) =
+                            (first(one.len.saturating_sub(j)), first(one.fill - j));
+                        for (r, s) in rows.iter().enumerate() {
+                            let x = _mm512_maskz_loadu_ps(lanes, s.data.add(j));
+                            let x = exp(_mm512_fmadd_ps(x, scale, base[r]));
+                            let x = _mm512_maskz_mov_ps(lanes, x);
+                            sums[r] = _mm512_add_ps(sums[r], x);
+                            if s.narrow {
+                                let to = s.data.cast::<u16>().add(j).cast();
+                                _mm256_mask_storeu_epi16(to, written, ($narrow)(x));
+                            } else {
+                                _mm512_mask_storeu_ps(s.data.add(j), written, x);
+                            }
                         }
                     }
-                    Sums {
-                        max,
-                        sum: _mm512_reduce_add_ps(sum),
-                    }
+                    std::array::from_fn(|r| Sums {
+                        max: max[r],
+                        sum: _mm512_reduce_add_ps(sums[r]),
+                    })
                 }
             }
-            // SAFETY: by contract.
-            unsafe { run(s) }
+            let (together, rest) = rows.as_chunks::<TOGETHER>();
+            let (to_together, to_rest) = sums.split_at_mut(rows.len() - rest.len());
+            let one = |s: &Scores, to: &mut Sums| {
+                // SAFETY: by contract.
+                [*to] = unsafe { run(&[*s]) };
+            };
+            for (rows, to) in together.iter().zip(to_together.chunks_exact_mut(TOGETHER)) {
+                let alike = |s: &Scores| {
+                    let like = &rows[0];
+                    is_plain(s) && [s.len, s.fill] == [like.len, like.fill] && s.scale == like.scale
+                };
+                if rows.iter().all(alike) {
+                    // SAFETY: by contract.
+                    to.copy_from_slice(&unsafe { run(rows) });
+                } else {
+                    rows.iter().zip(to).for_each(|(s, to)| one(s, to));
+                }
+            }
+            rest.iter().zip(to_rest).for_each(|(s, to)| one(s, to));
         }
     };
 }
@@ -167,6 +194,21 @@ unsafe fn scale(to: *mut f32, from: *const f32, len: usize, factor: f32) {
         unsafe {
             let x = _mm512_maskz_loadu_ps(lanes, from.add(j));
             _mm512_mask_storeu_ps(to.add(j), lanes, _mm512_mul_ps(x, factor));
+        }
+    }
+}
+
+/// See [`Kernels::narrow`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn narrow(to: *mut u16, from: *const f32, len: usize, factor: f32) {
+    let factor = _mm512_set1_ps(factor);
+    for j in (0..len).step_by(LANES) {
+        let lanes = first(len - j);
+        // SAFETY: masked lanes touch no memory.
+        unsafe {
+            let x = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, from.add(j)), factor);
+            let x = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+            _mm256_mask_storeu_epi16(to.add(j).cast(), lanes, x);
         }
     }
 }

@@ -42,6 +42,19 @@ pub struct Scores {
     pub narrow: bool,
 }
 
+impl Scores {
+    /// No row.
+    pub const NONE: Scores = Scores {
+        data: std::ptr::null_mut(),
+        len: 0,
+        fill: 0,
+        scale: 1.0,
+        mask: RowMask::None,
+        max: f32::NEG_INFINITY,
+        narrow: false,
+    };
+}
+
 /// What a row has summed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sums {
@@ -109,17 +122,22 @@ impl Weigh {
 
 /// The kernels of one instruction set.
 pub struct Kernels {
-    /// Scores into weights `exp(score - max)`, in error by less than 2 units in the last place for the argument
-    /// as rounded; those below the least normal number are 0.
+    /// Scores of some rows into weights `exp(score - max)`, in error by less than 2 units in the last place for the
+    /// argument as rounded; those below the least normal number are 0. Returns a row's sums for each.
     ///
     /// # Safety
-    /// The processor has the instruction set, and the memory is valid. `fill` weights fit.
-    pub softmax: unsafe fn(&Scores) -> Sums,
+    /// The processor has the instruction set, and the memory is valid. `fill` weights fit, and there are as many sums as rows.
+    pub softmax: unsafe fn(&[Scores], &mut [Sums]),
     /// `to[i] = factor * from[i]` for so many numbers; both may be the same.
     ///
     /// # Safety
     /// As above.
     pub scale: unsafe fn(to: *mut f32, from: *const f32, len: usize, factor: f32),
+    /// `to[i] = factor * from[i]` rounded to bf16; none where the processor has no instruction for that.
+    ///
+    /// # Safety
+    /// As above.
+    pub narrow: Option<unsafe fn(to: *mut u16, from: *const f32, len: usize, factor: f32)>,
     /// Two rows of so many bf16 side by side, as units of their columns; without a second row, zeros.
     ///
     /// # Safety
@@ -146,6 +164,17 @@ pub fn prefetch(from: *const u8, bytes: usize) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(at).cast()) };
     }
     let _ = (from, bytes);
+}
+
+/// Asks for memory that will be written soon, so that no other core has it; any address.
+pub fn claim(to: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..bytes).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a prefetch of any address does no harm.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.wrapping_add(at).cast()) };
+    }
+    let _ = (to, bytes);
 }
 
 /// See [`Kernels::pairs`]; inlined into a function for each instruction set.
@@ -225,7 +254,7 @@ mod tests {
                     narrow: false,
                 };
                 // SAFETY: a row of 40.
-                unsafe { (kernels(isa).softmax)(&scores) };
+                unsafe { (kernels(isa).softmax)(&[scores], &mut [Sums::NONE]) };
                 for (x, e) in arguments.iter().zip(&x) {
                     let want = f64::from(*x).exp();
                     let unit = f64::from((want as f32).next_up()) - f64::from(want as f32);

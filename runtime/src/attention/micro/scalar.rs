@@ -6,6 +6,7 @@ use half::bf16;
 pub static KERNELS: Kernels = Kernels {
     softmax,
     scale,
+    narrow: None,
     pairs: pairs_loop,
     weigh_f32,
     weigh_bf16,
@@ -39,7 +40,15 @@ unsafe fn score(s: &Scores, j: usize) -> f32 {
     }
 }
 
-unsafe fn softmax(s: &Scores) -> Sums {
+/// See [`Kernels::softmax`].
+unsafe fn softmax(rows: &[Scores], sums: &mut [Sums]) {
+    for (s, to) in rows.iter().zip(sums) {
+        // SAFETY: by contract.
+        *to = unsafe { row(s) };
+    }
+}
+
+unsafe fn row(s: &Scores) -> Sums {
     let mut max = s.max;
     let mut sum = 0.0;
     // SAFETY: by contract. A narrow weight is written over scores that have been read.
