@@ -235,13 +235,12 @@ impl Block<'_> {
         let most = if self.work.a.mask.is_some() { 1 } else { ROWS };
         for n in (0..rows.len()).step_by(most) {
             let count = most.min(rows.len() - n);
-            let mut sums = [Sums::NONE; ROWS];
+            let (mut scores, mut sums) = ([Scores::NONE; ROWS], [Sums::NONE; ROWS]);
             // SAFETY: by contract.
             unsafe {
-                let scores: [Option<Scores>; ROWS] = std::array::from_fn(|i| {
-                    (i < count).then(|| self.row(n + i, rows.start + n + i, &keys))
-                });
-                let scores = scores.map(|s| s.unwrap_or(Scores::NONE));
+                for (i, scores) in scores.iter_mut().enumerate().take(count) {
+                    *scores = self.row(n + i, rows.start + n + i, &keys);
+                }
                 (self.work.kernels.softmax)(&scores[..count], &mut sums[..count]);
                 for (i, sums) in sums.into_iter().enumerate().take(count) {
                     self.state.add(self.work, rows.start + n + i, sums);
