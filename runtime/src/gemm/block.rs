@@ -244,7 +244,9 @@ impl Block<'_> {
                         b_stride,
                         ..self.destination(panel, unit == 0, partial)
                     };
-                    let finished = if by_tile && panel == self.panels.start {
+                    // A kernel that rounds sums itself gains more than fetching A ahead does.
+                    let rounds = !self.copies_a && self.rounded(&tile, panel).is_some();
+                    let finished = if by_tile && panel == self.panels.start && !rounds {
                         self.first_tiles(&tile, ks.clone());
                         0
                     } else {

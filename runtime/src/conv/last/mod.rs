@@ -13,7 +13,9 @@ mod tests;
 
 use super::shape::Shape;
 use crate::cpu::Isa;
-use crate::gemm::{self, Columns, Engine, Math, Matrix, PackedB, Parallel, Precision, Product};
+use crate::gemm::{
+    self, Columns, Engine, Math, Matrix, PackedB, Parallel, Parts, Precision, Product,
+};
 use crate::{DType, Error};
 use depthwise::Depthwise;
 use std::ops::Range;
@@ -214,9 +216,8 @@ unsafe fn product(
         isa,
     };
     let whole = rows >= ROWS || packed.is_some() && rows >= ROWS_PER_THREAD * threads.threads();
-    let inside = then.filter(|_| whole);
     let epilogue = |_, rows, _| {
-        if let Some(then) = inside {
+        if let Some(then) = then {
             then(rows);
         }
     };
@@ -226,11 +227,15 @@ unsafe fn product(
         packed,
         made: if in_place { None } else { Some(&windows) },
         epilogue: Some(&epilogue),
-        whole_rows: inside.is_some(),
+        parts: match then {
+            None => Parts::Any,
+            Some(_) if whole => Parts::Rows,
+            Some(_) => Parts::RowsIfSo,
+        },
     };
     // SAFETY: by contract.
-    unsafe { gemm::multiply(&p, &call) }?;
-    match then.filter(|_| !whole) {
+    let followed = unsafe { gemm::multiply(&p, &call) }?;
+    match then.filter(|_| !followed) {
         Some(then) => after(images, threads, then),
         None => Ok(()),
     }
