@@ -47,7 +47,8 @@ def test_concatenations(name, dtype):
     x, y, a = torch.randn(5, 24), torch.randn(5, 24), torch.randn(5, 8 if name == "rotary" else 16)
     x, y, a = (t.to(dtype) for t in (x, y, a))
     f = FUNCTIONS[name]
-    compiled = torch.compile(f, backend="ipex", options={"strict": True}, dynamic=False)
+    options = {"strict": True, "emulate_precision_casts": True}
+    compiled = torch.compile(f, backend="ipex", options=options, dynamic=False)
     got, want = compiled(x.clone(), y, a), f(x.clone(), y, a)
     torch.testing.assert_close(got, want)
 

@@ -60,7 +60,9 @@ def compile_graph(
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     fallback = _fallback(gm, settings)
     try:
-        graph = serialize(gm, kind, frozen, settings.max_autotune, gpu)
+        graph = serialize(
+            gm, kind, frozen, settings.max_autotune, gpu, settings.emulate_precision_casts
+        )
         compiled = _core.compile(
             graph.document,
             graph.callables,

@@ -95,15 +95,17 @@ def serialize(
     frozen: Sequence[int] = (),
     autotune: bool = False,
     gpu: int | None = None,
+    round_each: bool = False,
 ) -> Serialized:
     """Writes a functionalised ATen graph; `frozen` are the arguments that never change, `autotune`
-    lets the first call choose between implementations, `gpu` is the number of the GPU to run on.
-    Raises Unsupported."""
+    lets the first call choose between implementations, `gpu` is the number of the GPU to run on,
+    with `round_each` every operator rounds to bf16 and f16. Raises Unsupported."""
     options = {
         "products": _products(),
         "frozen": list(frozen),
         "autotune": autotune,
         "gpu": gpu,
+        "emulate_precision_casts": round_each,
     }
     return _Writer(gm).write(kind, options)
 

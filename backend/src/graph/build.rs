@@ -21,6 +21,7 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
         graph: Graph {
             origins: vec![Origin::default()],
             gpu: document.options.gpu.is_some(),
+            rounds_each: document.options.emulate_precision_casts,
             ..Graph::default()
         },
         values: HashMap::new(),

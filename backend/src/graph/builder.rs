@@ -1,7 +1,7 @@
 //! Appends primitives to a graph, with PyTorch's conversions.
 
 use super::strided::contiguous;
-use super::{Graph, Meta, Op, ValueId, View};
+use super::{Graph, Meta, Narrow, Op, ValueId, View};
 use crate::fusion::refusal::Refusal;
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
 use ipex_runtime::DType;
@@ -67,11 +67,20 @@ impl Builder<'_> {
 
     /// `v` in another dtype; values of narrow dtypes are rounded.
     pub fn convert(&mut self, v: ValueId, dtype: DType) -> Result<ValueId, Refusal> {
+        self.narrowed(v, dtype, Narrow::Cast)
+    }
+
+    /// An operator's result `v` in the dtype that it has.
+    pub fn result(&mut self, v: ValueId, dtype: DType) -> Result<ValueId, Refusal> {
+        self.narrowed(v, dtype, Narrow::Result)
+    }
+
+    fn narrowed(&mut self, v: ValueId, dtype: DType, narrow: Narrow) -> Result<ValueId, Refusal> {
         if self.dtype(v)? == dtype {
             return Ok(v);
         }
         let meta = self.like(v, dtype);
-        Ok(self.push(Op::Convert { narrow: true }, &[v], meta))
+        Ok(self.push(Op::Convert { narrow }, &[v], meta))
     }
 
     /// Broadcasts to these sizes.

@@ -57,6 +57,17 @@ pub enum View {
     Expand,
 }
 
+/// What a conversion to a narrow dtype does to numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Narrow {
+    /// Nothing: a copy.
+    No,
+    /// Rounds an operator's result, where that leaves a kernel; integers wrap.
+    Result,
+    /// Rounds or wraps: a cast.
+    Cast,
+}
+
 /// What a node computes. Elementwise operands have exactly the result's sizes (broadcast by
 /// `View`) and the compute type that the op wants: every conversion is an explicit `Convert`.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,9 +90,9 @@ pub enum Op {
     Compare(CmpOp),
     /// operands: condition, on true, on false
     Select,
-    /// To the compute type of the result's dtype; narrow dtypes are rounded or wrapped if `narrow`.
+    /// To the compute type of the result's dtype.
     Convert {
-        narrow: bool,
+        narrow: Narrow,
     },
     View(View),
     /// Over `dims` (sorted), which disappear from the result. The result's dtype is computed in
@@ -193,6 +204,8 @@ pub struct Graph {
     pub origins: Vec<Origin>,
     /// Whether it is to run on a GPU: then there are kernels that a CPU lacks.
     pub gpu: bool,
+    /// Whether every operator rounds its result to bf16 or f16, as eager's do, also what stays in a kernel.
+    pub rounds_each: bool,
 }
 
 impl Meta {

@@ -8,7 +8,7 @@
 //! constant that must be copied out.
 
 use super::strided::contiguous;
-use super::{Graph, GraphOutput, Meta, NodeId, Op, View};
+use super::{Graph, GraphOutput, Meta, Narrow, NodeId, Op, View};
 use ipex_runtime::plan::Route;
 use std::fmt::{self, Display, Formatter};
 
@@ -75,8 +75,11 @@ impl Display for Op {
             Op::Fma => f.write_str("fma"),
             Op::Compare(op) => op.fmt(f),
             Op::Select => f.write_str("select"),
-            Op::Convert { narrow: true } => f.write_str("convert"),
-            Op::Convert { narrow: false } => f.write_str("copy"),
+            Op::Convert { narrow } => f.write_str(match narrow {
+                Narrow::No => "copy",
+                Narrow::Result => "result",
+                Narrow::Cast => "convert",
+            }),
             Op::View(View::Reshape) => f.write_str("reshape"),
             Op::View(View::Permute(perm)) => write!(f, "permute {perm:?}"),
             Op::View(View::Slice { start, step }) => write!(f, "slice from {start:?} by {step:?}"),

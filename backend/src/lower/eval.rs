@@ -2,9 +2,10 @@
 
 use super::body::{Body, Place};
 use super::index::{AffineExpr, view_index};
+use super::rounding;
 use crate::fusion::refusal::Refusal;
 use crate::graph::strided::strided;
-use crate::graph::{Graph, NodeId, Op, ValueId, index_place};
+use crate::graph::{Graph, Narrow, NodeId, Op, ValueId, index_place};
 use cranelift_entity::EntitySet;
 use ipex_jit::kernel::{self, BinaryOp, Carry, Const, Inst, Mem, ReduceOp, Type};
 use ipex_runtime::DType;
@@ -19,6 +20,8 @@ pub struct Eval<'a> {
     pub group: &'a EntitySet<NodeId>,
     /// The kernel so far.
     pub body: Body<'a>,
+    /// Values that this kernel stores, or that have memory in other ways.
+    stored: EntitySet<ValueId>,
     memo: HashMap<(ValueId, Vec<AffineExpr>), kernel::ValueId>,
     levels: HashMap<ValueId, usize>,
 }
@@ -55,12 +58,18 @@ pub fn is_expensive(op: &Op) -> bool {
 }
 
 impl<'a> Eval<'a> {
-    /// An empty kernel over the body's space.
-    pub fn new(graph: &'a Graph, group: &'a EntitySet<NodeId>, body: Body<'a>) -> Self {
+    /// An empty kernel over the body's space, which is to store `roots`.
+    pub fn new(
+        graph: &'a Graph,
+        group: &'a EntitySet<NodeId>,
+        body: Body<'a>,
+        roots: impl Iterator<Item = ValueId>,
+    ) -> Self {
         Eval {
             graph,
             group,
             body,
+            stored: rounding::stored(graph, roots),
             memo: HashMap::new(),
             levels: HashMap::new(),
         }
@@ -250,7 +259,10 @@ impl<'a> Eval<'a> {
         let cols = self.body.pass(level).index.clone();
         let sizes = &self.graph.values[operand].sizes;
         let inner = self.body.space.join(idx, &cols, sizes, dims)?;
-        let v = self.eval(operand, &inner)?;
+        let v = match position {
+            true => self.rounded(operand, &inner)?,
+            false => self.eval(operand, &inner)?,
+        };
         let place = Place::Pass(level);
         let operand_ty = self.body.values[v];
         let ty = if position {
@@ -351,7 +363,10 @@ impl<'a> Eval<'a> {
         }
         let mut a = Vec::with_capacity(node.operands.len());
         for &operand in &node.operands {
-            a.push(self.eval(operand, idx)?);
+            a.push(match rounding::decides(graph, &node.op, value) {
+                true => self.rounded(operand, idx)?,
+                false => self.eval(operand, idx)?,
+            });
         }
         let inst = match node.op {
             Op::Full(c) => Inst::Const(c),
@@ -376,15 +391,48 @@ impl<'a> Eval<'a> {
                 on_true: a[1],
                 on_false: a[2],
             },
+            Op::Convert {
+                narrow: Narrow::Result,
+            } if self.stays_wide(value, node.operands[0]) => {
+                return Ok(a[0]);
+            }
             Op::Convert { narrow } => {
                 let to = graph.values[value]
                     .dtype()
                     .ok_or(Refusal::Op("convert".into()))?;
-                return Ok(self.convert(place, ty, a[0], narrow.then_some(to)));
+                return Ok(self.convert(place, ty, a[0], (narrow != Narrow::No).then_some(to)));
             }
             _ => unreachable!("refused above"),
         };
         Ok(self.body.inst(place, ty, inst))
+    }
+
+    /// Whether this conversion is an operator's rounding of a result that stays in the kernel.
+    fn stays_wide(&self, value: ValueId, operand: ValueId) -> bool {
+        let of = |v: ValueId| self.graph.values[v].dtype();
+        // Values of both are f32 in a kernel.
+        rounding::is_narrow_float(of(value))
+            && (of(value) == of(operand) || of(operand) == Some(DType::F32))
+            && !self.graph.rounds_each
+            && !self.stored.contains(value)
+    }
+
+    /// The element `idx` of `value` as memory would hold it.
+    fn rounded(&mut self, value: ValueId, idx: &[AffineExpr]) -> Result<kernel::ValueId, Refusal> {
+        let v = self.eval(value, idx)?;
+        let graph = self.graph;
+        let id = graph.producers[value];
+        let dtype = graph.values[value].dtype();
+        let known = !self.is_inline(id) || matches!(graph.nodes[id].op, Op::Full(_));
+        let (Some(to), true) = (dtype, rounding::is_narrow_float(dtype)) else {
+            return Ok(v);
+        };
+        if known || graph.rounds_each {
+            return Ok(v);
+        }
+        let level = self.level(value);
+        let (place, ty) = (self.body.place(idx, level), self.body.values[v]);
+        Ok(self.body.inst(place, ty, Inst::Narrow { to, arg: v }))
     }
 
     fn convert(

@@ -108,7 +108,8 @@ fn attempt(
     roots: &[Root],
     space: &Space,
 ) -> Result<Lowered, (Refusal, Option<usize>)> {
-    let mut eval = Eval::new(graph, group, Body::new(space));
+    let stored = roots.iter().map(|r| r.value);
+    let mut eval = Eval::new(graph, group, Body::new(space), stored);
     for root in roots {
         if let Err(refusal) = store(&mut eval, root) {
             let split = match refusal {

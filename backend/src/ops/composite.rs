@@ -4,8 +4,8 @@ use super::pointwise::{copy, input, operand, round};
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::Op;
-use crate::graph::ValueId;
 use crate::graph::builder::Builder;
+use crate::graph::{Narrow, ValueId};
 use ipex_jit::kernel::{BinaryOp as B, CmpOp, UnaryOp as U};
 use ipex_runtime::DType;
 
@@ -187,7 +187,7 @@ pub fn flip(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         meta.clone(),
     );
     Ok(vec![b.push(
-        crate::graph::Op::Convert { narrow: false },
+        crate::graph::Op::Convert { narrow: Narrow::No },
         &[flipped],
         meta,
     )])

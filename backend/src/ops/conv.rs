@@ -5,7 +5,7 @@ use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::layout::{by_pixels, by_rows, pixel_by_pixel};
 use crate::graph::strided::row_major;
-use crate::graph::{Meta, Op, ValueId};
+use crate::graph::{Meta, Narrow, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
 use ipex_runtime::conv::{Operation, Shape, last as channels_last};
@@ -132,7 +132,7 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
     let result = b.push(op, &operands, by_rows(out.clone()));
     Ok(vec![match row_major(&out) {
         true => result,
-        false => b.push(Op::Convert { narrow: false }, &[result], out),
+        false => b.push(Op::Convert { narrow: Narrow::No }, &[result], out),
     }])
 }
 
@@ -143,7 +143,7 @@ fn in_rows(b: &mut Builder, v: ValueId) -> ValueId {
         return v;
     }
     let meta = by_rows(meta.clone());
-    b.push(Op::Convert { narrow: false }, &[v], meta)
+    b.push(Op::Convert { narrow: Narrow::No }, &[v], meta)
 }
 
 /// `aten.max_pool2d_with_indices` whose indices nobody reads.

@@ -5,7 +5,7 @@ use super::pointwise::round;
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
-use crate::graph::{Op, ValueId};
+use crate::graph::{Narrow, Op, ValueId};
 use ipex_jit::kernel::{BinaryOp, CmpOp};
 use ipex_runtime::DType;
 
@@ -86,7 +86,7 @@ pub fn copy(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     if let OpArg::Tensor(v) = *c.arg(1) {
         let v = super::pointwise::cast(b, v, dtype)?;
         let v = b.expand(v, &out.sizes);
-        return Ok(vec![b.push(Op::Convert { narrow: false }, &[v], out)]);
+        return Ok(vec![b.push(Op::Convert { narrow: Narrow::No }, &[v], out)]);
     }
     filled(b, c, c.number(1)?)
 }

@@ -3,7 +3,7 @@
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
-use crate::graph::{Op, ValueId};
+use crate::graph::{Narrow, Op, ValueId};
 use ipex_jit::kernel::{BinaryOp, UnaryOp};
 use ipex_runtime::DType;
 
@@ -36,7 +36,13 @@ pub fn round(b: &mut Builder, v: ValueId) -> Result<ValueId, Refusal> {
         return Ok(v);
     }
     let meta = b.graph.values[v].clone();
-    Ok(b.push(Op::Convert { narrow: true }, &[v], meta))
+    Ok(b.push(
+        Op::Convert {
+            narrow: Narrow::Result,
+        },
+        &[v],
+        meta,
+    ))
 }
 
 /// The only operand, in the result's dtype.
@@ -165,5 +171,5 @@ pub fn to_copy(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
 /// The elements of `v` as a result in memory of its own.
 pub fn copy(b: &mut Builder, c: &NodeCall, v: ValueId) -> Result<Vec<ValueId>, Refusal> {
     let out = c.output(0)?.clone();
-    Ok(vec![b.push(Op::Convert { narrow: false }, &[v], out)])
+    Ok(vec![b.push(Op::Convert { narrow: Narrow::No }, &[v], out)])
 }

@@ -28,6 +28,7 @@ fn rebuild(
         not_attention: graph.not_attention.clone(),
         not_joined: graph.not_joined.clone(),
         joined: graph.joined.clone(),
+        rounds_each: graph.rounds_each,
         ..Graph::default()
     };
     let mut map: SecondaryMap<ValueId, Option<ValueId>> = SecondaryMap::new();

@@ -23,6 +23,7 @@ impl<'a> Rewrite<'a> {
             not_joined: old.not_joined.clone(),
             joined: old.joined.clone(),
             gpu: old.gpu,
+            rounds_each: old.rounds_each,
             ..Graph::default()
         };
         Rewrite {

@@ -35,6 +35,8 @@ pub struct Options {
     pub frozen: Vec<u32>,
     /// Whether the first call finds out which of two implementations is faster.
     pub autotune: bool,
+    /// Whether every operator rounds to bf16 and f16 as eager's do; otherwise what stays in a kernel is f32.
+    pub emulate_precision_casts: bool,
     /// The GPU to run on, by its number; none for the CPU.
     pub gpu: Option<u32>,
 }

@@ -2,7 +2,7 @@
 //! that only merge batch and heads.
 
 use crate::graph::builder::Builder;
-use crate::graph::{Graph, Node, NodeId, Op, ValueId, View};
+use crate::graph::{Graph, Narrow, Node, NodeId, Op, ValueId, View};
 use crate::passes::uses::Uses;
 use ipex_runtime::plan::{CallArg, Route};
 
@@ -62,7 +62,7 @@ fn original(graph: &Graph, mut v: ValueId) -> ValueId {
         let whole = match &node.op {
             Op::View(View::Expand | View::Reshape) => true,
             Op::View(View::Slice { step, .. }) => step.iter().all(|&s| s == 1),
-            Op::Convert { narrow: false } => meta.scalar_type == source.scalar_type,
+            Op::Convert { narrow: Narrow::No } => meta.scalar_type == source.scalar_type,
             _ => false,
         };
         if !whole || meta.sizes != source.sizes {
@@ -189,7 +189,7 @@ pub fn merged(graph: &Graph, uses: &Uses, result: ValueId, sizes: [i64; 4]) -> O
     let (split, heads_first) = next(result, &|op| *op == Op::View(View::Reshape))?;
     let exchanged = Op::View(View::Permute(vec![0, 2, 1, 3]));
     let (_, view) = next(heads_first, &|op| *op == exchanged)?;
-    let (copy, merged) = next(view, &|op| *op == Op::Convert { narrow: false })?;
+    let (copy, merged) = next(view, &|op| *op == Op::Convert { narrow: Narrow::No })?;
     let to = &graph.values[merged];
     let [batch, heads, rows, width] = sizes;
     let same = graph.values[heads_first].sizes == sizes
