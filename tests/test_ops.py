@@ -99,6 +99,11 @@ CASES = {
     "assigned_slice": (lambda x, y: torch.slice_scatter(x, y[:, :5] * 2, 1, -9, -4), X, Y),
     "assigned_row": (lambda x, y: torch.select_scatter(x * 2, y[0], 0, -2) + 1, X, Y),
     "cropped": (lambda x: F.pad(x, (-3, 2, 1, -1)) * 2, X),
+    "moments_far_from_zero": (
+        lambda x, y: [*torch.var_mean(x, -1), *torch.std_mean(y, (-2, -1)), x.var(0)],
+        torch.randn(9, 4099) * 0.37 + 4321,
+        torch.randn(3, 64, 128) - 9e4,
+    ),
     "moments": (lambda x: torch.std_mean(x.bfloat16(), -1, correction=0), X),
     "moments_of_everything": (lambda x: [*torch.var_mean(x), x.std()], X),
     "norms": (

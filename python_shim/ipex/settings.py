@@ -21,8 +21,8 @@ class Settings:
     """The first call times our kernels and ATen's where both can, and takes the faster; also
     ``mode="max-autotune"``. What it finds is kept on disk."""
     emulate_precision_casts: bool = False
-    """Every operator on bf16 and f16 rounds its result, as in eager. Otherwise what stays inside of a
-    fused kernel is f32, and what leaves it is rounded once; casts that the model asks for always
+    """Every operator on bf16 and f16 rounds its result, as in eager. Otherwise what stays inside of
+    a fused kernel is f32, and what leaves it is rounded once; casts that the model asks for always
     round."""
     device: str = "cpu"
     """``"cpu"``; ``"gpu"`` or ``"gpu:1"``: an Intel GPU by Level Zero, CPU tensors in and out;

@@ -4,6 +4,7 @@ use super::pointwise::inverse;
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
+use crate::graph::strided::contiguous;
 use crate::graph::{Op, ValueId};
 use ipex_jit::kernel::{BinaryOp as B, ReduceOp, UnaryOp as U};
 use ipex_runtime::DType;
@@ -82,7 +83,11 @@ pub fn var_mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     Ok(vec![b.reshape(v, &sizes), b.reshape(mean, &sizes)])
 }
 
-/// Variance (or its root) and mean, in two passes over the data; sums are f64, as eager's.
+/// Elements of a row up to which sums in f32, of 64 lanes or more, are as exact as their result can be.
+const SHORT: i64 = 8192;
+
+/// Variance (or its root) and mean, in two passes over the data. Sums are f64, as eager's, but for short rows: there the
+/// sum of the distances from the mean corrects for its rounding (Chan, Golub and LeVeque, 1983).
 fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal> {
     let v = float_input(b, c)?;
     let sizes = b.sizes(v);
@@ -93,15 +98,37 @@ fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal>
         c.number(2)?
     };
     let n: i64 = dims.iter().map(|&d| sizes[d]).product();
-    let mean = double_mean(b, v, &dims, n as f64)?;
+    let over = (n as f64 - correction).max(0.0);
+    let short = n <= SHORT && b.dtype(v)? == DType::F32 && is_row(b, v, &dims);
+    let mut mean = match short {
+        true => mean_of(b, v, &dims)?,
+        false => double_mean(b, v, &dims, n as f64)?,
+    };
     let spread = b.spread(mean, &dims, &sizes);
     let centered = b.binary(B::Sub, v, spread)?;
     let square = b.binary(B::Mul, centered, centered)?;
-    let mut v = double_mean(b, square, &dims, (n as f64 - correction).max(0.0))?;
+    let mut v = if short {
+        let off = mean_of(b, centered, &dims)?;
+        let sum = b.reduce(ReduceOp::Sum, square, &dims)?;
+        let aside = b.binary(B::Mul, off, off)?;
+        let aside = b.with(B::Mul, aside, n as f64)?;
+        let sum = b.binary(B::Sub, sum, aside)?;
+        mean = b.binary(B::Add, mean, off)?;
+        b.with(B::Div, sum, over)?
+    } else {
+        double_mean(b, square, &dims, over)?
+    };
     if c.target.starts_with("aten.std") {
         v = b.unary(U::Sqrt, v)?;
     }
     Ok((v, mean))
+}
+
+/// Whether dims are the last ones of what lies row by row.
+fn is_row(b: &Builder, v: ValueId, dims: &[usize]) -> bool {
+    let meta = &b.graph.values[v];
+    let first = meta.sizes.len() - dims.len();
+    dims.iter().copied().eq(first..meta.sizes.len()) && meta.strides == contiguous(&meta.sizes)
 }
 
 /// A sum in f64 over a number, in the operand's type.

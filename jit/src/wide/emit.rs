@@ -416,6 +416,10 @@ impl Emit<'_> {
                 self.asm.test_imm(RAX, to - 1);
                 self.asm.jump_if(Cond::NotEqual, over);
             }
+            Lir::Prefetch(m) => {
+                let address = self.address(&m);
+                self.asm.prefetch(address);
+            }
             Lir::TailMask { at, end } => {
                 match end {
                     Bound::Imm(v) => self.asm.mov_imm(RAX, v),

@@ -242,6 +242,11 @@ impl Assembler {
         self.general(&[0xF7], 0, Rm::Reg(a), Some(value));
     }
 
+    /// Fetches a line into the second-level cache.
+    pub fn prefetch(&mut self, m: Address) {
+        self.general(&[0x0F, 0x18], 2, Rm::Mem(m), None);
+    }
+
     /// Waits for stores past the caches.
     pub fn store_fence(&mut self) {
         self.code.extend([0x0F, 0xAE, 0xF8]);

@@ -270,6 +270,8 @@ pub enum Lir {
         /// Target.
         over: Label,
     },
+    /// Fetches a line into the second-level cache.
+    Prefetch(Mem),
     /// Sets the tail mask to the first `end - at` lanes.
     TailMask {
         /// Counter.
@@ -432,7 +434,7 @@ impl Lir {
             }
             Lir::Bind(_) => {}
             Lir::JumpIfNone { mask, .. } => f(*mask, false),
-            Lir::JumpIfUnaligned { m, .. } => mem(m, &mut f),
+            Lir::JumpIfUnaligned { m, .. } | Lir::Prefetch(m) => mem(m, &mut f),
             Lir::JumpIf { a, b, .. } => {
                 f(*a, false);
                 bound(b, &mut f);

@@ -42,6 +42,8 @@ pub struct Lower<'k> {
     pub unrounded: EntitySet<kernel::ValueId>,
     /// Values that a rounding to this type gave.
     pub rounded: HashMap<kernel::ValueId, DType>,
+    /// What the current loop is the last of a row to read.
+    pub ahead: Option<super::ahead::Ahead>,
     /// Whether stores to what is not read again go past the caches.
     pub streaming: bool,
     pub lanes: Lanes,
@@ -78,6 +80,7 @@ pub fn lower(kernel: &Kernel, bf16: bool) -> Result<Function, Refused> {
         bf16,
         unrounded: super::lanes::rounded_by_stores(kernel),
         rounded: HashMap::new(),
+        ahead: None,
         streaming: false,
         lanes: UNIFORM,
         defs: SecondaryMap::new(),
@@ -211,12 +214,17 @@ impl Lower<'_> {
 
     /// Statements of a loop's body.
     pub fn statements(&mut self, body: &[Stmt]) -> Result<(), Refused> {
+        let mut last = super::ahead::last_reads(self.kernel, body, self.current).into_iter();
         for stmt in body {
             match stmt {
                 Stmt::Let { value, .. } if self.hoisted.contains(*value) => {}
                 Stmt::Let { value, inst } => self.define(*value, inst)?,
                 Stmt::Store { mem, index, value } => self.store(*mem, index, *value)?,
-                Stmt::Loop(l) => self.inner(l)?,
+                Stmt::Loop(l) => {
+                    self.ahead = last.next().flatten();
+                    self.inner(l)?;
+                    self.ahead = None;
+                }
             }
         }
         Ok(())

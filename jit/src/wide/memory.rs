@@ -132,6 +132,7 @@ impl Lower<'_> {
             return self.gather(dtype, step, m, None);
         }
         if step == 1 {
+            self.fetch_ahead(mem, index, copy, m)?;
             return Ok(self.load_vector(dtype, m));
         }
         let len = self.len(ty);

@@ -1,6 +1,7 @@
 //! Machine code for kernels in vectors of 512 bits, for processors with AVX-512 (F, BW, DQ, VL).
 //! What it does not cover is refused and left to Cranelift.
 
+mod ahead;
 mod alloc;
 mod bf16;
 mod compute;
