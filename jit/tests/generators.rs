@@ -267,6 +267,45 @@ fn check_error_function_and_hyperbolic_tangent() {
 }
 
 #[test]
+fn powers_as_they_are_written() {
+    with_both(1, check_powers);
+}
+
+/// Vectors of plain numbers alone, and with special ones in some lanes.
+fn check_powers() {
+    use ipex_jit::math::{Plain, pow};
+    let inf = f32::INFINITY;
+    let special = [0.0, -0.0, 1.0, -1.0, inf, -inf, f32::NAN, -2.5, -3.0, 2.0];
+    let pairs = special.iter().flat_map(|&a| special.map(|b| (a, b)));
+    let plain = (0..200).map(|i| (i as f32 * 0.03 + 1e-3, i as f32 * 0.31 - 20.0));
+    let mut all: Vec<(f32, f32)> = plain.clone().chain(pairs.clone()).collect();
+    for (k, (one, two)) in plain.zip(pairs).enumerate() {
+        all.extend([one, if k % 5 == 0 { two } else { one }]);
+    }
+    let (a, b): (Vec<f32>, Vec<f32>) = all.into_iter().unzip();
+    let n = a.len();
+    let (input, output) = ((DType::F32, Access::In), (DType::F32, Access::Out));
+    let mut k = Build::new(n as u64, &[input, input, output]);
+    let args = [k.load(0), k.load(1)];
+    let op = BinaryOp::Pow;
+    let v = k.inst(Type::F32, Inst::Binary { op, args });
+    k.store(2, v);
+    let mut y = vec![7f32; n];
+    let inputs = [a.as_ptr() as *mut u8, b.as_ptr() as *mut u8];
+    run(
+        &k.kernel,
+        &mut [inputs[0], inputs[1], y.as_mut_ptr().cast()],
+        0,
+        n as i64,
+    );
+    for i in 0..n {
+        let want = pow::pow(&mut Plain, a[i], b[i]);
+        let same = y[i].to_bits() == want.to_bits() || y[i].is_nan() && want.is_nan();
+        assert!(same, "{} to the {} = {}, not {want}", a[i], b[i], y[i]);
+    }
+}
+
+#[test]
 fn partial_ranges_and_narrow_floats() {
     with_both(1, check_partial_ranges_and_narrow_floats);
 }

@@ -407,11 +407,11 @@ mod tests {
 
     #[test]
     fn transposed_operands_that_fill_tiles_go_through_scratch() {
-        for cols in [32, 192, 96] {
-            let k = transposed_and_added(64, cols);
-            let tile = if cols % 64 == 0 { 64 } else { 32 };
+        for (rows, cols) in [(64, 32), (64, 192), (128, 96), (96, 64)] {
+            let k = transposed_and_added(rows, cols);
+            let tile = |n: i64| if n % 64 == 0 { 64 } else { 32 };
             let scratch: Vec<u64> = k.scratch.values().map(|s| s.len).collect();
-            assert_eq!(scratch, [32 * tile]);
+            assert_eq!(scratch, [tile(rows) * tile(cols)]);
             verify(&k).unwrap();
         }
     }

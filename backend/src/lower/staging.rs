@@ -8,8 +8,8 @@ use ipex_jit::kernel::{
     Access, Index, Inst, Kernel, Loop, Mem, Scratch, Stmt, Type, ValueId, Var, VarId,
 };
 
-/// Rows of a tile: as many elements are read at once, two cache lines.
-const ROWS: i64 = 32;
+/// Rows of a tile, the larger the better: as many elements are read at once, cache lines that are neighbours.
+const ROWS: [i64; 2] = [64, 32];
 /// Columns of a tile, the larger the better: as many pages are read from in turn.
 const COLUMNS: [i64; 2] = [64, 32];
 
@@ -34,14 +34,15 @@ pub fn tiles(space: &Space) -> Option<Space> {
     let [rows, columns] = space.loops.as_slice() else {
         return None;
     };
-    let fitting = |n: &&i64| columns.extent % **n == 0;
-    let wide = *COLUMNS.iter().find(fitting)?;
-    if rows.extent % ROWS != 0 || !space.cols.is_empty() {
+    let fitting = |of: i64| move |n: &&i64| of % **n == 0;
+    let wide = *COLUMNS.iter().find(fitting(columns.extent))?;
+    let high = *ROWS.iter().find(fitting(rows.extent))?;
+    if !space.cols.is_empty() {
         return None;
     }
     let mut tiled = space.clone();
     tiled.split(1, wide);
-    tiled.split(0, ROWS);
+    tiled.split(0, high);
     // Tiles of rows, tiles of columns, rows, columns.
     tiled.loops.swap(1, 2);
     Some(tiled)

@@ -113,7 +113,7 @@ fn in_pixels(b: &mut Builder, v: ValueId) -> ValueId {
         return v;
     }
     let meta = by_pixels(meta.clone());
-    b.push(Op::Convert { narrow: false }, &[v], meta)
+    b.push(Op::Convert { narrow: Narrow::No }, &[v], meta)
 }
 
 fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refusal> {

@@ -36,6 +36,8 @@ pub trait Emit {
     /// Nearest float of an integer.
     fn to_float(&mut self, x: Self::I) -> Self::F;
 
+    fn not(&mut self, x: Self::B) -> Self::B;
+
     fn add(&mut self, x: Self::F, y: Self::F) -> Self::F {
         self.fbinary(BinaryOp::Add, x, y)
     }
@@ -248,6 +250,10 @@ impl Emit for Ir<'_> {
     fn isel(&mut self, c: ValueId, x: ValueId, y: ValueId) -> ValueId {
         self.select(Type::I32, c, x, y)
     }
+    fn not(&mut self, arg: ValueId) -> ValueId {
+        let op = UnaryOp::Not;
+        self.push(Type::Bool, Inst::Unary { op, arg })
+    }
     fn bits(&mut self, arg: ValueId) -> ValueId {
         let op = UnaryOp::Bitcast;
         self.push(Type::I32, Inst::Unary { op, arg })
@@ -336,6 +342,9 @@ impl Emit for Plain {
     }
     fn isel(&mut self, c: bool, x: i32, y: i32) -> i32 {
         if c { x } else { y }
+    }
+    fn not(&mut self, x: bool) -> bool {
+        !x
     }
     fn bits(&mut self, x: f32) -> i32 {
         x.to_bits().cast_signed()

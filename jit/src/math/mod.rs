@@ -46,24 +46,24 @@ pub fn unary<E: Emit>(e: &mut E, op: UnaryOp, x: E::F) -> Option<E::F> {
 /// Replaces every f32 operation that this module knows by simpler instructions; everything else,
 /// f64 included, stays as it is.
 pub fn expand(kernel: &Kernel) -> Kernel {
-    expand_but(kernel, &[])
+    expand_but(kernel, |_| false)
 }
 
-/// The same without these functions, which the generator computes by itself.
-pub fn expand_but(kernel: &Kernel, kept: &[UnaryOp]) -> Kernel {
+/// The same without the functions that the generator computes by itself.
+pub fn expand_but(kernel: &Kernel, kept: fn(&Inst) -> bool) -> Kernel {
     let mut out = kernel.clone();
     let body = std::mem::take(&mut out.root.body);
     out.root.body = expand_body(&mut out, body, kept);
     out
 }
 
-fn expand_body(kernel: &mut Kernel, body: Vec<Stmt>, kept: &[UnaryOp]) -> Vec<Stmt> {
+fn expand_body(kernel: &mut Kernel, body: Vec<Stmt>, kept: fn(&Inst) -> bool) -> Vec<Stmt> {
     let mut out = Vec::with_capacity(body.len());
     let mut consts = HashMap::new();
     for stmt in body {
         match stmt {
             Stmt::Let { value, inst } => {
-                let keep = matches!(inst, Inst::Unary { op, .. } if kept.contains(&op));
+                let keep = kept(&inst);
                 if keep || !expand_let(kernel, &mut out, &mut consts, value, &inst) {
                     out.push(Stmt::Let { value, inst });
                 }

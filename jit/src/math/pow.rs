@@ -63,15 +63,37 @@ fn log_pair<E: Emit>(e: &mut E, x: E::F) -> (E::F, E::F) {
 
 /// `a` to the power `b`, with the special values of C's `pow`.
 pub fn pow<E: Emit>(e: &mut E, a: E::F, b: E::F) -> E::F {
-    use BinaryOp::{And, Or};
-    let (inf, nan) = (e.f(f32::INFINITY), e.f(f32::NAN));
-    let (zero, one) = (e.f(0.0), e.f(1.0));
+    use BinaryOp::And;
+    let (inf, zero) = (e.f(f32::INFINITY), e.f(0.0));
     let size = e.abs(a);
     let (l, l_low) = log_pair(e, size);
     let t = e.mul(b, l);
     let t_low = e.fms(b, l, t);
     let t_low = e.fma(b, l_low, t_low);
     let y = exp_pair(e, t, t_low);
+
+    // Where both are finite and `a` above 0 that is all: also for 1 and to the power 0 the result is exact.
+    let above = e.fcmp(CmpOp::Gt, a, zero);
+    let below_inf = e.fcmp(CmpOp::Lt, a, inf);
+    let plain = e.bbinary(And, above, below_inf);
+    let b_size = e.abs(b);
+    let b_finite = e.fcmp(CmpOp::Lt, b_size, inf);
+    let plain = e.bbinary(And, plain, b_finite);
+    let special = e.not(plain);
+    let usual = (e.bits(y), y);
+    let all = e.rarely(special, usual, |e| {
+        let y = special_values(e, a, b, y);
+        (e.bits(y), y)
+    });
+    all.1
+}
+
+/// `a^b` where one of both is not finite or `a` is not above 0; `y` is what `|a|` gives if that is finite.
+fn special_values<E: Emit>(e: &mut E, a: E::F, b: E::F, y: E::F) -> E::F {
+    use BinaryOp::{And, Or};
+    let (inf, nan) = (e.f(f32::INFINITY), e.f(f32::NAN));
+    let (zero, one) = (e.f(0.0), e.f(1.0));
+    let size = e.abs(a);
 
     // |a| of 0, inf and 1.
     let down = e.fcmp(CmpOp::Lt, b, zero);

@@ -1,5 +1,6 @@
-//! Rows that are read in several loops come from memory in the first of them alone, which has little else to do; the
-//! last one fetches the next row meanwhile.
+//! What the processor does not foresee is fetched ahead: the next row, where a row has several loops (it would come from
+//! memory in the first that reads it, and the others would leave memory idle); the next tile of what is turned. Columns
+//! that go through all rows lose by it.
 
 use super::Refused;
 use super::lir::{Lir, Mem as Operand};
@@ -19,7 +20,7 @@ pub struct Ahead {
     reads: Vec<(Mem, Index)>,
 }
 
-/// For every loop of a row's body: what is read there for the last time, if that was read before.
+/// For every loop of a row's body, if there are several: what is read there for the last time.
 pub fn last_reads(kernel: &Kernel, body: &[Stmt], rows: Option<VarId>) -> Vec<Option<Ahead>> {
     let loops = body.iter().filter_map(|s| match s {
         Stmt::Loop(l) => Some(l),
@@ -31,7 +32,7 @@ pub fn last_reads(kernel: &Kernel, body: &[Stmt], rows: Option<VarId>) -> Vec<Op
         a.0 == b.0 && a.1 == along(&b.1, loops[j].var, loops[k].var)
     };
     let of_loop = |k: usize| {
-        let rows = rows?;
+        let rows = rows.filter(|_| loops.len() > 1)?;
         let in_others = |a: &(Mem, Index), others: std::ops::Range<usize>| {
             others
                 .into_iter()
@@ -39,7 +40,7 @@ pub fn last_reads(kernel: &Kernel, body: &[Stmt], rows: Option<VarId>) -> Vec<Op
         };
         let last = reads[k]
             .iter()
-            .filter(|a| in_others(a, 0..k) && !in_others(a, k + 1..loops.len()));
+            .filter(|a| !in_others(a, k + 1..loops.len()));
         let last: Vec<_> = last.cloned().collect();
         (!last.is_empty()).then_some(Ahead { rows, reads: last })
     };
@@ -85,19 +86,26 @@ impl Lower<'_> {
         copy: usize,
         m: Operand,
     ) -> Result<(), Refused> {
+        let size = self.element_size(mem);
+        // A line of narrow elements is several vectors.
+        let starts_line = (copy as i64 * self.count * size) % LINE == 0;
+        if self.lanes.tail || !starts_line {
+            return Ok(());
+        }
         let Some(Ahead { rows, reads }) = &self.ahead else {
             return Ok(());
         };
-        let size = self.element_size(mem);
         let row = size * super::lanes::stride(index, Some(*rows));
-        // A line of narrow elements is several vectors.
-        let starts_line = (copy as i64 * self.count * size) % LINE == 0;
-        let known = reads.iter().any(|(m, i)| *m == mem && i == index);
-        if self.lanes.tail || !known || !starts_line || !ROW.contains(&row) {
-            return Ok(());
+        if reads.iter().any(|(m, i)| *m == mem && i == index) && ROW.contains(&row) {
+            self.fetch(m, row)?;
         }
-        let row = i32::try_from(row).map_err(|_| Refused::Extent)?;
-        let disp = m.disp.checked_add(row).ok_or(Refused::Extent)?;
+        Ok(())
+    }
+
+    /// Fetches the line so many bytes behind an address.
+    pub fn fetch(&mut self, m: Operand, behind: i64) -> Result<(), Refused> {
+        let behind = i32::try_from(behind).map_err(|_| Refused::Extent)?;
+        let disp = m.disp.checked_add(behind).ok_or(Refused::Extent)?;
         self.emit(Lir::Prefetch(Operand { disp, ..m }));
         Ok(())
     }
@@ -109,7 +117,7 @@ mod tests {
     use crate::kernel::parse;
 
     #[test]
-    fn what_several_loops_of_a_row_read_is_fetched_by_the_last() {
+    fn what_a_row_reads_is_fetched_by_the_last_loop_that_reads_it() {
         let text = "kernel (p0: in f32, p1: in f32, p2: inout f32, p3: out f32) {
     loop i0 < 9 {
         loop i1 < 512 vector {
@@ -119,7 +127,7 @@ mod tests {
         } carry v3: f32 = sum v2
         loop i2 < 512 vector {
             v4: f32 = load p0[512*i0 + i2]
-            v5: f32 = load p1[512*i0 + i2]
+            v5: f32 = load p1[256*i0 + i2]
             v6: f32 = load p0[512*i0 + i2 + 1]
             v7: f32 = fma v4, v5, v6
             store p2[512*i0 + i2] = v7
@@ -135,6 +143,7 @@ mod tests {
                 None => Vec::new(),
             })
             .collect();
-        assert_eq!(read, [vec![], vec!["p0[512*i0 + i2]".to_string()]]);
+        let last = ["p0[512*i0 + i2]", "p1[256*i0 + i2]", "p0[512*i0 + i2 + 1]"];
+        assert_eq!(read, [vec![], last.map(String::from).to_vec()]);
     }
 }

@@ -286,6 +286,9 @@ impl Lower<'_> {
             self.emit(Lir::Choose { len, d, a, b, c });
             return Ok(d);
         }
+        if ty == Type::F32 && op == B::Pow {
+            return functions::pow(self, x, y);
+        }
         let op = o::binary(op, ty).ok_or_else(|| Refused::Inst(format!("{op:?} of {ty}")))?;
         Ok(self.evex(op, len, ty, Some(x), y, None))
     }

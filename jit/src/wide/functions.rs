@@ -5,11 +5,20 @@ use super::Refused;
 use super::lir::{Lir, Mask, Reg, Src};
 use super::lower::Lower;
 use super::opcode as o;
-use crate::kernel::{BinaryOp, CmpOp, Const, Type, UnaryOp};
+use crate::kernel::{BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
 use crate::math::Emit;
 use crate::math::tables::{self, LookUp};
 
-/// The functions that this generator computes by itself if they are of f32.
+/// Whether this generator computes an instruction by itself if it is of f32.
+pub fn is_own(inst: &Inst) -> bool {
+    match inst {
+        Inst::Unary { op, .. } => OWN.contains(op),
+        Inst::Binary { op, .. } => *op == BinaryOp::Pow,
+        _ => false,
+    }
+}
+
+/// The functions of one operand among them.
 pub const OWN: [UnaryOp; 8] = [
     UnaryOp::Exp,
     UnaryOp::Exp2,
@@ -25,20 +34,29 @@ pub const VALUES: usize = 24;
 
 /// The value of a function of [`OWN`].
 pub fn own(lower: &mut Lower, op: UnaryOp, x: Reg) -> Result<Reg, Refused> {
+    let result = emitted(lower, |e| match op {
+        UnaryOp::Erf => Some(tables::erf(e, x)),
+        UnaryOp::Tanh => Some(tables::tanh(e, x)),
+        _ => crate::math::unary(e, op, x),
+    })?;
+    result.ok_or_else(|| Refused::Inst(format!("{op:?}")))
+}
+
+/// `a` to the power `b`.
+pub fn pow(lower: &mut Lower, a: Reg, b: Reg) -> Result<Reg, Refused> {
+    emitted(lower, |e| crate::math::pow::pow(e, a, b))
+}
+
+fn emitted<'l, 'k, T>(
+    lower: &'l mut Lower<'k>,
+    emit: impl FnOnce(&mut Vectors<'l, 'k>) -> T,
+) -> Result<T, Refused> {
     let mut e = Vectors {
         lower,
         refused: None,
     };
-    let result = match op {
-        UnaryOp::Erf => Some(tables::erf(&mut e, x)),
-        UnaryOp::Tanh => Some(tables::tanh(&mut e, x)),
-        _ => crate::math::unary(&mut e, op, x),
-    };
-    match (e.refused, result) {
-        (None, Some(result)) => Ok(result),
-        (Some(refused), _) => Err(refused),
-        (None, None) => Err(Refused::Inst(format!("{op:?}"))),
-    }
+    let result = emit(&mut e);
+    e.refused.map_or(Ok(result), Err)
 }
 
 /// Emits instructions on vectors. The first refusal is kept; what follows it is never run.
@@ -99,6 +117,9 @@ impl Emit for Vectors<'_, '_> {
     }
     fn isel(&mut self, c: Reg, x: Reg, y: Reg) -> Reg {
         self.lower.blend(Type::I32, c, x, y)
+    }
+    fn not(&mut self, x: Reg) -> Reg {
+        self.lower.masks(o::KNOT, None, x)
     }
     fn bits(&mut self, x: Reg) -> Reg {
         x

@@ -141,10 +141,7 @@ impl Lower<'_> {
                     inst: Inst::Const(_),
                     ..
                 } => {}
-                Stmt::Let {
-                    inst: Inst::Unary { op, .. },
-                    ..
-                } if functions::OWN.contains(op) => live += functions::VALUES,
+                Stmt::Let { inst, .. } if functions::is_own(inst) => live += functions::VALUES,
                 Stmt::Let { .. } => live += 1,
                 Stmt::Loop(inner) => values += 2 * inner.carries.len(),
                 Stmt::Store { .. } => {}

@@ -74,6 +74,6 @@ pub fn compile_for(kernel: &Kernel, bf16: bool) -> Result<Vec<u8>, Refused> {
     if !available() || bf16 && !rounds_to_bf16() {
         return Err(Refused::Processor);
     }
-    let function = lower::lower(&crate::math::expand_but(kernel, &functions::OWN), bf16)?;
+    let function = lower::lower(&crate::math::expand_but(kernel, functions::is_own), bf16)?;
     Ok(emit::emit(&function, &alloc::allocate(&function)))
 }

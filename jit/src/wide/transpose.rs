@@ -78,11 +78,15 @@ impl Lower<'_> {
         let first = self.f.code.len();
         self.emit(Lir::Bind(top));
         let source = self.at_column(t, t.from, source, at)?;
+        let next_tile = self.element_size(t.from.0) * stride(t.from.1, self.current);
         let target = self.at_column(t, t.to, target, at)?;
         for row in (0..i64::from(rows)).step_by(SIDE as usize) {
             let mut square = Vec::with_capacity(SIDE as usize);
             for k in 0..SIDE as i64 {
                 let m = self.element(t, t.from, source, row, k)?;
+                if next_tile != 0 {
+                    self.fetch(m, next_tile)?;
+                }
                 square.push(self.load_vector(self.dtype(t.from.0), m));
             }
             for (k, turned) in self.turned_square(square).into_iter().enumerate() {
