@@ -40,7 +40,7 @@ CASES = {
     ],
     "hpc": [
         *("attention", "epilogues_bf16", "convolutions", "blocks", "bert_bf16", "channels_last"),
-        *("edges", "quantized"),
+        *("edges", "quantized", "precision"),
     ],
     "plain": ["mlp_bf16", "quantized"],
 }

@@ -449,10 +449,7 @@ fn accepts_blocks(library: &Library) {
     if !device().architecture().has_blocks() {
         return;
     }
-    for (dtype, result) in TYPES
-        .into_iter()
-        .filter(|t| *t != (DType::BF16, DType::F32))
-    {
+    for (dtype, result) in TYPES {
         for height in [Height::Few, Height::Many] {
             for layout in [Layout::Packed, Layout::Rows, Layout::Columns] {
                 let p = product_of(dtype, result);

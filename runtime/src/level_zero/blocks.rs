@@ -28,6 +28,9 @@ pub enum NoBlocks {
     /// There is no such kernel.
     #[error("no kernel reads 2D blocks of {0} for a result of {1}")]
     Types(DType, DType),
+    /// It is rounded first, into a copy or packed.
+    #[error("a matrix of {0} is rounded first")]
+    Rounded(DType),
     /// The first matrix does not lie as the hardware wants it.
     #[error("the first matrix: {0}")]
     First(Misfit),
@@ -92,6 +95,9 @@ impl Product {
     /// Whether 2D blocks are read of the first matrix where it lies; of a copy ([`super::product::rows`]) they always are.
     pub fn first_in_blocks(&self) -> Result<(), NoBlocks> {
         let [_, m, _, k] = self.sizes;
+        if self.dtype != self.multiplied() {
+            return Err(NoBlocks::Rounded(self.dtype));
+        }
         let item = self.dtype.size();
         fits(self.a.data, [m, k], self.a.strides, item).map_err(NoBlocks::First)
     }
@@ -114,12 +120,8 @@ impl Product {
 
     /// Whether there is a kernel for the types.
     pub(super) fn has_block_kernel(&self) -> Result<(), NoBlocks> {
-        let of = (self.dtype, self.result);
-        match of {
-            // Products of f32 are of copies that are rounded.
-            (DType::F32, _) | (DType::BF16, DType::F32) => Err(NoBlocks::Types(of.0, of.1)),
-            _ => refusal::types(of.0, of.1).map_err(|_| NoBlocks::Types(of.0, of.1)),
-        }
+        let types = refusal::types(self.multiplied(), self.result);
+        types.map_err(|_| NoBlocks::Types(self.dtype, self.result))
     }
 }
 

@@ -25,6 +25,7 @@ modules! {
     "matmul_f16_sg8" "matmul_f16_sg8_pair" "matmul_f16_sg8_few" "matmul_f16_sg16" "matmul_f16_sg16_few" "matmul_f16_sg16_2d" "matmul_f16_sg16_2d_few"
     "matmul_bf16_sg8" "matmul_bf16_sg8_f32" "matmul_bf16_sg8_pair" "matmul_bf16_sg8_pair_f32" "matmul_bf16_sg8_few" "matmul_bf16_sg8_few_f32"
     "matmul_bf16_sg16" "matmul_bf16_sg16_f32" "matmul_bf16_sg16_few" "matmul_bf16_sg16_few_f32" "matmul_bf16_sg16_2d" "matmul_bf16_sg16_2d_few"
+    "matmul_bf16_sg16_2d_f32" "matmul_bf16_sg16_2d_few_f32"
     "matmul_i8_sg8" "matmul_i8_sg8_f32" "matmul_i8_sg8_f16" "matmul_i8_sg8_bf16" "matmul_i8_sg8_pair" "matmul_i8_sg8_pair_f32"
     "matmul_i8_sg8_pair_f16" "matmul_i8_sg8_pair_bf16" "matmul_i8_sg8_few" "matmul_i8_sg8_few_f32" "matmul_i8_sg8_few_f16" "matmul_i8_sg8_few_bf16"
     "matmul_i8_sg16" "matmul_i8_sg16_f32" "matmul_i8_sg16_f16" "matmul_i8_sg16_bf16" "matmul_i8_sg16_few" "matmul_i8_sg16_few_f32"

@@ -179,7 +179,8 @@ impl OnDevice {
         fixed: bool,
         state: &mut State,
     ) -> Result<(Option<Packed>, Layout), Error> {
-        let blocks = self.blocks(p, copy).is_ok() && !fixed;
+        // What is rounded is packed.
+        let blocks = self.blocks(p, copy).is_ok() && !fixed && p.dtype != DType::F32;
         if let Some(layout) = p.second_in_blocks().ok().filter(|_| blocks) {
             return Ok((None, layout));
         }
