@@ -197,7 +197,7 @@ def test_under_a_cap(isa):
 
 @pytest.mark.parametrize("sizes", [(3, 64, 40), (33, 70, 50), (1, 1, 1), (4, 0, 5), (0, 8, 8)])
 def test_bytes(sizes: tuple[int, int, int]) -> None:
-    """Products of bytes are ATen's own, written into memory of the plan's."""
+    """Products of bytes, ATen's own too, are written into memory of the plan's."""
     rows, depth, columns = sizes
     a = torch.randint(-128, 128, (rows, depth), dtype=torch.int8)
     b = torch.randint(-128, 128, (columns, depth), dtype=torch.int8)
@@ -209,3 +209,53 @@ def test_bytes(sizes: tuple[int, int, int]) -> None:
     want = (a.double() @ b.double().t()) * 2 + 1
     assert got.dtype == torch.int32
     assert torch.equal(got.double(), want)
+
+
+def dequantised(x, w, rows, columns, bias):
+    return torch._int_mm(x, w).float() * rows * columns + bias
+
+
+@pytest.mark.parametrize("freezing", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("m,n,k", [(1, 300, 70), (17, 33, 5), (64, 96, 130), (200, 31, 257)])
+def test_products_of_bytes(m, n, k, transposed, freezing, graphs):
+    """Exact sums, with everything that follows inside of one step."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            w = torch.randint(-128, 128, (n, k) if transposed else (k, n), dtype=torch.int8)
+            self.register_buffer("w", w)
+            self.register_buffer("columns", torch.rand(n))
+            self.register_buffer("bias", torch.randn(n))
+
+        def forward(self, x, rows):
+            w = self.w.t() if transposed else self.w
+            return dequantised(x, w, rows, self.columns, self.bias)
+
+    net = Net()
+    x, rows = torch.randint(-128, 128, (m, k), dtype=torch.int8), torch.rand(m, 1)
+    compiled = torch.compile(net, backend="ipex", options={**STRICT, "freezing": freezing})
+
+    def want():
+        w = net.w.t() if transposed else net.w
+        product = (x.long() @ w.long()).to(torch.int32)
+        return product.float() * rows * net.columns + net.bias
+
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x, rows), want())
+        if not freezing:
+            net.w.data.neg_()
+            torch.testing.assert_close(compiled(x, rows), want())
+    flags = Path("/proc/cpuinfo").read_text()
+    if "avx512_vnni" in flags and "IPEX_ISA" not in os.environ:
+        assert (graphs[0].calls == 0) == (freezing or 9 <= m <= 32)
+
+
+def test_products_of_bytes_are_exact():
+    """The largest sums, and what is returned as integers."""
+    x = torch.full((70, 3000), -128, dtype=torch.int8)
+    compiled = torch.compile(torch._int_mm, backend="ipex", options=STRICT)
+    for w in (x.t().contiguous(), x.neg().t(), torch.full((3000, 40), 127, dtype=torch.int8)):
+        assert torch.equal(compiled(x, w), (x.long() @ w.long()).to(torch.int32))

@@ -140,6 +140,8 @@ fn brand() -> Option<String> {
 pub struct Caches {
     /// Of one core.
     pub l1: usize,
+    /// Lines of the first cache that share a set.
+    pub l1_ways: usize,
     /// Of one core.
     pub l2: usize,
     /// Shared.
@@ -151,10 +153,11 @@ impl Caches {
     pub fn get() -> Caches {
         static FOUND: OnceLock<Caches> = OnceLock::new();
         *FOUND.get_or_init(|| {
-            let size = |level| cache(level).unwrap_or(0);
+            let size = |level| cache(level).map_or(0, |found| found.0);
             let or = |bytes, common| if bytes == 0 { common } else { bytes };
             Caches {
                 l1: or(size("1"), 32 << 10),
+                l1_ways: or(cache("1").map_or(0, |found| found.1), 8),
                 l2: or(size("2"), 1 << 20),
                 l3: or(size("3"), 16 << 20),
             }
@@ -162,15 +165,16 @@ impl Caches {
     }
 }
 
-/// Bytes of the first core's data cache of this level.
-fn cache(level: &str) -> Option<usize> {
+/// Bytes of the first core's data cache of this level, and its ways; 0 where Linux does not say.
+fn cache(level: &str) -> Option<(usize, usize)> {
     let entries = std::fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
     entries.flatten().find_map(|entry| {
         let read = |name| std::fs::read_to_string(entry.path().join(name)).ok();
         let data = read("type")?.trim() != "Instruction" && read("level")?.trim() == level;
         let size = read("size")?;
         let kilobytes = size.trim().strip_suffix('K')?.parse::<usize>().ok()?;
-        data.then_some(kilobytes << 10)
+        let ways = read("ways_of_associativity").and_then(|text| text.trim().parse().ok());
+        data.then_some((kilobytes << 10, ways.unwrap_or(0)))
     })
 }
 
@@ -191,5 +195,9 @@ mod tests {
     fn caches_grow() {
         let c = Caches::get();
         assert!(c.l1 < c.l2 && c.l2 < c.l3, "{c:?}");
+        assert!(
+            c.l1_ways > 0 && c.l1.is_multiple_of(64 * c.l1_ways),
+            "{c:?}"
+        );
     }
 }

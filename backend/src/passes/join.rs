@@ -163,7 +163,9 @@ impl Pass<'_> {
             .into_iter()
             .flatten();
         let mut types = types.map(|v| values[v].scalar_type);
-        let ours = |t: DType| ProductStep::is_ours(t, [a.sizes[0], b.sizes[1], a.sizes[1]]);
+        let ours = |t: DType| {
+            t.is_float() && ProductStep::is_ours(t, [a.sizes[0], b.sizes[1], a.sizes[1]])
+        };
         if !types.all(|t| t == a.scalar_type) || !a.dtype().is_some_and(ours) {
             return Err(NotJoined::Kernel);
         }

@@ -71,12 +71,12 @@ pub fn block_units(rows: usize, units: usize, larger: Larger) -> usize {
 /// evict each other.
 pub fn conflicts(rows: usize, stride: usize) -> bool {
     const LINE: usize = 64;
-    const WAYS: usize = 8;
-    let sets = (Caches::get().l1 / (LINE * WAYS)).max(1);
+    let Caches { l1, l1_ways, .. } = Caches::get();
+    let sets = (l1 / (LINE * l1_ways)).max(1);
     let lines = (stride / LINE).max(1);
     // A power of two divides both as often as the smaller number of trailing zeros.
     let shared = sets.min(1 << lines.trailing_zeros().min(31));
-    rows * shared > sets * WAYS / 2
+    rows * shared > sets * l1_ways / 2
 }
 
 /// How a product is split over threads: parts of M, of N and of K.
