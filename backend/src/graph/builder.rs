@@ -67,19 +67,11 @@ impl Builder<'_> {
 
     /// `v` in another dtype; values of narrow dtypes are rounded.
     pub fn convert(&mut self, v: ValueId, dtype: DType) -> Result<ValueId, Refusal> {
-        self.narrowed(v, dtype, Narrow::Cast)
-    }
-
-    /// An operator's result `v` in the dtype that it has.
-    pub fn result(&mut self, v: ValueId, dtype: DType) -> Result<ValueId, Refusal> {
-        self.narrowed(v, dtype, Narrow::Result)
-    }
-
-    fn narrowed(&mut self, v: ValueId, dtype: DType, narrow: Narrow) -> Result<ValueId, Refusal> {
         if self.dtype(v)? == dtype {
             return Ok(v);
         }
         let meta = self.like(v, dtype);
+        let narrow = Narrow::Cast;
         Ok(self.push(Op::Convert { narrow }, &[v], meta))
     }
 

@@ -410,9 +410,8 @@ impl<'a> Eval<'a> {
     /// Whether this conversion is an operator's rounding of a result that stays in the kernel.
     fn stays_wide(&self, value: ValueId, operand: ValueId) -> bool {
         let of = |v: ValueId| self.graph.values[v].dtype();
-        // Values of both are f32 in a kernel.
         rounding::is_narrow_float(of(value))
-            && (of(value) == of(operand) || of(operand) == Some(DType::F32))
+            && of(value) == of(operand)
             && !self.graph.rounds_each
             && !self.stored.contains(value)
     }

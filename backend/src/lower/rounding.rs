@@ -3,7 +3,7 @@
 //! A kernel computes in f32. What has memory, because the kernel stores it or the graph returns it, is rounded, and what is
 //! computed from it inside of the kernel takes the rounded number: so it does not matter whether a consumer is part of
 //! the kernel or reads memory, and a backward sees what the forward has seen. What stays inside is not rounded, with
-//! two exceptions: casts, which the model or a decomposition asks for, and operands of operators that decide
+//! two exceptions: casts, which the model, a decomposition or an operator whose sums are f32 asks for, and operands of operators that decide
 //! (comparisons, roundings to whole numbers, positions of extrema, bits), where a number that differs from eager's in what
 //! rounding drops would give another answer altogether: `x + y == z`, `scores == scores.max()`.
 

@@ -34,7 +34,7 @@ pub fn translate(graph: &mut Graph, origin: u32, call: &NodeCall) -> Result<Vec<
 
 /// Gives a value the dtype and strides that eager's result has.
 fn settle(b: &mut Builder, v: ValueId, out: &Meta) -> Result<ValueId, Refusal> {
-    let v = b.result(v, out.dtype().ok_or(Refusal::Dtype(out.scalar_type))?)?;
+    let v = b.convert(v, out.dtype().ok_or(Refusal::Dtype(out.scalar_type))?)?;
     if b.graph.values[v].sizes != out.sizes {
         return Err(Refusal::Shapes);
     }
