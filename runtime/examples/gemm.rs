@@ -10,11 +10,11 @@
 //! as for the peak: what else runs on the machine only adds to it.
 
 use half::{bf16, f16};
-use ipex_runtime::DType;
 use ipex_runtime::cpu::{Caches, Isa};
 use ipex_runtime::gemm::{
     Call, Columns, Math, Matrix, PackedB, Parallel, Parts, Precision, Product, Rayon, multiply,
 };
+use ipex_runtime::{DType, pool};
 use std::time::Instant;
 
 const SHAPES: [[usize; 2]; 4] = [[768, 768], [3072, 768], [768, 3072], [2304, 768]];
@@ -41,8 +41,7 @@ fn report(budget: f64, filter: &str) {
     let isa = Isa::detect();
     let threads = rayon::current_num_threads();
     println!("{} threads, {}, {:?}", threads, isa.name(), Caches::get());
-    let bandwidth = bandwidth();
-    println!("reading: {bandwidth:.1} GB/s");
+    let mut reading = None;
     for (dtype, math) in kinds(isa) {
         let Some(first) = peak(isa, math, 60) else {
             println!("{dtype}: no peak loop for {}", isa.name());
@@ -85,6 +84,11 @@ fn report(budget: f64, filter: &str) {
             if !format!("{dtype} {rows}x{k}x{n}").contains(filter) {
                 continue;
             }
+            let bandwidth = *reading.get_or_insert_with(|| {
+                let bandwidth = bandwidth();
+                println!("reading: {bandwidth:.1} GB/s");
+                bandwidth
+            });
             // More weights than the caches hold.
             let weights = (4 * Caches::get().l3).div_ceil(n * k * dtype.size());
             let mut setup = Setup::new(dtype, [rows, n, k], weights);
@@ -124,9 +128,9 @@ struct Setup {
     weight: DType,
     result: DType,
     shape: [usize; 3],
-    a: Aligned,
+    a: Pooled,
     w: Vec<Aligned>,
-    c: Aligned,
+    c: Pooled,
 }
 
 /// Memory that begins at a cache line, as PyTorch's does.
@@ -160,6 +164,36 @@ impl std::ops::Deref for Aligned {
 impl std::ops::DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.first..self.first + self.len]
+    }
+}
+
+/// Memory of the pool that a plan's results come from.
+struct Pooled {
+    data: *mut u8,
+    bytes: usize,
+}
+
+impl Pooled {
+    fn new(contents: &[u8]) -> Pooled {
+        let (data, bytes) = pool::take(contents.len().max(pool::SMALLEST)).expect("memory");
+        // SAFETY: the block has at least so many bytes.
+        unsafe { data.copy_from_nonoverlapping(contents.as_ptr(), contents.len()) };
+        Pooled { data, bytes }
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        pool::give(self.data, self.bytes);
+    }
+}
+
+impl std::ops::Deref for Pooled {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the block is ours; its pages are zeros before they are written.
+        unsafe { std::slice::from_raw_parts(self.data, self.bytes) }
     }
 }
 
@@ -203,11 +237,11 @@ impl Setup {
             weight,
             result,
             shape: [m, n, k],
-            a: elements(dtype, m * k, &mut seed),
+            a: Pooled::new(&elements(dtype, m * k, &mut seed)),
             w: (0..weights)
                 .map(|_| elements(weight, n * k, &mut seed))
                 .collect(),
-            c: Aligned::new(&vec![0; m * n * result.size()]),
+            c: Pooled::new(&vec![0; m * n * result.size()]),
         }
     }
 
@@ -222,7 +256,7 @@ impl Setup {
     /// Seconds of a call; panics if a result is wrong.
     fn time(&mut self, pack: bool, budget: f64) -> f64 {
         let ([_, n, k], isa) = (self.shape, Isa::detect());
-        let c = self.c.as_mut_ptr();
+        let c = self.c.data;
         let products: Vec<Product> = self
             .w
             .iter()

@@ -64,25 +64,43 @@ pub unsafe fn finish(
     }
 }
 
-/// Rounds the sums of 32 columns into a row of the result.
+/// Rounds the sums of so many columns, a multiple of 16, into a row of the result.
 ///
 /// # Safety
 /// The row is valid memory.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn round_row(sums: &[f32; STEP], out: &Rounded, row: usize) {
+pub unsafe fn round_row<const N: usize>(sums: &[f32; N], out: &Rounded, row: usize) {
+    const HALF: usize = STEP / 2;
+    const { assert!(N.is_multiple_of(HALF)) };
+    let to = out.to.wrapping_add(row * out.stride).cast::<i16>();
+    let added = out.added.wrapping_add(row * out.added_stride).cast::<i16>();
     // SAFETY: whole registers of the sums; the row by contract.
     unsafe {
-        let mut low = _mm512_loadu_ps(sums.as_ptr());
-        let mut high = _mm512_loadu_ps(sums.as_ptr().add(STEP / 2));
-        if !out.added.is_null() {
-            let added = out.added.add(row * out.added_stride);
-            let [x, y] = widen(_mm512_loadu_si512(added.cast()));
-            (low, high) = (_mm512_add_ps(low, x), _mm512_add_ps(high, y));
+        if N.is_multiple_of(STEP) {
+            for j in (0..N).step_by(STEP) {
+                let mut low = _mm512_loadu_ps(sums.as_ptr().add(j));
+                let mut high = _mm512_loadu_ps(sums.as_ptr().add(j + HALF));
+                if !out.added.is_null() {
+                    let [x, y] = widen(_mm512_loadu_si512(added.add(j).cast()));
+                    (low, high) = (_mm512_add_ps(low, x), _mm512_add_ps(high, y));
+                }
+                let x = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_storeu_si512(to.add(j).cast(), x);
+            }
+            return;
         }
-        let rounded = _mm512_cvtne2ps_pbh(high, low);
-        let rounded = std::mem::transmute::<__m512bh, __m512i>(rounded);
-        _mm512_storeu_si512(out.to.add(row * out.stride).cast(), rounded);
+        // Every other panel begins in the middle of a cache line: no store may cross one.
+        for j in (0..N).step_by(HALF) {
+            let mut x = _mm512_loadu_ps(sums.as_ptr().add(j));
+            if !out.added.is_null() {
+                let added = _mm256_loadu_si256(added.add(j).cast());
+                let [added, _] = widen(_mm512_castsi256_si512(added));
+                x = _mm512_add_ps(x, added);
+            }
+            let x = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+            _mm256_storeu_si256(to.add(j).cast(), x);
+        }
     }
 }
 

@@ -117,6 +117,7 @@ unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> 
         }
         if p.m >= PACK_ROWS && p.batch.count == 1 {
             let columns = Columns { b: p.b, n: p.n };
+            let engine = Engine::packed(call.isa, engine.math, call.threads.threads())?;
             let packed = PackedB::with(&[columns], p.k, engine, call.threads)?;
             return tiles(p, call, Some(&packed), done);
         }

@@ -2,7 +2,7 @@
 
 use super::blocking::part;
 use super::convert::{Row, convert, element, interleave};
-use super::micro::{Kernels, Math, Transpose, kernels};
+use super::micro::{Kernels, Math, Transpose, kernels, kernels_alone};
 use super::parallel::Parallel;
 use super::scratch;
 use super::shape::{Matrix, Precision, math};
@@ -23,7 +23,21 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(isa: Isa, math: Math) -> Result<Engine, Error> {
-        let kernels = kernels(isa, math)
+        Engine::of(isa, math, kernels(isa, math))
+    }
+
+    /// For products with a packed B, of so many threads.
+    pub fn packed(isa: Isa, math: Math, threads: usize) -> Result<Engine, Error> {
+        let kernels = if threads == 1 {
+            kernels_alone(isa, math)
+        } else {
+            kernels(isa, math)
+        };
+        Engine::of(isa, math, kernels)
+    }
+
+    fn of(isa: Isa, math: Math, kernels: Option<&'static Kernels>) -> Result<Engine, Error> {
+        let kernels = kernels
             .ok_or_else(|| Error::Plan(format!("no {math:?} kernels for {}", isa.name())))?;
         Ok(Engine { isa, math, kernels })
     }
@@ -180,7 +194,7 @@ impl Engine {
 
     /// A panel of a B whose columns are neighbours: the rows of a unit side by side.
     unsafe fn interleave(&self, b: &Matrix, cols: Range<usize>, ks: Range<usize>, panel: *mut u8) {
-        const WIDEST: usize = 32;
+        const WIDEST: usize = 48;
         let per_unit = self.math.per_unit();
         let into = element(self.math, b.dtype);
         let width = self.kernels.cols;
@@ -191,6 +205,7 @@ impl Engine {
             unsafe {
                 match width {
                     WIDEST => interleave::<WIDEST>(self.isa, per_unit, from, stride, to),
+                    32 => interleave::<32>(self.isa, per_unit, from, stride, to),
                     _ => interleave::<16>(self.isa, per_unit, from, stride, to),
                 }
             }
@@ -269,7 +284,7 @@ impl PackedB {
         threads: &dyn Parallel,
     ) -> Result<PackedB, Error> {
         let dtype = b.first().map_or(a, |c| c.b.dtype);
-        let engine = Engine::new(isa, math(a, dtype, precision, isa))?;
+        let engine = Engine::packed(isa, math(a, dtype, precision, isa), threads.threads())?;
         // SAFETY: by contract.
         unsafe { PackedB::with(b, k, engine, threads) }
     }

@@ -448,11 +448,17 @@ fn every_kernel_on_the_edges() {
     }
 }
 
-/// The driver with the AMX kernels' blocks and alignment.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn products_of_tile_registers() {
-    use super::micro::amx_tests::IN_MEMORY;
+    use super::micro::amx_tests::{ALONE_IN_MEMORY, IN_MEMORY};
+    products_of(&IN_MEMORY);
+    products_of(&ALONE_IN_MEMORY);
+}
+
+/// The driver with the blocks and alignment of AMX kernels in memory.
+#[cfg(target_arch = "x86_64")]
+fn products_of(kernels: &'static super::micro::Kernels) {
     use super::pack::Engine;
     if Isa::of_processor() < Isa::Avx512 {
         skipped("products on AMX's registers in memory, for want of AVX-512");
@@ -466,7 +472,7 @@ fn products_of_tile_registers() {
         // Of what is not the kernels'.
         isa: if rounds { Isa::Avx512Bf16 } else { Isa::Scalar },
         math: Math::Bf16,
-        kernels: &IN_MEMORY,
+        kernels,
     };
     let mut random = Random(5);
     let shapes = [

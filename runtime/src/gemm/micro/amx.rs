@@ -11,10 +11,10 @@ use std::arch::asm;
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 /// Rows of a tile register, and units of four bytes in each of them.
-const SIDE: usize = 16;
+pub(super) const SIDE: usize = 16;
 /// Bytes of a row of a tile register.
-const LINE: usize = 4 * SIDE;
-const HEIGHT: usize = 2 * SIDE;
+pub(super) const LINE: usize = 4 * SIDE;
+pub(super) const HEIGHT: usize = 2 * SIDE;
 const COLS: usize = 2 * SIDE;
 /// More rows than a block has.
 const ROWS: usize = 1 << 16;
@@ -35,7 +35,7 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
     }
 }
 
-static BF16: Kernels = Kernels {
+pub(super) static BF16: Kernels = Kernels {
     dot: bf16_dot,
     dot_rows: DOT_ROWS,
     rounded: Some(rounded::<Bf16>),
@@ -81,7 +81,7 @@ pub(super) trait Registers {
 
 macro_rules! registers {
     ($name:ident, $instruction:literal, $add:expr) => {
-        struct $name;
+        pub(super) struct $name;
 
         impl Registers for $name {
             #[inline(always)]
@@ -160,7 +160,7 @@ pub(super) struct Configuration {
 
 /// For each number of rows of A, from 1 on. Registers 0 to 3 hold sums (upper left, upper right, lower
 /// left, lower right), 4 and 5 rows of A, 6 and 7 columns of B.
-static CONFIGURATIONS: [Configuration; HEIGHT] = {
+pub(super) static CONFIGURATIONS: [Configuration; HEIGHT] = {
     let mut all = [configuration(1); HEIGHT];
     let mut n = 1;
     while n < HEIGHT {
@@ -214,7 +214,7 @@ unsafe fn side_by_side<T: Registers>(rows: usize, t: &Tile, b_panel: usize) {
 }
 
 /// A tile in steps of K. `configured`: the rows that the registers are configured for, 0 for none.
-unsafe fn steps<T: Registers>(rows: usize, t: &Tile, configured: &mut usize) {
+pub(super) unsafe fn steps<T: Registers>(rows: usize, t: &Tile, configured: &mut usize) {
     let steps = if rows > HEIGHT {
         t.k.div_ceil(STEP).max(1)
     } else {
@@ -281,7 +281,7 @@ pub(super) unsafe fn rounded<T: Registers>(rows: usize, t: &Tile, out: &Rounded)
 }
 
 /// Memory that is needed soon, and comes closer some lines at a time.
-struct Soon {
+pub(super) struct Soon {
     next: *const u8,
     /// Lines for 16 units of K.
     lines: usize,
@@ -293,7 +293,7 @@ struct Soon {
 
 impl Soon {
     /// See [`Tile::next`].
-    fn of(t: &Tile) -> Soon {
+    pub fn of(t: &Tile) -> Soon {
         Soon {
             next: t.next,
             // At least a line at a time.
@@ -305,7 +305,7 @@ impl Soon {
     }
 
     #[inline(always)]
-    fn fetch(&mut self) {
+    pub fn fetch(&mut self) {
         for _ in 0..self.lines {
             // SAFETY: a hint.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(self.next.cast()) };

@@ -7,6 +7,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
+#[cfg(target_arch = "x86_64")]
+pub mod amx_alone;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub mod amx_tests;
 #[cfg(target_arch = "x86_64")]
@@ -265,6 +267,15 @@ pub fn kernels(isa: Isa, math: Math) -> Option<&'static Kernels> {
     }
     let _ = isa;
     scalar::kernels(math)
+}
+
+/// As [`kernels`] for products with a packed B of which one thread alone computes many.
+pub fn kernels_alone(isa: Isa, math: Math) -> Option<&'static Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    if (isa, math) == (Isa::Amx, Math::Bf16) {
+        return Some(&amx_alone::KERNELS);
+    }
+    kernels(isa, math)
 }
 
 /// In tables of arithmetic without dot products.
