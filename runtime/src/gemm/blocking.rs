@@ -120,43 +120,22 @@ pub fn grid([m, n, k]: [usize; 3], threads: usize, kernels: &Kernels, costs: Cos
     };
     // Sums of parts of K are written, read by other threads, and added up.
     let more = |g: &Grid| {
-        let moved = 2 * fetch_a * costs.per_unit * (m * n * g.k / g.tasks());
-        if g.k > 1 {
-            m * panels * g.k / 8 + moved
-        } else {
-            0
+        if g.k == 1 {
+            return 0;
         }
+        let moved = 2 * fetch_a * costs.per_unit * (m * n * g.k / g.tasks());
+        m * panels * g.k / 8 + moved
     };
     let most_k = if costs.splits_k { k / LEAST_K } else { 1 };
-    let mut best = Grid { m: 1, n: 1, k: 1 };
-    for parts_n in 1..=threads.min(panels) {
-        let parts_m = (threads / parts_n).min(m).max(1);
-        let parts_k = (threads / (parts_n * parts_m)).min(most_k).max(1);
-        for g in [
-            Grid {
-                m: parts_m,
-                n: parts_n,
-                k: 1,
-            },
-            Grid {
-                m: parts_m,
-                n: parts_n,
-                k: parts_k,
-            },
-            Grid {
-                m: 1,
-                n: parts_n,
-                k: (threads / parts_n).min(most_k).max(1),
-            },
-        ] {
-            // With the same slowest thread, more of them have less to do each.
-            let order = |g: &Grid| (cost(g) + more(g), usize::MAX - g.tasks());
-            if order(&g) < order(&best) {
-                best = g;
-            }
-        }
-    }
-    best
+    let parts_k = |others: usize| (threads / others).min(most_k).max(1);
+    let grids = (1..=threads.min(panels)).flat_map(|n| {
+        let rows = (threads / n).min(m).max(1);
+        let of = |m, k| Grid { m, n, k };
+        [of(rows, 1), of(rows, parts_k(n * rows)), of(1, parts_k(n))]
+    });
+    // With the same slowest thread, more of them have less to do each.
+    let order = |g: &Grid| (cost(g) + more(g), usize::MAX - g.tasks());
+    grids.min_by_key(order).unwrap_or(Grid { m: 1, n: 1, k: 1 })
 }
 
 #[cfg(test)]
