@@ -1,8 +1,23 @@
 //! What the tests of several kernels share: elements of any type as numbers, and what is skipped.
 
 use crate::DType;
+use crate::gemm::Parallel;
 use half::{bf16, f16};
 use std::io::Write;
+
+/// Pretends to have some threads; the tasks run backwards.
+pub struct Fake(pub usize);
+
+impl Parallel for Fake {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), crate::Error> {
+        (0..tasks).rev().for_each(task);
+        Ok(())
+    }
+}
 
 /// Writes a number, rounded to this type, to the bytes of an element.
 pub fn write(dtype: DType, to: &mut [u8], x: f64) {

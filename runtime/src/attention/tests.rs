@@ -1,26 +1,11 @@
 //! Against plain loops in f64, on every instruction set.
 
 use super::{Attention, MaskKind, MaskedRows, Rule, Tensor, attend};
+use crate::DType;
 use crate::cpu::Isa;
-use crate::gemm::Parallel;
-use crate::testing::{read, write};
-use crate::{DType, Error};
+use crate::testing::{Fake, read, write};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-
-/// Pretends to have some threads; the tasks run backwards.
-struct Fake(usize);
-
-impl Parallel for Fake {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
-        (0..tasks).rev().for_each(task);
-        Ok(())
-    }
-}
 
 /// How a tensor of four dimensions lies in memory.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::DType;
 use crate::cpu::Isa;
-use crate::testing::{read, skipped, write};
+use crate::testing::{Fake, read, skipped, write};
 use proptest::prelude::*;
 use std::sync::Mutex;
 
@@ -135,20 +135,6 @@ fn pieces(b: &Owned, n: usize, seed: u64) -> Vec<Columns> {
         first += n;
     }
     pieces
-}
-
-/// Pretends to have some threads; the tasks run backwards.
-struct Fake(usize);
-
-impl Parallel for Fake {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), crate::Error> {
-        (0..tasks).rev().for_each(task);
-        Ok(())
-    }
 }
 
 /// Runs a case and compares each element; the error allowed is that of any order of summation.

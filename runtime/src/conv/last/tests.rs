@@ -1,23 +1,9 @@
 //! Every kernel on every instruction set against sums in f64.
 
 use super::*;
-use crate::testing::{read, write};
+use crate::testing::{Fake, read, write};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// So many threads, one after the other.
-struct Fake(usize);
-
-impl Parallel for Fake {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
-        (0..tasks).rev().for_each(task);
-        Ok(())
-    }
-}
 
 /// A tensor of a test.
 struct Numbers {

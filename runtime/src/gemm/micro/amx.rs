@@ -38,7 +38,7 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
 pub(super) static BF16: Kernels = Kernels {
     dot: bf16_dot,
     dot_rows: DOT_ROWS,
-    rounded: Some(rounded::<Bf16>),
+    rounded: Some(square::<Bf16>),
     ..table::<Bf16>()
 };
 static I8: Kernels = table::<UnsignedBytes>();
@@ -160,7 +160,7 @@ pub(super) struct Configuration {
 
 /// For each number of rows of A, from 1 on. Registers 0 to 3 hold sums (upper left, upper right, lower
 /// left, lower right), 4 and 5 rows of A, 6 and 7 columns of B.
-pub(super) static CONFIGURATIONS: [Configuration; HEIGHT] = {
+static CONFIGURATIONS: [Configuration; HEIGHT] = {
     let mut all = [configuration(1); HEIGHT];
     let mut n = 1;
     while n < HEIGHT {
@@ -236,14 +236,60 @@ pub(super) unsafe fn steps<T: Registers>(rows: usize, t: &Tile, configured: &mut
     }
 }
 
+/// How 32 rows of sums lie in registers.
+pub(super) trait Form<T: Registers> {
+    /// Makes the sums zeros.
+    ///
+    /// # Safety
+    /// As of [`Registers`], also below.
+    unsafe fn zero();
+    /// Adds products of 16 units; of A and B the address and the stride.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn multiply(a: [usize; 2], b: [usize; 2]);
+    /// Writes the sums.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn store(to: usize, stride: usize);
+}
+
+/// Two by two registers.
+struct Square;
+
+impl<T: Registers> Form<T> for Square {
+    #[inline(always)]
+    unsafe fn zero() {
+        // SAFETY: by contract.
+        unsafe { zero_sums::<T, true, true>() }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(a: [usize; 2], b: [usize; 2]) {
+        // SAFETY: by contract.
+        unsafe { multiply::<T, true, true>(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: usize, stride: usize) {
+        // SAFETY: by contract.
+        unsafe { store_sums::<T, true, true>(to, stride) }
+    }
+}
+
 /// Sums of 32 rows, on their way from tile registers to the result.
 #[repr(C, align(64))]
-struct Sums([[f32; COLS]; HEIGHT]);
+struct Sums<const COLS: usize>([[f32; COLS]; HEIGHT]);
 
 /// See [`Kernels::rounded`]. The sums of 32 rows stay in registers for all of K, and are rounded while those of
 /// the next are computed.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) unsafe fn rounded<T: Registers>(rows: usize, t: &Tile, out: &Rounded) {
+pub(super) unsafe fn rounded<T: Registers, F: Form<T>, const COLS: usize>(
+    rows: usize,
+    t: &Tile,
+    out: &Rounded,
+) {
     debug_assert!(rows.is_multiple_of(HEIGHT) && t.k.is_multiple_of(SIDE) && t.cols == COLS);
     let mut sums = [const { Sums([[0.0; COLS]; HEIGHT]) }; 2];
     let steps = t.k / SIDE;
@@ -260,9 +306,9 @@ pub(super) unsafe fn rounded<T: Registers>(rows: usize, t: &Tile, out: &Rounded)
             };
             let mut rounding = if n == 0 { HEIGHT..HEIGHT } else { 0..HEIGHT };
             let (mut a, mut b) = (t.a as usize + first * t.a_stride, t.b as usize);
-            zero_sums::<T, true, true>();
+            F::zero();
             for _ in 0..steps {
-                multiply::<T, true, true>([a, t.a_stride], [b, t.b_stride]);
+                F::multiply([a, t.a_stride], [b, t.b_stride]);
                 soon.fetch();
                 for row in rounding.by_ref().take(each) {
                     round_row(&before.0[row], out, first - HEIGHT + row);
@@ -270,7 +316,7 @@ pub(super) unsafe fn rounded<T: Registers>(rows: usize, t: &Tile, out: &Rounded)
                 a += LINE;
                 b += SIDE * t.b_stride;
             }
-            store_sums::<T, true, true>(sums.0.as_mut_ptr() as usize, 4 * COLS);
+            F::store(sums.0.as_mut_ptr() as usize, 4 * COLS);
         }
         T::release();
         let last = &sums[(rows / HEIGHT + 1) % 2];
@@ -280,8 +326,14 @@ pub(super) unsafe fn rounded<T: Registers>(rows: usize, t: &Tile, out: &Rounded)
     }
 }
 
+/// Two by two registers of sums.
+pub(super) unsafe fn square<T: Registers>(rows: usize, t: &Tile, out: &Rounded) {
+    // SAFETY: by contract.
+    unsafe { rounded::<T, Square, COLS>(rows, t, out) }
+}
+
 /// Memory that is needed soon, and comes closer some lines at a time.
-pub(super) struct Soon {
+struct Soon {
     next: *const u8,
     /// Lines for 16 units of K.
     lines: usize,
@@ -293,7 +345,7 @@ pub(super) struct Soon {
 
 impl Soon {
     /// See [`Tile::next`].
-    pub fn of(t: &Tile) -> Soon {
+    fn of(t: &Tile) -> Soon {
         Soon {
             next: t.next,
             // At least a line at a time.
@@ -305,7 +357,7 @@ impl Soon {
     }
 
     #[inline(always)]
-    pub fn fetch(&mut self) {
+    fn fetch(&mut self) {
         for _ in 0..self.lines {
             // SAFETY: a hint.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(self.next.cast()) };

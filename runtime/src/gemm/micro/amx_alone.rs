@@ -3,9 +3,8 @@
 //! is busy too, six sums leave too few registers to load operands ahead (docs/products.md), so that products that
 //! many threads share keep two by two.
 
-use super::amx::{BF16, CONFIGURATIONS, HEIGHT, LINE, Registers, SIDE, Soon, steps};
+use super::amx::{BF16, Form, LINE, Registers, SIDE, rounded, steps};
 use super::{Kernels, Rounded, Tile};
-use crate::gemm::bf16::round_row;
 
 /// Columns of a panel.
 const COLS: usize = 3 * SIDE;
@@ -25,7 +24,7 @@ pub(super) const fn table<T: Registers>() -> Kernels {
         cols: COLS,
         tile: tile::<T>,
         side_by_side: None,
-        rounded: Some(rounded::<T>),
+        rounded: Some(wide::<T>),
         ..super::amx::table::<T>()
     }
 }
@@ -60,96 +59,63 @@ unsafe fn tile<T: Registers>(rows: usize, t: &Tile) {
     }
 }
 
-/// Sums of 32 rows, on their way from tile registers to the result.
-#[repr(C, align(64))]
-struct Sums([[f32; COLS]; HEIGHT]);
-
-/// See [`Kernels::rounded`]. The sums of 32 rows are rounded while those of the next are computed.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn rounded<T: Registers>(rows: usize, t: &Tile, out: &Rounded) {
-    debug_assert!(rows.is_multiple_of(HEIGHT) && t.k.is_multiple_of(SIDE) && t.cols == COLS);
-    let mut sums = [const { Sums([[0.0; COLS]; HEIGHT]) }; 2];
-    let steps = t.k / SIDE;
-    let each = HEIGHT.div_ceil(steps.max(1));
-    let mut soon = Soon::of(t);
+/// See [`Kernels::rounded`].
+unsafe fn wide<T: Registers>(rows: usize, t: &Tile, out: &Rounded) {
     // SAFETY: by contract.
-    unsafe {
-        T::configure(&CONFIGURATIONS[HEIGHT - 1]);
-        for (n, first) in (0..rows).step_by(HEIGHT).enumerate() {
-            let [sums, before] = &mut sums;
-            let (sums, before) = match n % 2 {
-                0 => (sums, &*before),
-                _ => (before, &*sums),
-            };
-            let mut rounding = if n == 0 { HEIGHT..HEIGHT } else { 0..HEIGHT };
-            let (mut a, mut b) = (t.a as usize + first * t.a_stride, t.b as usize);
-            zero::<T>();
-            for _ in 0..steps {
-                multiply::<T>([a, t.a_stride], [b, t.b_stride]);
-                soon.fetch();
-                for row in rounding.by_ref().take(each) {
-                    round_row(&before.0[row], out, first - HEIGHT + row);
-                }
-                a += LINE;
-                b += SIDE * t.b_stride;
-            }
-            store::<T>(sums.0.as_mut_ptr() as usize, 4 * COLS);
-        }
-        T::release();
-        let last = &sums[(rows / HEIGHT + 1) % 2];
-        for (row, sums) in last.0.iter().enumerate() {
-            round_row(sums, out, rows - HEIGHT + row);
+    unsafe { rounded::<T, TwoByThree, COLS>(rows, t, out) }
+}
+
+/// Registers 0 to 5 hold sums, 6 rows of A, 7 columns of B.
+struct TwoByThree;
+
+impl<T: Registers> Form<T> for TwoByThree {
+    #[inline(always)]
+    unsafe fn zero() {
+        // SAFETY: by contract.
+        unsafe {
+            T::zero::<0>();
+            T::zero::<1>();
+            T::zero::<2>();
+            T::zero::<3>();
+            T::zero::<4>();
+            T::zero::<5>();
         }
     }
-}
 
-#[inline(always)]
-unsafe fn zero<T: Registers>() {
-    // SAFETY: by the caller's contract.
-    unsafe {
-        T::zero::<0>();
-        T::zero::<1>();
-        T::zero::<2>();
-        T::zero::<3>();
-        T::zero::<4>();
-        T::zero::<5>();
+    /// The lower half goes through B backwards, which saves a load.
+    #[inline(always)]
+    unsafe fn multiply([a, a_stride]: [usize; 2], [b, b_stride]: [usize; 2]) {
+        // SAFETY: by contract.
+        unsafe {
+            T::load::<6>(a, a_stride);
+            T::load::<7>(b, b_stride);
+            T::multiply::<0, 6, 7>();
+            T::load::<7>(b + LINE, b_stride);
+            T::multiply::<1, 6, 7>();
+            T::load::<7>(b + 2 * LINE, b_stride);
+            T::multiply::<2, 6, 7>();
+            T::load::<6>(a + SIDE * a_stride, a_stride);
+            T::multiply::<5, 6, 7>();
+            T::load::<7>(b + LINE, b_stride);
+            T::multiply::<4, 6, 7>();
+            T::load::<7>(b, b_stride);
+            T::multiply::<3, 6, 7>();
+            T::zero::<6>();
+            T::zero::<7>();
+        }
     }
-}
 
-#[inline(always)]
-unsafe fn store<T: Registers>(to: usize, stride: usize) {
-    let lower = to + SIDE * stride;
-    // SAFETY: by the caller's contract.
-    unsafe {
-        T::store::<0>(to, stride);
-        T::store::<1>(to + LINE, stride);
-        T::store::<2>(to + 2 * LINE, stride);
-        T::store::<3>(lower, stride);
-        T::store::<4>(lower + LINE, stride);
-        T::store::<5>(lower + 2 * LINE, stride);
-    }
-}
-
-/// Adds the products of 16 units. A (register 6) and B (7): address and stride. The lower half goes through B backwards, which
-/// saves a load.
-#[inline(always)]
-unsafe fn multiply<T: Registers>([a, a_stride]: [usize; 2], [b, b_stride]: [usize; 2]) {
-    // SAFETY: by the caller's contract.
-    unsafe {
-        T::load::<6>(a, a_stride);
-        T::load::<7>(b, b_stride);
-        T::multiply::<0, 6, 7>();
-        T::load::<7>(b + LINE, b_stride);
-        T::multiply::<1, 6, 7>();
-        T::load::<7>(b + 2 * LINE, b_stride);
-        T::multiply::<2, 6, 7>();
-        T::load::<6>(a + SIDE * a_stride, a_stride);
-        T::multiply::<5, 6, 7>();
-        T::load::<7>(b + LINE, b_stride);
-        T::multiply::<4, 6, 7>();
-        T::load::<7>(b, b_stride);
-        T::multiply::<3, 6, 7>();
-        T::zero::<6>();
-        T::zero::<7>();
+    #[inline(always)]
+    unsafe fn store(to: usize, stride: usize) {
+        let lower = to + SIDE * stride;
+        // SAFETY: by contract.
+        unsafe {
+            T::store::<0>(to, stride);
+            T::store::<1>(to + LINE, stride);
+            T::store::<2>(to + 2 * LINE, stride);
+            T::store::<3>(lower, stride);
+            T::store::<4>(lower + LINE, stride);
+            T::store::<5>(lower + 2 * LINE, stride);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The AMX kernels on tile registers in memory, so that all but the instructions is tested everywhere;
 //! the instructions run in the tests of whole products, on processors that have them.
 
-use super::amx::{Configuration, Registers, add_floats, rounded, table};
+use super::amx::{Configuration, Registers, add_floats, square, table};
 use super::{Kernels, Math, Tile, amx_alone, kernels};
 use crate::cpu::Isa;
 use half::bf16;
@@ -116,7 +116,7 @@ impl<const KIND: u8> Registers for InMemory<KIND> {
 
 /// AMX kernels in memory, for products as a whole.
 pub static IN_MEMORY: Kernels = Kernels {
-    rounded: Some(rounded::<InMemory<BF16>>),
+    rounded: Some(square::<InMemory<BF16>>),
     ..table::<InMemory<BF16>>()
 };
 /// Those of one thread.
