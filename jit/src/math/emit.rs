@@ -135,6 +135,18 @@ pub trait Emit {
         let x = self.mul(x, half);
         self.mul(x, other)
     }
+    /// As [`Emit::scale`], where `k` is of an `x` that is `least` or more; for `least` the product rounds to 0. Intel's
+    /// processors take hundreds of cycles for a vector with a product that small, so that it had better not be computed.
+    fn scale_above(
+        &mut self,
+        y: Self::F,
+        (k, shifted): (Self::F, Self::F),
+        x: Self::F,
+        least: f32,
+    ) -> Self::F {
+        let _ = (x, least);
+        self.scale(y, k, shifted)
+    }
     /// `(1 + m)·2^k`, as [`Emit::scale`], where `2^k` is a normal number.
     fn scale_near(&mut self, m: Self::F, k: Self::F, shifted: Self::F) -> Self::F {
         let _ = k;

@@ -18,6 +18,9 @@ const EXPM1: [f32; 6] = [
 /// ln 2 to 48 bits.
 const LN2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
 
+/// e^x rounds to 0.
+const NOTHING: f32 = -104.5;
+
 /// `e^x = 2^k · (1 + m)`.
 struct Reduced<E: Emit> {
     /// e^r - 1
@@ -40,9 +43,9 @@ impl<E: Emit> Power<E> {
         Power { k, shifted }
     }
 
-    /// `x·2^k` for an `x` in 0.5..4.
-    fn scale(self, e: &mut E, x: E::F) -> E::F {
-        e.scale(x, self.k, self.shifted)
+    /// `y·2^k` for a `y` in 0.5..4, where `k` is that of an `x` of `least` at least ([`Emit::scale_above`]).
+    fn scale(self, e: &mut E, y: E::F, x: E::F, least: f32) -> E::F {
+        e.scale_above(y, (self.k, self.shifted), x, least)
     }
 
     /// Half of `2^k`, if that is a normal number.
@@ -78,10 +81,10 @@ fn split<E: Emit>(e: &mut E, m: E::F) -> (E::F, E::F) {
 /// e^x.
 pub fn exp<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let x = e.at_most(x, 89.0);
-    let x = e.at_least(x, -104.5);
+    let x = e.at_least(x, NOTHING);
     let Reduced { m, k } = reduce(e, x);
     let y = e.addc(m, 1.0);
-    k.scale(e, y)
+    k.scale(e, y, x, NOTHING)
 }
 
 /// e^x for `-80 < x < 80`, where one factor scales.
@@ -93,29 +96,33 @@ pub(super) fn exp_mid<E: Emit>(e: &mut E, x: E::F) -> E::F {
 /// `e^(x + low)` for any `x` and a `low` so small that its square does not count; `low` is
 /// ignored where `x` is out of range.
 pub(super) fn exp_pair<E: Emit>(e: &mut E, x: E::F, low: E::F) -> E::F {
+    /// Also with `low` e^x rounds to 0.
+    const LESS: f32 = -105.0;
     let size = e.abs(x);
     let inside = e.fcmpc(CmpOp::Lt, size, 105.0);
     let zero = e.f(0.0);
     let low = e.fsel(inside, low, zero);
     let x = e.at_most(x, 90.0);
-    let x = e.at_least(x, -105.0);
+    let x = e.at_least(x, LESS);
     let Reduced { m, k } = reduce(e, x);
     let (high, lost) = split(e, m);
     let rest = e.fma(high, low, lost);
     let y = e.add(high, rest);
-    k.scale(e, y)
+    k.scale(e, y, x, LESS)
 }
 
 /// 2^x.
 pub fn exp2<E: Emit>(e: &mut E, x: E::F) -> E::F {
+    /// 2^x rounds to 0.
+    const LEAST: f32 = -151.0;
     let x = e.at_most(x, 129.0);
-    let x = e.at_least(x, -151.0);
+    let x = e.at_least(x, LEAST);
     let k = Power::round(e, x, 1.0);
     let r = e.sub(x, k.k);
     let r = e.mulc(r, std::f32::consts::LN_2);
     let m = small(e, r);
     let y = e.addc(m, 1.0);
-    k.scale(e, y)
+    k.scale(e, y, x, LEAST)
 }
 
 /// e^x - 1.
@@ -138,10 +145,10 @@ pub fn expm1<E: Emit>(e: &mut E, x: E::F) -> E::F {
 pub fn sigmoid<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let size = e.abs(x);
     let down = e.neg(size);
-    let down = e.at_least(down, -104.5);
+    let down = e.at_least(down, NOTHING);
     let Reduced { m, k } = reduce(e, down);
     let z = e.addc(m, 1.0);
-    let z = k.scale(e, z);
+    let z = k.scale(e, z, down, NOTHING);
     let d = e.addc(z, 1.0);
     let below = e.fcmpc(CmpOp::Lt, x, 0.0);
     let one = e.f(1.0);

@@ -165,6 +165,23 @@ impl Emit for Vectors<'_, '_> {
         let len = self.lower.len(Type::F32);
         self.lower.evex(o::SCALE, len, Type::F32, Some(x), k, None)
     }
+    fn scale_above(&mut self, y: Reg, (k, _): (Reg, Reg), x: Reg, least: f32) -> Reg {
+        let least = self.f(least);
+        // Also of a NaN.
+        let above = self.fcmp(CmpOp::Ne, x, least);
+        let (d, len) = (self.lower.reg(Type::F32), self.lower.len(Type::F32));
+        self.lower.emit(Lir::Evex {
+            op: o::SCALE,
+            len,
+            d,
+            a: Some(y),
+            b: Src::Reg(k),
+            imm: None,
+            mask: Mask::Zero(above),
+            store: false,
+        });
+        d
+    }
     fn scale_near(&mut self, m: Reg, k: Reg, shifted: Reg) -> Reg {
         let x = self.addc(m, 1.0);
         self.scale(x, k, shifted)
