@@ -101,6 +101,8 @@ def test_decisions_are_made_on_rounded_numbers(name, dtype):
     f, args = DECISIONS[name], draw(dtype)
     if name in ("whole", "integers", "infinite"):  # one operator in front of each decision
         args[0] = args[0].sign()
+    if name in ("greatest", "place"):  # products that are equal once they are rounded
+        args = [1 + t.abs() / 32 for t in args]
     torch.testing.assert_close(compiled(f)(*args), f(*args), rtol=0, atol=0)
 
 

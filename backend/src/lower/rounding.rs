@@ -4,7 +4,7 @@
 //! computed from it inside of the kernel takes the rounded number: so it does not matter whether a consumer is part of
 //! the kernel or reads memory, and a backward sees what the forward has seen. What stays inside is not rounded, with
 //! two exceptions: casts, which the model, a decomposition or an operator whose sums are f32 asks for, and operands of operators that decide
-//! (comparisons, roundings to whole numbers, positions of extrema, bits), where a number that differs from eager's in what
+//! (comparisons, roundings to whole numbers, positions of extrema), where a number that differs from eager's in what
 //! rounding drops would give another answer altogether: `x + y == z`, `scores == scores.max()`.
 
 use crate::graph::{Graph, GraphOutput, Narrow, Op, ValueId};
@@ -45,10 +45,7 @@ pub fn decides(graph: &Graph, op: &Op, result: ValueId) -> bool {
     use UnaryOp as U;
     match op {
         Op::Compare(_) => true,
-        Op::Unary(op) => matches!(
-            op,
-            U::Floor | U::Ceil | U::Trunc | U::Round | U::IsNan | U::Bitcast
-        ),
+        Op::Unary(op) => matches!(op, U::Floor | U::Ceil | U::Trunc | U::Round | U::IsNan),
         Op::Binary(op) => matches!(op, B::FloorDiv | B::Rem | B::Fmod),
         Op::Convert { .. } => !graph.values[result].dtype().is_some_and(DType::is_float),
         _ => false,

@@ -180,7 +180,14 @@ proptest! {
     }
 }
 
-fn plain(inputs: usize, outputs: usize, size: usize, kernel: usize, stride: usize) -> Shape {
+/// One square image, one group, and padding that keeps the size at a stride of 1.
+pub(super) fn plain(
+    inputs: usize,
+    outputs: usize,
+    size: usize,
+    kernel: usize,
+    stride: usize,
+) -> Shape {
     Shape {
         images: 1,
         groups: 1,

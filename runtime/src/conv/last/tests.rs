@@ -1,6 +1,7 @@
 //! Every kernel on every instruction set against sums in f64.
 
 use super::*;
+use crate::conv::tests::plain;
 use crate::testing::{Fake, read, write};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -194,17 +195,11 @@ proptest! {
     }
 }
 
+/// Depthwise if there are as many outputs as channels.
 fn shape(channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize) -> Shape {
     Shape {
-        images: 1,
         groups: if channels == outputs { channels } else { 1 },
-        inputs: channels,
-        outputs,
-        image: [size; 2],
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        padding: [kernel / 2; 2],
-        dilation: [1; 2],
+        ..plain(channels, outputs, size, kernel, stride)
     }
 }
 
