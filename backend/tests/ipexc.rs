@@ -90,9 +90,11 @@ fn what_a_gpu_leaves_to_the_cpu_is_explained() {
 #[test]
 fn the_code_is_that_of_the_generator_that_is_used() {
     let text = explain("softmax.json", &["--code"]);
-    if ipex_jit::wide::available() {
-        assert!(text.contains("kernel 0: wide generator, "), "{text}");
-        assert!(text.contains("vmaxps zmm"), "{text}");
+    if let Some(target) = ipex_jit::wide::Target::detect() {
+        let title = format!("kernel 0: wide generator for {}, ", target.name());
+        assert!(text.contains(&title), "{text}");
+        let largest = ["vmaxps ymm", "vmaxps zmm"][usize::from(target.bytes() == 64)];
+        assert!(text.contains(largest), "{text}");
         assert!(text.contains("\n   ") && text.contains("  ret\n"), "{text}");
         assert!(!text.contains("(bad)"), "{text}");
     } else {

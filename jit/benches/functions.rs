@@ -11,7 +11,7 @@ mod run;
 
 fn main() {
     #[cfg(target_arch = "x86_64")]
-    if ipex_jit::wide::available() {
+    if ipex_jit::wide::Target::detect().is_some_and(|t| t.bytes() == 64) {
         run::main();
         return;
     }

@@ -4,7 +4,8 @@
 use criterion::Criterion;
 use ipex_jit::interpret::interpret;
 use ipex_jit::kernel::{Kernel, parse, verify};
-use ipex_jit::{CompileError, CompiledKernel, cranelift, wide};
+use ipex_jit::wide::{self, Target};
+use ipex_jit::{CompileError, CompiledKernel, cranelift};
 use ipex_runtime::DType;
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ const KERNELS: [(&str, &str); 3] = [
 /// Elements of each parameter: as many as the largest has.
 const ELEMENTS: usize = 128 * 768;
 
-type Generator = fn(&Kernel) -> Result<CompiledKernel, CompileError>;
+type Generator = Box<dyn Fn(&Kernel) -> Result<CompiledKernel, CompileError>>;
 
-fn by_wide(kernel: &Kernel) -> Result<CompiledKernel, CompileError> {
-    let code = wide::compile(kernel).map_err(|e| CompileError::Codegen(e.to_string()))?;
+fn by_wide(kernel: &Kernel, target: Target) -> Result<CompiledKernel, CompileError> {
+    let code =
+        wide::compile_for(kernel, target).map_err(|e| CompileError::Codegen(e.to_string()))?;
     CompiledKernel::new(&code)
 }
 
@@ -52,11 +54,12 @@ fn main() {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(800));
-    let mut generators: Vec<(&str, Generator)> = vec![("cranelift", cranelift::compile)];
-    if wide::available() {
-        generators.push(("wide", by_wide));
-    } else {
-        eprintln!("SKIPPED: the wide generator, for want of AVX-512");
+    let mut generators: Vec<(&str, Generator)> = vec![("cranelift", Box::new(cranelift::compile))];
+    for target in Target::available() {
+        generators.push((target.name(), Box::new(move |k| by_wide(k, target))));
+    }
+    if generators.len() == 1 {
+        eprintln!("SKIPPED: the wide generator, for want of AVX2 or AVX-512");
     }
     for (name, text) in KERNELS {
         let kernel = parse(text).expect("the kernel's text is well-formed");

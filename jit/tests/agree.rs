@@ -7,14 +7,15 @@ mod random;
 use execute::execute;
 use ipex_jit::interpret::interpret;
 use ipex_jit::kernel::*;
-use ipex_jit::{CompiledKernel, cranelift, wide};
+use ipex_jit::wide::{self, Target};
+use ipex_jit::{CompiledKernel, cranelift};
 use memory::{canonical, fill};
 use proptest::prelude::*;
 use random::random;
 use std::io::Write;
 
-/// Runs a kernel through all generators; whether the wide one took it.
-fn check(bytes: &[u8]) -> bool {
+/// Runs a kernel through all generators; the names of the targets for which the wide one took it.
+fn check(bytes: &[u8]) -> Vec<&'static str> {
     let (kernel, sizes) = random(bytes);
     verify(&kernel).unwrap_or_else(|e| panic!("{e}\n{kernel}"));
     let params = kernel.params.values().zip(&sizes).enumerate();
@@ -26,14 +27,11 @@ fn check(bytes: &[u8]) -> bool {
         "cranelift",
         cranelift::compile(&kernel).unwrap_or_else(|e| panic!("{e}\n{kernel}")),
     )];
-    let wide = wide::compile(&kernel);
-    if let Ok(code) = &wide {
-        codes.push(("wide", CompiledKernel::new(code).unwrap()));
-    }
-    // As on processors that do not round to bf16 themselves.
-    if let Ok(code) = wide::compile_for(&kernel, false) {
-        codes.push(("wide, no bf16", CompiledKernel::new(&code).unwrap()));
-    }
+    let wide = Target::available()
+        .filter_map(|t| Some((t, wide::compile_for(&kernel, t).ok()?)))
+        .map(|(t, code)| (t.name(), CompiledKernel::new(&code).unwrap()));
+    codes.extend(wide);
+    let taken = codes[1..].iter().map(|c| c.0).collect();
     for (name, code) in codes {
         let mut got = memory.clone();
         execute(&code, &mut got, extent, extent / 3);
@@ -50,7 +48,7 @@ fn check(bytes: &[u8]) -> bool {
             );
         }
     }
-    wide.is_ok()
+    taken
 }
 
 proptest! {
@@ -63,9 +61,10 @@ proptest! {
 
 #[test]
 fn the_wide_generator_takes_its_share() {
-    if !wide::available() {
+    if Target::available().next().is_none() {
         // Straight to the stream: the test harness keeps what is printed.
-        let skipped = b"SKIPPED: random kernels on the wide generator, for want of AVX-512\n";
+        let skipped =
+            b"SKIPPED: random kernels on the wide generator, for want of AVX2 or AVX-512\n";
         std::io::stderr().write_all(skipped).unwrap();
         return;
     }
@@ -74,8 +73,11 @@ fn the_wide_generator_takes_its_share() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     };
-    let taken = (0..200)
-        .filter(|_| check(&(0..100).map(|_| draw()).collect::<Vec<_>>()))
-        .count();
-    assert!(taken >= 50, "{taken} of 200");
+    let taken: Vec<&str> = (0..200)
+        .flat_map(|_| check(&(0..100).map(|_| draw()).collect::<Vec<_>>()))
+        .collect();
+    for target in Target::available() {
+        let by = taken.iter().filter(|t| **t == target.name()).count();
+        assert!(by >= 50, "{by} of 200 for {}", target.name());
+    }
 }

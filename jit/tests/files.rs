@@ -18,7 +18,8 @@ mod values;
 use execute::execute;
 use ipex_jit::interpret::interpret;
 use ipex_jit::kernel::{Access, Kernel, parse, verify};
-use ipex_jit::{CompiledKernel, cranelift, wide};
+use ipex_jit::wide::{self, Target};
+use ipex_jit::{CompiledKernel, cranelift};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use values::{Run, agree};
@@ -98,12 +99,13 @@ fn check_run(kernel: &Kernel, run: &Run, wide_refuses: bool) -> Result<(), Strin
     interpret(kernel, &mut got, 0, extent);
     compare("interpreter", &got)?;
     let mut codes = vec![("cranelift", cranelift::compile(kernel))];
-    if wide::available() {
-        match wide::compile(kernel) {
-            Ok(_) if wide_refuses => return Err("the wide generator takes this kernel".into()),
-            Ok(code) => codes.push(("wide", CompiledKernel::new(&code))),
+    for target in Target::available() {
+        let name = target.name();
+        match wide::compile_for(kernel, target) {
+            Ok(_) if wide_refuses => return Err(format!("{name}: the wide generator takes it")),
+            Ok(code) => codes.push((name, CompiledKernel::new(&code))),
             Err(_) if wide_refuses => {}
-            Err(refused) => return Err(format!("the wide generator refuses: {refused}")),
+            Err(refused) => return Err(format!("{name}: the wide generator refuses: {refused}")),
         }
     }
     for (who, code) in codes {
@@ -126,11 +128,11 @@ fn files() -> Vec<PathBuf> {
 
 #[test]
 fn kernels_in_files() {
-    if !wide::available() {
+    if Target::available().next().is_none() {
         // Straight to the stream: the test harness keeps what is printed.
         writeln!(
             std::io::stderr(),
-            "SKIPPED: the wide generator on tests/kernels, for want of AVX-512"
+            "SKIPPED: the wide generator on tests/kernels, for want of AVX2 or AVX-512"
         )
         .unwrap();
     }

@@ -3,7 +3,8 @@
 use cranelift_entity::PrimaryMap;
 use half::{bf16, f16};
 use ipex_jit::kernel::*;
-use ipex_jit::{CompiledKernel, cranelift, wide};
+use ipex_jit::wide::{self, Target};
+use ipex_jit::{CompiledKernel, cranelift};
 use ipex_runtime::DType;
 use std::io::Write;
 
@@ -71,33 +72,37 @@ impl Build {
 }
 
 thread_local! {
-    /// Whether kernels go to the wide generator, and how many it took.
-    static WIDE: std::cell::Cell<(bool, u32)> = const { std::cell::Cell::new((false, 0)) };
+    /// What the wide generator generates for, if kernels go to it, and how many it took.
+    static WIDE: std::cell::Cell<(Option<Target>, u32)> = const { std::cell::Cell::new((None, 0)) };
 }
 
 fn compile(kernel: &Kernel) -> CompiledKernel {
-    let (wide, taken) = WIDE.get();
-    if wide && let Ok(code) = wide::compile(kernel) {
-        WIDE.set((true, taken + 1));
+    let (target, taken) = WIDE.get();
+    if let Some(target) = target
+        && let Ok(code) = wide::compile_for(kernel, target)
+    {
+        WIDE.set((Some(target), taken + 1));
         return CompiledKernel::new(&code).unwrap();
     }
     cranelift::compile(kernel).unwrap()
 }
 
-/// Runs a test with Cranelift, then with the wide generator, which must take `at_least` kernels.
-fn with_both(at_least: u32, test: fn()) {
-    WIDE.set((false, 0));
+/// Runs a test with Cranelift, then with the wide generator for each of its targets, which must take `at_least` kernels.
+fn with_all(at_least: u32, test: fn()) {
+    WIDE.set((None, 0));
     test();
-    if !wide::available() {
+    if Target::available().next().is_none() {
         // Straight to the stream: the test harness keeps what is printed.
-        let skipped = b"SKIPPED: the wide generator, for want of AVX-512\n";
+        let skipped = b"SKIPPED: the wide generator, for want of AVX2 or AVX-512\n";
         std::io::stderr().write_all(skipped).unwrap();
         return;
     }
-    WIDE.set((true, 0));
-    test();
-    let taken = WIDE.get().1;
-    assert!(taken >= at_least, "the wide generator took {taken} kernels");
+    for target in Target::available() {
+        WIDE.set((Some(target), 0));
+        test();
+        let (taken, name) = (WIDE.get().1, target.name());
+        assert!(taken >= at_least, "{taken} kernels for {name}");
+    }
 }
 
 fn run(kernel: &Kernel, args: &mut [*mut u8], begin: i64, end: i64) {
@@ -108,7 +113,7 @@ fn run(kernel: &Kernel, args: &mut [*mut u8], begin: i64, end: i64) {
 
 #[test]
 fn elementary_functions_in_lanes_and_in_the_tail() {
-    with_both(1, check_elementary_functions_in_lanes_and_in_the_tail);
+    with_all(1, check_elementary_functions_in_lanes_and_in_the_tail);
 }
 
 fn check_elementary_functions_in_lanes_and_in_the_tail() {
@@ -169,7 +174,7 @@ fn check_elementary_functions_in_lanes_and_in_the_tail() {
 
 #[test]
 fn sines_of_large_numbers_beside_small_ones() {
-    with_both(1, check_sines_of_large_numbers_beside_small_ones);
+    with_all(1, check_sines_of_large_numbers_beside_small_ones);
 }
 
 /// Vectors with no large number, with some in other lanes each time, and with large ones alone.
@@ -219,12 +224,12 @@ fn check_sines_of_large_numbers_beside_small_ones() {
 /// Each generator's form of the functions that one of them has in tables, to the bit.
 #[test]
 fn error_function_and_hyperbolic_tangent_as_they_are_written() {
-    with_both(4, check_error_function_and_hyperbolic_tangent);
+    with_all(4, check_error_function_and_hyperbolic_tangent);
 }
 
 fn check_error_function_and_hyperbolic_tangent() {
     use ipex_jit::math::{Plain, erf, tables, tanh};
-    let wide = WIDE.get().0;
+    let wide = WIDE.get().0.is_some();
     type Form = fn(&mut Plain, f32) -> f32;
     let forms: [(UnaryOp, Form); 2] = match wide {
         true => [(UnaryOp::Erf, tables::erf), (UnaryOp::Tanh, tables::tanh)],
@@ -268,7 +273,7 @@ fn check_error_function_and_hyperbolic_tangent() {
 
 #[test]
 fn powers_as_they_are_written() {
-    with_both(1, check_powers);
+    with_all(1, check_powers);
 }
 
 /// Vectors of plain numbers alone, and with special ones in some lanes.
@@ -307,7 +312,7 @@ fn check_powers() {
 
 #[test]
 fn partial_ranges_and_narrow_floats() {
-    with_both(1, check_partial_ranges_and_narrow_floats);
+    with_all(1, check_partial_ranges_and_narrow_floats);
 }
 
 fn check_partial_ranges_and_narrow_floats() {
@@ -353,7 +358,7 @@ fn check_partial_ranges_and_narrow_floats() {
 
 #[test]
 fn integers_wrap_and_compare() {
-    with_both(1, check_integers_wrap_and_compare);
+    with_all(1, check_integers_wrap_and_compare);
 }
 
 fn check_integers_wrap_and_compare() {
@@ -448,7 +453,7 @@ fn reduction(op: ReduceOp, rows: u64, cols: u64, over_rows: bool, position: bool
 
 #[test]
 fn reductions_over_columns_and_rows() {
-    with_both(1, check_reductions_over_columns_and_rows);
+    with_all(1, check_reductions_over_columns_and_rows);
 }
 
 fn check_reductions_over_columns_and_rows() {
@@ -508,7 +513,7 @@ fn check_reductions_over_columns_and_rows() {
 
 #[test]
 fn copies_that_turn() {
-    with_both(2, check_copies_that_turn);
+    with_all(2, check_copies_that_turn);
 }
 
 /// A tile of rows after the other through scratch, in squares of 16 and with columns and rows left over.

@@ -5,6 +5,7 @@ mod random;
 use cranelift_entity::EntityRef;
 use ipex_jit::cranelift;
 use ipex_jit::kernel::*;
+use ipex_jit::wide::{self, Target};
 use proptest::prelude::*;
 use random::random;
 
@@ -166,7 +167,9 @@ proptest! {
         prop_assume!(replace_operand(&mut kernel, n, |_| ValueId::new(by % values)));
         if verify(&kernel).is_ok() {
             cranelift::compile(&kernel).unwrap();
-            let _ = ipex_jit::wide::compile(&kernel);
+            for target in Target::available() {
+                let _ = wide::compile_for(&kernel, target);
+            }
         }
     }
 }

@@ -17,8 +17,6 @@ pub enum Place {
     Pool,
 }
 
-/// Vector registers but for the last three, which hold spilled operands for one instruction.
-const VECTORS: u8 = 29;
 /// Masks: k5 and k6 are scratch, k7 is the tail's.
 const MASKS: [u8; 4] = [1, 2, 3, 4];
 /// General registers but for rsp, rbp and the scratch ones rax, rcx and r11.
@@ -112,7 +110,7 @@ pub fn allocate(function: &Function) -> Allocation {
     let mut frame = function.frame;
     for class in [Class::Vector, Class::Mask, Class::General] {
         let mut free: Vec<u8> = match class {
-            Class::Vector => (0..VECTORS).rev().collect(),
+            Class::Vector => (0..function.target.vectors()).rev().collect(),
             Class::Mask => MASKS.to_vec(),
             Class::General => GENERAL.iter().rev().copied().collect(),
         };
@@ -121,7 +119,10 @@ pub fn allocate(function: &Function) -> Allocation {
             places[reg] = if function.regs[reg].constant.is_some() {
                 Place::Pool
             } else {
-                let bytes = if class == Class::Vector { 64 } else { 8 };
+                let bytes = match class {
+                    Class::Vector => function.target.bytes() as i32,
+                    _ => 8,
+                };
                 frame = (frame + bytes - 1) / bytes * bytes;
                 frame += bytes;
                 Place::Slot(frame - bytes)

@@ -8,12 +8,12 @@ use crate::kernel::{Const, Type};
 impl Lower<'_> {
     /// f32 lanes rounded to bf16, as f32.
     pub fn rounded_bf16(&mut self, x: Reg) -> Reg {
-        if !self.bf16 {
+        if !self.target.rounds_to_bf16() {
             return self.rounded_by_addition(x);
         }
         let len = self.len(Type::F32);
-        let packed = self.evex(o::TO_BF16, len, Type::F32, None, x, None);
-        let bits = self.evex(o::WIDEN_U16, len, Type::I32, None, packed, None);
+        let packed = self.vector_op(o::TO_BF16, len, Type::F32, None, x, None);
+        let bits = self.vector_op(o::WIDEN_U16, len, Type::I32, None, packed, None);
         let rounded = self.shift(o::shift(true, Type::I32), Type::I32, bits, 16);
         self.unless_normal(x, |s, denormal| {
             let exact = s.rounded_by_addition(x);
@@ -25,18 +25,18 @@ impl Lower<'_> {
     /// The same, packed into the low half of a register. Lanes of `exact` values are bf16 already.
     pub fn packed_bf16(&mut self, x: Reg, exact: bool) -> Reg {
         let len = self.len(Type::F32);
-        if exact || !self.bf16 {
+        if exact || !self.target.rounds_to_bf16() {
             let x = match exact {
                 true => x,
                 false => self.rounded_by_addition(x),
             };
             return self.packed_high(x);
         }
-        let packed = self.evex(o::TO_BF16, len, Type::F32, None, x, None);
+        let packed = self.vector_op(o::TO_BF16, len, Type::F32, None, x, None);
         self.unless_normal(x, |s, denormal| {
             let exact = s.rounded_by_addition(x);
             let exact = s.packed_high(exact);
-            s.emit(Lir::Evex {
+            s.emit(Lir::Vector {
                 op: o::LOAD_16,
                 len: len - 1,
                 d: packed,
@@ -72,7 +72,7 @@ impl Lower<'_> {
     /// `rare` with a mask of the lanes that the rounding instruction takes for zeros, if there is one.
     fn unless_normal(&mut self, x: Reg, rare: impl FnOnce(&mut Self, Reg)) {
         let len = self.len(Type::F32);
-        let denormal = self.evex(o::CLASS, len, Type::Bool, None, x, Some(o::DENORMAL));
+        let denormal = self.vector_op(o::CLASS, len, Type::Bool, None, x, Some(o::DENORMAL));
         let over = self.f.label();
         self.emit(Lir::JumpIfNone {
             mask: denormal,
@@ -93,11 +93,11 @@ impl Lower<'_> {
             ..o::AND
         };
         let last = self.constant(Const::I32(1 << 16));
-        let odd = self.evex(o::TEST, len, Type::Bool, Some(x), last, None);
+        let odd = self.any_bit(int, x, last);
         let half = self.constant(Const::I32(0x7fff));
-        let sum = self.evex(plus, len, int, Some(x), half, None);
+        let sum = self.vector_op(plus, len, int, Some(x), half, None);
         let one = self.constant(Const::I32(1));
-        self.emit(Lir::Evex {
+        self.emit(Lir::Vector {
             op: plus,
             len,
             d: sum,
@@ -108,17 +108,9 @@ impl Lower<'_> {
             store: false,
         });
         let high = self.constant(Const::I32(!0xffff));
-        let rounded = self.evex(o::AND, len, int, Some(sum), high, None);
-        let nan = self.evex(
-            o::float(Type::F32, o::CMP),
-            len,
-            Type::Bool,
-            Some(x),
-            x,
-            Some(3),
-        );
+        let rounded = self.vector_op(o::AND, len, int, Some(sum), high, None);
         let quiet = self.constant(Const::I32(0x7fc0_0000));
-        self.merge(rounded, quiet, nan, int);
+        self.merge_where_nan(rounded, quiet, x, Type::F32);
         rounded
     }
 }

@@ -1,9 +1,10 @@
 //! Arithmetic of one vector.
 
-use super::lir::{Lir, Mask, Reg, Src};
+use super::lir::{Lir, Reg};
 use super::lower::Lower;
-use super::{Refused, functions, opcode as o};
-use crate::kernel::{self, BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
+use super::opcode::{self as o, Logic};
+use super::{Refused, functions};
+use crate::kernel::{self, BinaryOp, Const, Inst, Type, UnaryOp};
 use ipex_runtime::DType;
 
 impl Lower<'_> {
@@ -20,7 +21,7 @@ impl Lower<'_> {
             Inst::Scan { .. } => Err(Refused::Inst(inst.to_string())),
             Inst::Var(v) => {
                 let at = self.vars[*v].ok_or(Refused::Extent)?;
-                let first = self.evex(o::FROM_GENERAL, 2, ty, None, at, None);
+                let first = self.vector_op(o::FROM_GENERAL, self.target.full(), ty, None, at, None);
                 if self.lanes.var != Some(*v) {
                     return Ok(first);
                 }
@@ -67,9 +68,9 @@ impl Lower<'_> {
                 let k = self.get(*cond, copy);
                 let (a, b) = (self.get(*on_true, copy), self.get(*on_false, copy));
                 if ty == Type::Bool {
-                    let a = self.masks(o::KAND, Some(k), a);
-                    let b = self.masks(o::KANDN, Some(k), b);
-                    return Ok(self.masks(o::KOR, Some(a), b));
+                    let a = self.masks(Logic::And, Some(k), a);
+                    let b = self.masks(Logic::AndNot, Some(k), b);
+                    return Ok(self.masks(Logic::Or, Some(a), b));
                 }
                 Ok(self.blend(ty, k, a, b))
             }
@@ -92,7 +93,7 @@ impl Lower<'_> {
                             s: x,
                             imm: Some(0),
                         });
-                        self.evex(o::FROM_F16, len, ty, None, half, None)
+                        self.vector_op(o::FROM_F16, len, ty, None, half, None)
                     }
                     DType::BF16 => self.rounded_bf16(x),
                     DType::U8 => {
@@ -119,7 +120,7 @@ impl Lower<'_> {
     fn position(&mut self, copy: usize) -> Result<Reg, Refused> {
         let var = self.lanes.var.ok_or(Refused::Extent)?;
         let (at, len) = (self.vars[var].ok_or(Refused::Extent)?, self.len(Type::I32));
-        let first = self.evex(o::FROM_GENERAL_32, len, Type::I32, None, at, None);
+        let first = self.vector_op(o::FROM_GENERAL_32, len, Type::I32, None, at, None);
         let lanes = self.iota(Type::I32, 1, copy as i64 * self.count);
         self.binary(BinaryOp::Add, Type::I32, first, lanes)
     }
@@ -155,35 +156,6 @@ impl Lower<'_> {
         d
     }
 
-    /// `a op b` on masks.
-    pub fn masks(&mut self, op: u8, a: Option<Reg>, b: Reg) -> Reg {
-        let d = self.reg(Type::Bool);
-        self.emit(Lir::Mask {
-            op,
-            d,
-            a,
-            b: Some(b),
-        });
-        d
-    }
-
-    /// `d = a` where the mask is set.
-    pub fn merge(&mut self, d: Reg, a: Reg, k: Reg, ty: Type) {
-        let wide = if o::is_wide(ty) { Type::F64 } else { Type::F32 };
-        let (op, len) = (o::float(wide, o::MOVE), self.len(ty));
-        let (b, mask) = (Src::Reg(a), Mask::Merge(k));
-        self.emit(Lir::Evex {
-            op,
-            len,
-            d,
-            a: None,
-            b,
-            imm: None,
-            mask,
-            store: false,
-        });
-    }
-
     /// One operand.
     pub fn unary(&mut self, op: UnaryOp, ty: Type, x: Reg) -> Result<Reg, Refused> {
         use UnaryOp as U;
@@ -198,14 +170,14 @@ impl Lower<'_> {
         let round = |imm: u8| (o::of3a(ty, if o::is_wide(ty) { 9 } else { 8 }), imm);
         Ok(match op {
             U::Bitcast => x,
-            U::Not if ty == Type::Bool => self.masks(o::KNOT, None, x),
+            U::Not if ty == Type::Bool => self.masks(Logic::Not, None, x),
             U::Not => {
                 let ones = self.constant(sign(u32::MAX, u64::MAX));
-                self.evex(o::XOR, len, ty, Some(x), ones, None)
+                self.vector_op(o::XOR, len, ty, Some(x), ones, None)
             }
             U::Neg if float => {
                 let s = self.constant(sign(1 << 31, 1 << 63));
-                self.evex(o::XOR, len, ty, Some(x), s, None)
+                self.vector_op(o::XOR, len, ty, Some(x), s, None)
             }
             U::Neg => {
                 let zero = self.constant(sign(0, 0));
@@ -213,13 +185,13 @@ impl Lower<'_> {
             }
             U::Abs if float => {
                 let s = self.constant(sign(u32::MAX >> 1, u64::MAX >> 1));
-                self.evex(o::AND, len, ty, Some(x), s, None)
+                self.vector_op(o::AND, len, ty, Some(x), s, None)
             }
             U::Abs => {
                 let op = o::of38(ty, if o::is_wide(ty) { 0x1F } else { 0x1E });
-                self.evex(op, len, ty, None, x, None)
+                self.vector_op(op, len, ty, None, x, None)
             }
-            U::Sqrt => self.evex(o::float(ty, o::SQRT), len, ty, None, x, None),
+            U::Sqrt => self.vector_op(o::float(ty, o::SQRT), len, ty, None, x, None),
             U::Round | U::Floor | U::Ceil | U::Trunc => {
                 let imm = match op {
                     U::Round => 8,
@@ -228,12 +200,9 @@ impl Lower<'_> {
                     _ => 11,
                 };
                 let (op, imm) = round(imm);
-                self.evex(op, len, ty, None, x, Some(imm))
+                self.vector_op(op, len, ty, None, x, Some(imm))
             }
-            U::IsNan => {
-                let k = self.evex(o::float(ty, o::CMP), len, Type::Bool, Some(x), x, Some(3));
-                self.spread_mask(k, ty)
-            }
+            U::IsNan => self.is_nan(ty, x),
             _ if ty == Type::F32 && functions::OWN.contains(&op) => functions::own(self, op, x)?,
             _ => return Err(Refused::Inst(format!("{op:?}"))),
         })
@@ -255,9 +224,9 @@ impl Lower<'_> {
         let len = self.len(ty);
         if ty == Type::Bool {
             let op = match op {
-                B::And | B::Min | B::Mul => o::KAND,
-                B::Or | B::Max | B::Add => o::KOR,
-                B::Xor => o::KXOR,
+                B::And | B::Min | B::Mul => Logic::And,
+                B::Or | B::Max | B::Add => Logic::Or,
+                B::Xor => Logic::Xor,
                 _ => return Err(Refused::Inst(format!("{op:?}"))),
             };
             return Ok(self.masks(op, Some(x), y));
@@ -266,14 +235,13 @@ impl Lower<'_> {
             let op = o::float(ty, if op == B::Max { o::MAX } else { o::MIN });
             // With a NaN the instruction gives its second operand.
             if self.is_number(x, ty) {
-                return Ok(self.evex(op, len, ty, Some(x), y, None));
+                return Ok(self.vector_op(op, len, ty, Some(x), y, None));
             }
             if self.is_number(y, ty) {
-                return Ok(self.evex(op, len, ty, Some(y), x, None));
+                return Ok(self.vector_op(op, len, ty, Some(y), x, None));
             }
-            let d = self.evex(op, len, ty, Some(x), y, None);
-            let nan = self.evex(o::float(ty, o::CMP), len, Type::Bool, Some(x), x, Some(3));
-            self.merge(d, x, nan, ty);
+            let d = self.vector_op(op, len, ty, Some(x), y, None);
+            self.merge_where_nan(d, x, x, ty);
             return Ok(d);
         }
         if ty.is_float() && op == B::Copysign {
@@ -290,66 +258,7 @@ impl Lower<'_> {
             return functions::pow(self, x, y);
         }
         let op = o::binary(op, ty).ok_or_else(|| Refused::Inst(format!("{op:?} of {ty}")))?;
-        Ok(self.evex(op, len, ty, Some(x), y, None))
-    }
-
-    /// A mask of comparisons.
-    pub fn compare(&mut self, op: CmpOp, ty: Type, x: Reg, y: Reg) -> Reg {
-        use CmpOp as C;
-        if ty == Type::Bool {
-            let (x, y) = if matches!(op, C::Gt | C::Ge) {
-                (y, x)
-            } else {
-                (x, y)
-            };
-            return match op {
-                C::Eq => self.masks(o::KXNOR, Some(x), y),
-                C::Ne => self.masks(o::KXOR, Some(x), y),
-                C::Lt | C::Gt => self.masks(o::KANDN, Some(x), y),
-                C::Le | C::Ge => {
-                    let x = self.masks(o::KNOT, None, x);
-                    self.masks(o::KOR, Some(x), y)
-                }
-            };
-        }
-        let (float, int) = match op {
-            C::Eq => (0x00, 0),
-            C::Ne => (0x04, 4),
-            C::Lt => (0x11, 1),
-            C::Le => (0x12, 2),
-            C::Gt => (0x1E, 6),
-            C::Ge => (0x1D, 5),
-        };
-        let (code, imm) = if ty.is_float() {
-            (o::float(ty, o::CMP), float)
-        } else {
-            (o::of3a(ty, 0x1F), int)
-        };
-        let k = self.evex(code, self.len(ty), Type::Bool, Some(x), y, Some(imm));
-        self.spread_mask(k, ty)
-    }
-
-    /// The first lane's truth in all lanes: a comparison of 64-bit elements that are the same
-    /// everywhere sets 8 lanes, where 16 are wanted.
-    fn spread_mask(&mut self, k: Reg, of: Type) -> Reg {
-        if self.count == 8 || !o::is_wide(of) {
-            return k;
-        }
-        let ones = self.constant(Const::I64(-1));
-        let d = self.reg(Type::I64);
-        let (op, b, mask) = (o::float(Type::F64, o::MOVE), Src::Reg(ones), Mask::Zero(k));
-        self.emit(Lir::Evex {
-            op,
-            len: 2,
-            d,
-            a: None,
-            b,
-            imm: None,
-            mask,
-            store: false,
-        });
-        let d = self.evex(o::BROADCAST_32, 2, Type::I32, None, d, None);
-        self.evex(o::of38(Type::I32, 0x27), 2, Type::Bool, Some(d), d, None)
+        Ok(self.vector_op(op, len, ty, Some(x), y, None))
     }
 
     fn convert(&mut self, from: Type, to: Type, x: Reg, uniform: bool) -> Result<Reg, Refused> {
@@ -363,29 +272,9 @@ impl Lower<'_> {
                     I32 => Const::I32(1),
                     _ => Const::I64(1),
                 });
-                let d = self.reg(to);
-                let op = o::float(if o::is_wide(to) { F64 } else { F32 }, o::MOVE);
-                let (b, mask, len) = (Src::Reg(one), Mask::Zero(x), self.len(to));
-                self.emit(Lir::Evex {
-                    op,
-                    len,
-                    d,
-                    a: None,
-                    b,
-                    imm: None,
-                    mask,
-                    store: false,
-                });
-                return Ok(d);
+                return Ok(self.only(x, one, to));
             }
-            (F32 | F64, Bool) => {
-                let zero = self.constant(Const::I64(0));
-                return Ok(self.compare(CmpOp::Ne, from, x, zero));
-            }
-            (_, Bool) => {
-                let k = self.evex(o::of38(from, 0x27), self.len(from), Bool, Some(x), x, None);
-                return Ok(self.spread_mask(k, from));
-            }
+            (_, Bool) => return Ok(self.is_set(from, x)),
             (F32, F64) => o::F32_TO_F64,
             (F64, F32) => o::F64_TO_F32,
             (I32, F32) => o::I32_TO_F32,
@@ -397,7 +286,7 @@ impl Lower<'_> {
                 let d = self.reg(I32);
                 self.emit(Lir::Down {
                     op: o::NARROW_64,
-                    len: 2,
+                    len: self.target.full(),
                     d,
                     s: x,
                     imm: None,
@@ -407,11 +296,11 @@ impl Lower<'_> {
             _ => return Err(Refused::Inst(format!("{from} to {to}"))),
         };
         let len = if o::is_wide(from) || o::is_wide(to) {
-            2
+            self.target.full()
         } else {
             self.len(to)
         };
-        let d = self.evex(op, len, to, None, x, None);
+        let d = self.vector_op(op, len, to, None, x, None);
         Ok(if to == F32 && o::is_wide(from) {
             self.spread(d, uniform)
         } else {
@@ -421,8 +310,15 @@ impl Lower<'_> {
 
     /// The first lane in all of them: a narrowing fills only half of the lanes.
     fn spread(&mut self, v: Reg, uniform: bool) -> Reg {
-        if uniform && self.count == 16 {
-            self.evex(o::BROADCAST_32, 2, Type::F32, None, v, None)
+        if uniform && !self.halves() {
+            self.vector_op(
+                o::BROADCAST_32,
+                self.target.full(),
+                Type::F32,
+                None,
+                v,
+                None,
+            )
         } else {
             v
         }

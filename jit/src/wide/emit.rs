@@ -1,14 +1,13 @@
 //! Machine IR with allocated registers to bytes.
 
 use super::alloc::{Allocation, Place};
-use super::encode::{Address, Assembler, Cond, Label, Masking, R11, RAX, RBP, RCX, RSP, Rm};
+use super::encode::{Address, Assembler, Cond, Label, Opcode, R11, RAX, RBP, RCX, RSP, Rm};
+use super::evex::Masking;
 use super::lir::{Bound, Class, Function, Lir, Mask, Mem, Reg, Src};
-use super::opcode as o;
+use super::opcode::{self as o, Logic};
 use crate::kernel::Type;
 
 const CALLEE_SAVED: [u8; 5] = [3, 12, 13, 14, 15];
-/// Vector registers for spilled operands.
-const TEMP: [u8; 3] = [29, 30, 31];
 /// Scratch masks, and the one of a loop's last lanes.
 const K5: u8 = 5;
 const K6: u8 = 6;
@@ -119,11 +118,21 @@ impl Emit<'_> {
         }
     }
 
+    /// The register that holds the n-th spilled operand for one instruction.
+    fn temp(&self, n: u8) -> u8 {
+        self.function.target.vectors() + n
+    }
+
+    /// A vector instruction on all lanes.
+    fn put(&mut self, op: Opcode, len: u8, reg: u8, a: u8, rm: Rm, imm: Option<u8>) {
+        self.asm
+            .evex(op, len, reg, a, rm, imm, Masking::default(), false);
+    }
+
     fn move_vector(&mut self, store: bool, reg: u8, rm: Rm) {
         let mut op = o::float(Type::F32, o::LOAD);
         op.byte += u8::from(store);
-        self.asm
-            .evex(op, 2, reg, 0, rm, None, Masking::default(), false);
+        self.put(op, self.function.target.full(), reg, 0, rm, None);
     }
 
     fn vector(&mut self, r: Reg, temp: u8) -> u8 {
@@ -151,7 +160,7 @@ impl Emit<'_> {
     fn target(&self, d: Reg) -> u8 {
         match (self.place(d), self.function.regs[d].class) {
             (Place::Reg(n), _) => n,
-            (_, Class::Vector) => TEMP[0],
+            (_, Class::Vector) => self.temp(0),
             (_, Class::Mask) => K6,
             _ => RAX,
         }
@@ -161,7 +170,7 @@ impl Emit<'_> {
     fn settle(&mut self, d: Reg) {
         if let Place::Slot(at) = self.place(d) {
             match self.function.regs[d].class {
-                Class::Vector => self.move_vector(true, TEMP[0], Rm::Mem(slot(at))),
+                Class::Vector => self.move_vector(true, self.temp(0), Rm::Mem(slot(at))),
                 Class::Mask => self.asm.mask(0x91, false, K6, 0, Rm::Mem(slot(at))),
                 Class::General => self.asm.mov_to(slot(at), RAX),
             }
@@ -218,7 +227,7 @@ impl Emit<'_> {
     fn inst(&mut self, inst: &Lir) {
         match *inst {
             Lir::Entry { args, begin, end } => self.entry(args, begin, end),
-            Lir::Evex {
+            Lir::Vector {
                 op,
                 len,
                 d,
@@ -230,7 +239,7 @@ impl Emit<'_> {
             } => {
                 let merges = matches!(mask, Mask::Merge(_) | Mask::TailMerge);
                 let reg = if store {
-                    self.vector(d, TEMP[0])
+                    self.vector(d, self.temp(0))
                 } else {
                     self.target(d)
                 };
@@ -240,7 +249,7 @@ impl Emit<'_> {
                 {
                     self.move_vector(false, reg, Rm::Mem(slot(at)));
                 }
-                let a = a.map_or(0, |a| self.vector(a, TEMP[1]));
+                let a = a.map_or(0, |a| self.vector(a, self.temp(1)));
                 let rm = match b {
                     Src::Mem(m) => Rm::Mem(self.address(&m)),
                     Src::Reg(r) if self.function.regs[r].class == Class::General => {
@@ -257,9 +266,8 @@ impl Emit<'_> {
                 }
             }
             Lir::Down { op, len, d, s, imm } => {
-                let (s, rm) = (self.vector(s, TEMP[1]), Rm::Reg(self.target(d)));
-                self.asm
-                    .evex(op, len, s, 0, rm, imm, Masking::default(), false);
+                let (s, rm) = (self.vector(s, self.temp(1)), Rm::Reg(self.target(d)));
+                self.put(op, len, s, 0, rm, imm);
                 self.settle(d);
             }
             Lir::Shift {
@@ -271,8 +279,7 @@ impl Emit<'_> {
                 imm,
             } => {
                 let (a, t) = (self.vector_rm(a), self.target(d));
-                self.asm
-                    .evex(op, len, ext, t, a, Some(imm), Masking::default(), false);
+                self.put(op, len, ext, t, a, Some(imm));
                 self.settle(d);
             }
             Lir::Fma { w, len, d, a, b, c } => self.fma(w, len, d, [a, b, c]),
@@ -289,28 +296,20 @@ impl Emit<'_> {
                 store,
             } => {
                 let base = self.general(base, RAX);
-                let index = self.vector(index, TEMP[1]);
+                let index = self.vector(index, self.temp(1));
                 let reg = if store {
-                    self.vector(d, TEMP[0])
+                    self.vector(d, self.temp(0))
                 } else {
                     self.target(d)
                 };
                 if tail {
                     self.asm.mask(0x90, false, K6, 0, Rm::Reg(TAIL));
                 } else {
-                    self.asm.mask(o::KXNOR, true, K6, K6, Rm::Reg(K6));
+                    self.asm
+                        .mask(Logic::Same.of_masks(), true, K6, K6, Rm::Reg(K6));
                 }
                 if !store {
-                    self.asm.evex(
-                        o::XOR,
-                        2,
-                        reg,
-                        reg,
-                        Rm::Reg(reg),
-                        None,
-                        Masking::default(),
-                        false,
-                    );
+                    self.put(o::XOR, 2, reg, reg, Rm::Reg(reg), None);
                 }
                 let m = Address {
                     base: Some(base),
@@ -328,10 +327,11 @@ impl Emit<'_> {
                 let a = a.map(|a| self.mask_reg(a, K6));
                 let t = self.target(d);
                 match b {
-                    Some(b) => self
-                        .asm
-                        .mask(op, op != o::KNOT, t, a.unwrap_or(0), Rm::Reg(b)),
-                    None => self.asm.mask(op, true, t, t, Rm::Reg(t)),
+                    Some(b) => {
+                        let (two, a) = (op != Logic::Not, a.unwrap_or(0));
+                        self.asm.mask(op.of_masks(), two, t, a, Rm::Reg(b));
+                    }
+                    None => self.asm.mask(op.of_masks(), true, t, t, Rm::Reg(t)),
                 }
                 self.settle(d);
             }
@@ -372,17 +372,8 @@ impl Emit<'_> {
                 self.set_general(d, RCX);
             }
             Lir::FirstLane { d, a } => {
-                let a = self.vector(a, TEMP[1]);
-                self.asm.evex(
-                    o::TO_GENERAL,
-                    0,
-                    a,
-                    0,
-                    Rm::Reg(RAX),
-                    None,
-                    Masking::default(),
-                    false,
-                );
+                let a = self.vector(a, self.temp(1));
+                self.put(o::TO_GENERAL, 0, a, 0, Rm::Reg(RAX), None);
                 self.set_general(d, RAX);
             }
             Lir::Advance { d, by } => match self.general_rm(d) {
@@ -471,8 +462,7 @@ impl Emit<'_> {
         (op.map, op.pp) = (2, 1);
         let mut put = |e: &mut Self, kind: u8, first: u8, second: Rm| {
             op.byte = o::FMADD132 + kind * 0x10;
-            e.asm
-                .evex(op, len, t, first, second, None, Masking::default(), false);
+            e.put(op, len, t, first, second, None);
         };
         if rc == Rm::Reg(t) {
             // t = first * second + t
@@ -481,7 +471,7 @@ impl Emit<'_> {
             } else {
                 (b, ra)
             };
-            let first = self.vector(first, TEMP[1]);
+            let first = self.vector(first, self.temp(1));
             put(self, 2, first, second);
         } else if ra == Rm::Reg(t) || rb == Rm::Reg(t) {
             let (other, ro) = if ra == Rm::Reg(t) { (b, rb) } else { (a, ra) };
@@ -490,7 +480,7 @@ impl Emit<'_> {
                 (Rm::Mem(_), Rm::Reg(c)) => put(self, 0, c, ro),
                 // t = first * t + second
                 _ => {
-                    let first = self.vector(other, TEMP[1]);
+                    let first = self.vector(other, self.temp(1));
                     put(self, 1, first, rc);
                 }
             }
@@ -501,7 +491,7 @@ impl Emit<'_> {
             } else {
                 (b, ra)
             };
-            let first = self.vector(first, TEMP[1]);
+            let first = self.vector(first, self.temp(1));
             put(self, 2, first, second);
         }
         self.settle(d);
@@ -521,10 +511,8 @@ impl Emit<'_> {
             self.move_vector(false, t, ra);
             (0xD8, b, rc)
         };
-        let second = self.vector(second, TEMP[1]);
-        let (mask, imm) = (Masking::default(), Some(table));
-        self.asm
-            .evex(o::TERNARY, len, t, second, third, imm, mask, false);
+        let second = self.vector(second, self.temp(1));
+        self.put(o::TERNARY, len, t, second, third, Some(table));
         self.settle(d);
     }
 }

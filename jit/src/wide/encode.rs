@@ -1,5 +1,5 @@
-//! Bytes of x86-64 instructions: EVEX vectors, VEX masks, and the few general ones that loops need
-//! (Intel SDM volume 2, "Instruction format").
+//! Bytes of x86-64 instructions: the function under construction, operands, and the few general instructions that loops
+//! need (Intel SDM volume 2, "Instruction format"). Those on vectors are in `vex` and `evex`.
 
 /// A general register's number.
 pub type Gpr = u8;
@@ -47,15 +47,6 @@ pub enum Rm {
     Mem(Address),
 }
 
-/// Mask operand and what happens to other lanes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Masking {
-    /// 0: none
-    pub k: u8,
-    /// Zero the other lanes instead of keeping them.
-    pub zero: bool,
-}
-
 /// A place that jumps go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label(pub u32);
@@ -91,7 +82,7 @@ pub struct Assembler {
 }
 
 /// Bit 3 of the index register, and of the base or of the register itself.
-fn high_bits(rm: Rm) -> (u8, u8) {
+pub(super) fn high_bits(rm: Rm) -> (u8, u8) {
     match rm {
         Rm::Reg(r) => (0, r >> 3 & 1),
         Rm::Mem(a) => (
@@ -112,16 +103,16 @@ impl Assembler {
         n as i32 * 64
     }
 
-    fn byte(&mut self, b: u8) {
+    pub(super) fn byte(&mut self, b: u8) {
         self.code.push(b);
     }
 
-    fn i32(&mut self, v: i32) {
+    pub(super) fn i32(&mut self, v: i32) {
         self.code.extend(v.to_le_bytes());
     }
 
     /// ModRM, SIB and displacement. `tail`: bytes of the instruction that follow.
-    fn modrm(&mut self, reg: u8, rm: Rm, tail: usize) {
+    pub(super) fn modrm(&mut self, reg: u8, rm: Rm, tail: usize) {
         let reg = (reg & 7) << 3;
         match rm {
             Rm::Reg(r) => self.byte(0xC0 | reg | (r & 7)),
@@ -153,50 +144,6 @@ impl Assembler {
                 }
             }
         }
-    }
-
-    /// An EVEX instruction. `len`: 0, 1, 2 for 128, 256, 512 bits. `vvvv`: the first source, or 0.
-    /// `vsib`: whether the index register of the address is a vector.
-    #[expect(clippy::too_many_arguments, reason = "the fields of the encoding")]
-    pub fn evex(
-        &mut self,
-        op: Opcode,
-        len: u8,
-        reg: u8,
-        vvvv: u8,
-        rm: Rm,
-        imm: Option<u8>,
-        mask: Masking,
-        vsib: bool,
-    ) {
-        let (mut x, b) = high_bits(rm);
-        let mut v2 = vvvv >> 4;
-        match rm {
-            Rm::Reg(r) => x = r >> 4,
-            Rm::Mem(a) if vsib => v2 = a.index.map_or(0, |(i, _)| i >> 4),
-            Rm::Mem(_) => {}
-        }
-        let not = |bit: u8| (bit & 1) ^ 1;
-        self.byte(0x62);
-        self.byte(not(reg >> 3) << 7 | not(x) << 6 | not(b) << 5 | not(reg >> 4) << 4 | op.map);
-        self.byte(u8::from(op.w) << 7 | (!vvvv & 15) << 3 | 4 | op.pp);
-        self.byte(u8::from(mask.zero) << 7 | len << 5 | not(v2) << 3 | mask.k);
-        self.byte(op.byte);
-        self.modrm(reg, rm, usize::from(imm.is_some()));
-        if let Some(imm) = imm {
-            self.byte(imm);
-        }
-    }
-
-    /// An instruction on mask registers: VEX.0F, 16 bits.
-    pub fn mask(&mut self, byte: u8, l: bool, reg: u8, vvvv: u8, rm: Rm) {
-        let (x, b) = high_bits(rm);
-        let not = |bit: u8| (bit & 1) ^ 1;
-        self.byte(0xC4);
-        self.byte(not(reg >> 3) << 7 | not(x) << 6 | not(b) << 5 | 1);
-        self.byte((!vvvv & 15) << 3 | u8::from(l) << 2);
-        self.byte(byte);
-        self.modrm(reg, rm, 0);
     }
 
     /// A legacy instruction with 64-bit operands.

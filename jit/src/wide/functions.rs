@@ -4,7 +4,7 @@
 use super::Refused;
 use super::lir::{Lir, Mask, Reg, Src};
 use super::lower::Lower;
-use super::opcode as o;
+use super::opcode::{self as o, Logic};
 use crate::kernel::{BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
 use crate::math::Emit;
 use crate::math::tables::{self, LookUp};
@@ -119,7 +119,7 @@ impl Emit for Vectors<'_, '_> {
         self.lower.blend(Type::I32, c, x, y)
     }
     fn not(&mut self, x: Reg) -> Reg {
-        self.lower.masks(o::KNOT, None, x)
+        self.lower.masks(Logic::Not, None, x)
     }
     fn bits(&mut self, x: Reg) -> Reg {
         x
@@ -130,7 +130,7 @@ impl Emit for Vectors<'_, '_> {
     fn to_float(&mut self, x: Reg) -> Reg {
         let len = self.lower.len(Type::F32);
         self.lower
-            .evex(o::I32_TO_F32, len, Type::F32, None, x, None)
+            .vector_op(o::I32_TO_F32, len, Type::F32, None, x, None)
     }
     fn ic(&mut self, op: BinaryOp, x: Reg, c: i32) -> Reg {
         match op {
@@ -153,24 +153,25 @@ impl Emit for Vectors<'_, '_> {
         // With a NaN the instruction gives its second operand.
         let len = self.lower.len(Type::F32);
         let op = o::float(Type::F32, o::MIN);
-        self.lower.evex(op, len, Type::F32, Some(c), x, None)
+        self.lower.vector_op(op, len, Type::F32, Some(c), x, None)
     }
     fn at_least(&mut self, x: Reg, c: f32) -> Reg {
         let c = self.f(c);
         let len = self.lower.len(Type::F32);
         let op = o::float(Type::F32, o::MAX);
-        self.lower.evex(op, len, Type::F32, Some(c), x, None)
+        self.lower.vector_op(op, len, Type::F32, Some(c), x, None)
     }
     fn scale(&mut self, x: Reg, k: Reg, _: Reg) -> Reg {
         let len = self.lower.len(Type::F32);
-        self.lower.evex(o::SCALE, len, Type::F32, Some(x), k, None)
+        self.lower
+            .vector_op(o::SCALE, len, Type::F32, Some(x), k, None)
     }
     fn scale_above(&mut self, y: Reg, (k, _): (Reg, Reg), x: Reg, least: f32) -> Reg {
         let least = self.f(least);
         // Also of a NaN.
         let above = self.fcmp(CmpOp::Ne, x, least);
         let (d, len) = (self.lower.reg(Type::F32), self.lower.len(Type::F32));
-        self.lower.emit(Lir::Evex {
+        self.lower.emit(Lir::Vector {
             op: o::SCALE,
             len,
             d,
@@ -187,9 +188,8 @@ impl Emit for Vectors<'_, '_> {
         self.scale(x, k, shifted)
     }
     fn any_bit(&mut self, x: Reg, bits: i32) -> Reg {
-        let (bits, len) = (self.i(bits), self.lower.len(Type::I32));
-        self.lower
-            .evex(o::TEST, len, Type::Bool, Some(x), bits, None)
+        let bits = self.i(bits);
+        self.lower.any_bit(Type::I32, x, bits)
     }
     fn rarely(
         &mut self,
@@ -219,25 +219,6 @@ impl LookUp for Vectors<'_, '_> {
         let table = self.lower.pooled(bytes);
         // All of the table's register, also for 8 lanes.
         self.lower
-            .evex(o::PERMUTE, 2, Type::F32, Some(at), table, None)
-    }
-}
-
-impl Lower<'_> {
-    /// `k ? a : b`
-    pub fn blend(&mut self, ty: Type, k: Reg, a: Reg, b: Reg) -> Reg {
-        let (d, len) = (self.reg(ty), self.len(ty));
-        let (op, mask) = (o::of38(ty, 0x65), Mask::Blend(k));
-        self.emit(Lir::Evex {
-            op,
-            len,
-            d,
-            a: Some(b),
-            b: Src::Reg(a),
-            imm: None,
-            mask,
-            store: false,
-        });
-        d
+            .vector_op(o::PERMUTE, 2, Type::F32, Some(at), table, None)
     }
 }

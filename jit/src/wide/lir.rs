@@ -1,6 +1,8 @@
 //! Machine instructions over virtual registers, in a line with loops.
 
 use super::encode::{Cond, Label, Opcode};
+use super::opcode::Logic;
+use super::target::Target;
 use cranelift_entity::{PrimaryMap, entity_impl};
 
 /// A virtual register.
@@ -71,7 +73,7 @@ pub enum Lir {
         end: Reg,
     },
     /// `d = op(a, b, imm)` in vectors of `len`; for stores `d` is read and `b` is written.
-    Evex {
+    Vector {
         /// Operation.
         op: Opcode,
         /// 0, 1, 2: 128, 256, 512 bits.
@@ -168,8 +170,8 @@ pub enum Lir {
     },
     /// `d = op(a, b)` on masks; a unary one has no `a`. `d` alone: all ones.
     Mask {
-        /// Opcode byte.
-        op: u8,
+        /// Operation.
+        op: Logic,
         /// Result.
         d: Reg,
         /// First source.
@@ -300,8 +302,9 @@ pub struct Info {
 }
 
 /// A function.
-#[derive(Default)]
 pub struct Function {
+    /// What it is for.
+    pub target: Target,
     /// Instructions.
     pub code: Vec<Lir>,
     /// Registers.
@@ -319,6 +322,20 @@ pub struct Function {
 }
 
 impl Function {
+    /// One without instructions.
+    pub fn new(target: Target) -> Function {
+        Function {
+            target,
+            code: Vec::new(),
+            regs: PrimaryMap::new(),
+            loops: Vec::new(),
+            rare: Vec::new(),
+            frame: 0,
+            labels: 0,
+            streams: false,
+        }
+    }
+
     /// A new register.
     pub fn reg(&mut self, class: Class) -> Reg {
         self.regs.push(Info {
@@ -357,7 +374,7 @@ impl Lir {
                     f(*r, true);
                 }
             }
-            Lir::Evex {
+            Lir::Vector {
                 d,
                 a,
                 b,

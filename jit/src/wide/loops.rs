@@ -221,7 +221,8 @@ impl Lower<'_> {
             let ty = s.kernel.values[c.result];
             let identity = s.constant(crate::kernel::identity(c.op, ty));
             let d = s.reg(ty);
-            s.emit(copy(d, identity, Mask::All));
+            let len = s.target.full();
+            s.emit(copy_of(d, identity, Mask::All, len, false));
             d
         };
         l.carries
@@ -236,7 +237,7 @@ impl Lower<'_> {
         let mask = if tail { Mask::TailMerge } else { Mask::All };
         let len = self.len(ty);
         // An addition can write where it reads; other combinations end in a copy.
-        if let Some(Lir::Evex { d, mask: m, .. }) = self.f.code.last_mut()
+        if let Some(Lir::Vector { d, mask: m, .. }) = self.f.code.last_mut()
             && *d == sum
             && *m == Mask::All
         {
@@ -281,7 +282,7 @@ impl Lower<'_> {
         let mut v = v;
         for (shuffle, imm) in steps {
             let a = (shuffle == halves).then_some(v);
-            let other = self.evex(shuffle, len, ty, a, v, Some(imm));
+            let other = self.vector_op(shuffle, len, ty, a, v, Some(imm));
             v = self.combine(op, ty, v, other)?;
         }
         Ok(v)
@@ -343,14 +344,9 @@ pub fn stream_of(mem: Mem, index: &Index, l: &Loop) -> Stream {
     (mem, others.copied().collect())
 }
 
-/// `d = a`
-pub fn copy(d: Reg, a: Reg, mask: Mask) -> Lir {
-    copy_of(d, a, mask, 2, false)
-}
-
 fn copy_of(d: Reg, a: Reg, mask: Mask, len: u8, wide: bool) -> Lir {
     let ty = if wide { Type::F64 } else { Type::F32 };
-    Lir::Evex {
+    Lir::Vector {
         op: opcode::float(ty, opcode::MOVE),
         len,
         d,

@@ -4,6 +4,7 @@
 use super::Refused;
 use super::lir::{Class, Function, Lir, Mask, Reg, Src};
 use super::opcode;
+use super::target::Target;
 use crate::kernel::{self, Const, Inst, Kernel, Loop, Mem, Stmt, Type, VarId};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_runtime::DType;
@@ -34,10 +35,9 @@ pub type Stream = (Mem, Vec<(VarId, i64)>);
 pub struct Lower<'k> {
     pub kernel: &'k Kernel,
     pub f: Function,
-    /// Elements in a vector: 16, or 8 if any of them has 64 bits.
+    pub target: Target,
+    /// Elements in a vector: as many as it has words, or half of that if any of them has 64 bits.
     pub count: i64,
-    /// Whether the processor rounds to bf16.
-    pub bf16: bool,
     /// Values that their stores round.
     pub unrounded: EntitySet<kernel::ValueId>,
     /// Values that a rounding to this type gave.
@@ -68,16 +68,16 @@ pub struct Lower<'k> {
 }
 
 /// Lowers a kernel whose math functions are expanded.
-pub fn lower(kernel: &Kernel, bf16: bool) -> Result<Function, Refused> {
+pub fn lower(kernel: &Kernel, target: Target) -> Result<Function, Refused> {
     let mut varying = EntitySet::new();
     let mut wide = false;
     let narrow = super::lanes::narrow_positions(kernel);
     super::lanes::note_varying(kernel, &kernel.root, None, &narrow, &mut varying, &mut wide);
     let mut l = Lower {
         kernel,
-        f: Function::default(),
-        count: if wide { 8 } else { 16 },
-        bf16,
+        f: Function::new(target),
+        target,
+        count: target.bytes() as i64 / if wide { 8 } else { 4 },
         unrounded: super::lanes::rounded_by_stores(kernel),
         rounded: HashMap::new(),
         ahead: None,
@@ -139,11 +139,17 @@ impl Lower<'_> {
 
     /// The vector length for this type.
     pub fn len(&self, ty: Type) -> u8 {
-        if self.count == 16 || opcode::is_wide(ty) {
-            2
+        let full = self.target.full();
+        if self.halves() && !opcode::is_wide(ty) {
+            full - 1
         } else {
-            1
+            full
         }
+    }
+
+    /// Whether 32-bit elements take half a register.
+    pub fn halves(&self) -> bool {
+        self.count * 8 == self.target.bytes() as i64
     }
 
     /// A constant in all lanes.
@@ -154,19 +160,7 @@ impl Lower<'_> {
             Const::I32(v) => fill(&mut bytes, &v.to_le_bytes()),
             Const::F64(v) => fill(&mut bytes, &v.to_le_bytes()),
             Const::I64(v) => fill(&mut bytes, &v.to_le_bytes()),
-            Const::Bool(v) => {
-                let (d, op) = (
-                    self.reg(Type::Bool),
-                    if v { opcode::KXNOR } else { opcode::KXOR },
-                );
-                self.emit(Lir::Mask {
-                    op,
-                    d,
-                    a: None,
-                    b: None,
-                });
-                return d;
-            }
+            Const::Bool(v) => return self.truth(v),
         }
         self.pooled(bytes)
     }
@@ -189,7 +183,7 @@ impl Lower<'_> {
     }
 
     /// `d = op(a, b, imm)` in a new register of type `ty`.
-    pub fn evex(
+    pub fn vector_op(
         &mut self,
         op: super::encode::Opcode,
         len: u8,
@@ -199,7 +193,7 @@ impl Lower<'_> {
         imm: Option<u8>,
     ) -> Reg {
         let d = self.reg(ty);
-        self.emit(Lir::Evex {
+        self.emit(Lir::Vector {
             op,
             len,
             d,

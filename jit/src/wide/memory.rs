@@ -107,7 +107,7 @@ impl Lower<'_> {
         } else {
             Mask::All
         };
-        self.emit(Lir::Evex {
+        self.emit(Lir::Vector {
             op,
             len,
             d,
@@ -138,12 +138,21 @@ impl Lower<'_> {
         let len = self.len(ty);
         let packed = {
             let (op, len) = match dtype.size() {
-                8 => return Ok(self.evex(o::BROADCAST_64, 2, ty, None, Src::Mem(m), None)),
-                4 => return Ok(self.evex(o::BROADCAST_32, len, ty, None, Src::Mem(m), None)),
+                8 => {
+                    return Ok(self.vector_op(
+                        o::BROADCAST_64,
+                        self.target.full(),
+                        ty,
+                        None,
+                        Src::Mem(m),
+                        None,
+                    ));
+                }
+                4 => return Ok(self.vector_op(o::BROADCAST_32, len, ty, None, Src::Mem(m), None)),
                 2 => (o::BROADCAST_16, len - 1),
                 _ => (o::BROADCAST_8, 0),
             };
-            self.evex(op, len, Type::I32, None, Src::Mem(m), None)
+            self.vector_op(op, len, Type::I32, None, Src::Mem(m), None)
         };
         Ok(self.widened(dtype, len, Src::Reg(packed)))
     }
@@ -165,18 +174,11 @@ impl Lower<'_> {
         };
         let wide = match packed {
             Src::Mem(m) => self.masked(widen, len, m),
-            Src::Reg(r) => self.evex(widen, len, Type::I32, None, r, None),
+            Src::Reg(r) => self.vector_op(widen, len, Type::I32, None, r, None),
         };
         match dtype {
             DType::BF16 => self.shift(o::shift(true, Type::I32), Type::I32, wide, 16),
-            DType::Bool => self.evex(
-                o::of38(Type::I32, 0x27),
-                len,
-                Type::Bool,
-                Some(wide),
-                wide,
-                None,
-            ),
+            DType::Bool => self.any_bit(Type::I32, wide, wide),
             _ => wide,
         }
     }
@@ -222,7 +224,7 @@ impl Lower<'_> {
         copy: usize,
         m: Operand,
     ) -> Result<Reg, Refused> {
-        if dtype.size() < 4 || self.count != 8 {
+        if dtype.size() < 4 || !self.halves() {
             return Err(Refused::Stride);
         }
         let mut at = self.iota(Type::I64, stride(index, self.lanes.var), 0);
@@ -240,7 +242,7 @@ impl Lower<'_> {
         let (op, scale) = (o::of38(ty, 0x93), dtype.size() as u8);
         self.emit(Lir::Gather {
             op,
-            len: 2,
+            len: self.target.full(),
             d,
             base,
             index: at,
@@ -302,20 +304,8 @@ impl Lower<'_> {
             DType::I8 | DType::U8 => o::NARROW_8,
             DType::Bool => {
                 let one = self.constant(Const::I32(1));
-                let d = self.reg(Type::I32);
-                let (op, mask) = (o::float(Type::F32, o::MOVE), Mask::Zero(v));
                 len = self.len(Type::I32);
-                self.emit(Lir::Evex {
-                    op,
-                    len,
-                    d,
-                    a: None,
-                    b: Src::Reg(one),
-                    imm,
-                    mask,
-                    store: false,
-                });
-                v = d;
+                v = self.only(v, one, Type::I32);
                 o::NARROW_8
             }
         };
@@ -324,7 +314,7 @@ impl Lower<'_> {
             (_, true) => Mask::Tail,
             _ => Mask::All,
         };
-        self.emit(Lir::Evex {
+        self.emit(Lir::Vector {
             op,
             len,
             d: v,
@@ -380,7 +370,7 @@ impl Lower<'_> {
             }
             _ => (v, len),
         };
-        self.emit(Lir::Evex {
+        self.emit(Lir::Vector {
             op: o::STREAM,
             len,
             d: v,

@@ -7,16 +7,20 @@ mod bf16;
 mod compute;
 mod emit;
 mod encode;
+mod evex;
 mod functions;
 mod lanes;
 mod lir;
 mod loops;
 mod lower;
+mod masks;
 mod memory;
 mod opcode;
+mod target;
 mod transpose;
 
 use crate::kernel::Kernel;
+pub use target::Target;
 use thiserror::Error;
 
 /// Why a kernel was left to the portable generator.
@@ -39,41 +43,15 @@ pub enum Refused {
     Inst(String),
 }
 
-/// Whether this processor runs the code.
-pub fn available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("bmi2")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
-/// Whether it rounds to bf16 in one instruction.
-fn rounds_to_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
-/// Position-independent code of `fn(args, begin, end)`.
+/// Position-independent code of `fn(args, begin, end)` for the best instruction set of this processor, below the cap that
+/// the environment sets.
 pub fn compile(kernel: &Kernel) -> Result<Vec<u8>, Refused> {
-    compile_for(kernel, rounds_to_bf16())
+    let target = Target::detect().ok_or(Refused::Processor)?;
+    compile_for(kernel, target)
 }
 
-/// The same for processors that round to bf16 in one instruction, or for those that do not.
-pub fn compile_for(kernel: &Kernel, bf16: bool) -> Result<Vec<u8>, Refused> {
-    if !available() || bf16 && !rounds_to_bf16() {
-        return Err(Refused::Processor);
-    }
-    let function = lower::lower(&crate::math::expand_but(kernel, functions::is_own), bf16)?;
+/// The same for an instruction set.
+pub fn compile_for(kernel: &Kernel, target: Target) -> Result<Vec<u8>, Refused> {
+    let function = lower::lower(&crate::math::expand_but(kernel, functions::is_own), target)?;
     Ok(emit::emit(&function, &alloc::allocate(&function)))
 }

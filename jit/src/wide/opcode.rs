@@ -69,8 +69,8 @@ pub const SCALE: Opcode = op(2, 1, false, 0x2C);
 pub const TERNARY: Opcode = op(3, 1, false, 0x25);
 /// vpermps
 pub const PERMUTE: Opcode = op(2, 1, false, 0x16);
-/// vptestmd
-pub const TEST: Opcode = op(2, 1, false, 0x27);
+/// vptestmd, vptestmq
+pub const TEST: u8 = 0x27;
 /// vpmovzxbd
 pub const WIDEN_U8: Opcode = op(2, 1, false, 0x31);
 /// vpmovsxbd
@@ -118,20 +118,39 @@ pub const FROM_GENERAL_32: Opcode = op(2, 1, false, 0x7C);
 /// vpbroadcastq from a general register
 pub const FROM_GENERAL: Opcode = op(2, 1, true, 0x7C);
 
-/// kandw, kandnw (`!a & b`), korw, kxnorw, kxorw
-pub const KAND: u8 = 0x41;
-/// kandnw
-pub const KANDN: u8 = 0x42;
-/// knotw
-pub const KNOT: u8 = 0x44;
-/// korw
-pub const KOR: u8 = 0x45;
+/// Logic on truth values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logic {
+    /// Both.
+    And,
+    /// The second without the first.
+    AndNot,
+    /// Not the second; there is no first.
+    Not,
+    /// One of them.
+    Or,
+    /// Both or neither.
+    Same,
+    /// One of them, and not the other.
+    Xor,
+}
+
+impl Logic {
+    /// Of mask registers: kandw, kandnw, knotw, korw, kxnorw, kxorw
+    pub fn of_masks(self) -> u8 {
+        match self {
+            Logic::And => 0x41,
+            Logic::AndNot => 0x42,
+            Logic::Not => 0x44,
+            Logic::Or => 0x45,
+            Logic::Same => 0x46,
+            Logic::Xor => 0x47,
+        }
+    }
+}
+
 /// kortestw
 pub const KORTEST: u8 = 0x98;
-/// kxnorw
-pub const KXNOR: u8 = 0x46;
-/// kxorw
-pub const KXOR: u8 = 0x47;
 
 /// Arithmetic that is one instruction.
 pub fn binary(op_: BinaryOp, ty: Type) -> Option<Opcode> {

@@ -51,7 +51,7 @@ impl Lower<'_> {
         let words = matches!(self.kernel.values[*value], Type::F32 | Type::I32)
             && matches!(self.dtype(*target), DType::F32 | DType::I32);
         let plain = from.values.is_empty() && to.values.is_empty() && value == stored;
-        let fits = rows.vector && !columns.vector && self.lanes.var.is_none() && self.count == 16;
+        let fits = rows.vector && !columns.vector && self.lanes.var.is_none() && !self.halves();
         let turns = across.abs() > 1 && next == 1 && order == 1;
         (turns && fits && plain && words && squares == [true; 2]).then_some(Turn {
             columns,
@@ -155,7 +155,7 @@ impl Lower<'_> {
     fn turned_square(&mut self, rows: Vec<Reg>) -> Vec<Reg> {
         let pair = |s: &mut Self, ty: Type, high: bool, a: Reg, b: Reg| {
             let op = o::float(ty, o::UNPACK + u8::from(high));
-            s.evex(op, 2, Type::F32, Some(a), b, None)
+            s.vector_op(op, 2, Type::F32, Some(a), b, None)
         };
         let mut quads: Vec<Reg> = Vec::with_capacity(16);
         for four in rows.chunks_exact(4) {
@@ -173,7 +173,7 @@ impl Lower<'_> {
         let quarters = |s: &mut Self, odd: bool, a: Reg, b: Reg| {
             let which = if odd { 0xDD } else { 0x88 };
             let op = o::of3a(Type::F32, o::QUARTERS);
-            s.evex(op, 2, Type::F32, Some(a), b, Some(which))
+            s.vector_op(op, 2, Type::F32, Some(a), b, Some(which))
         };
         let mut columns = rows;
         for c in 0..4 {

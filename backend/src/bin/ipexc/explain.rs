@@ -7,7 +7,8 @@ use ipex_backend::fusion::cluster::{Clusters, Group};
 use ipex_backend::graph::Graph;
 use ipex_backend::lower::kernel::Lowered;
 use ipex_backend::protocol::{self, File};
-use ipex_jit::{cranelift, wide};
+use ipex_jit::cranelift;
+use ipex_jit::wide::{self, Target};
 use ipex_runtime::plan::device::left_to_cpu;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -161,12 +162,13 @@ fn write_kernel(out: &mut String, n: usize, k: usize, lowered: &Lowered) -> fmt:
 
 /// The code that runs: the wide generator's, or Cranelift's for what that refuses.
 fn write_code(out: &mut String, n: usize, k: usize, lowered: &Lowered) -> fmt::Result {
-    match wide::compile(&lowered.kernel) {
-        Ok(code) => {
+    let target = Target::detect().ok_or(wide::Refused::Processor);
+    match target.and_then(|t| Ok((t.name(), wide::compile_for(&lowered.kernel, t)?))) {
+        Ok((target, code)) => {
             let bytes = code.len();
             writeln!(
                 out,
-                "; group {n}, kernel {k}: wide generator, {bytes} bytes"
+                "; group {n}, kernel {k}: wide generator for {target}, {bytes} bytes"
             )?;
             out.push_str(&disassemble(&code));
         }
