@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch.autograd.graph import increment_version
 from torch.fx import GraphModule
 
 from ipex import _core, decompositions, device
@@ -81,10 +83,12 @@ def compile_graph(
 
 
 def _is_plain(graph: GraphModule, num_inputs: int) -> bool:
-    """Whether AOTAutograd's wrapper around an inference graph would do nothing at run time.
+    """Whether AOTAutograd's wrapper around an inference graph would do nothing at run time but tell
+    autograd what the graph changes.
 
-    So it is when the graph takes the arguments as they are, and neither changes nor returns any of
-    them or a view. Calling it directly saves about 2 us.
+    So it is when the graph takes the arguments as they are, returns none of them nor a view, and
+    does itself what changes them. Calling it directly saves about 2 us, and 20 in an optimizer's
+    step of 500 arguments.
     """
     context = torch._guards.TracingContext.try_get()
     metadata = getattr(context, "fw_metadata", None)
@@ -93,7 +97,6 @@ def _is_plain(graph: GraphModule, num_inputs: int) -> bool:
     none_of = (
         "num_outputs_aliased",
         "num_mutated_inp_runtime_indices",
-        "num_mutated_graph_handled_indices_seen_by_autograd",
         "num_intermediate_bases",
     )
     subclasses = (*metadata.subclass_inp_meta, *metadata.subclass_fw_graph_out_meta)
@@ -102,8 +105,27 @@ def _is_plain(graph: GraphModule, num_inputs: int) -> bool:
         all(getattr(metadata, name, None) == 0 for name in none_of)
         and all(type(meta).__name__ != "SubclassCreationMeta" for meta in subclasses)
         and not metadata.tokens
+        and getattr(metadata, "grad_enabled_mutation", None) is None
         and placeholders == num_inputs
     )
+
+
+def _direct(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """What Dynamo calls instead of AOTAutograd's wrapper: counts the versions of what a plain graph
+    changes, as that does.
+    """
+    metadata = torch._guards.TracingContext.get().fw_metadata
+    assert metadata is not None
+    changed = metadata.mutated_graph_handled_indices_seen_by_autograd
+    if not changed:
+        return compiled
+    arguments = operator.itemgetter(*changed)
+
+    def run(*args: Any) -> Any:
+        increment_version(arguments(args))
+        return compiled(*args)
+
+    return run
 
 
 def _static(graph: GraphModule, example_inputs: Sequence[Any]) -> list[int]:
@@ -155,7 +177,7 @@ def ipex(
             compiled = compile_graph(graph, kind, settings, frozen, gpu)
             inference = kind == "inference" and isinstance(compiled, _core.Compiled)
             if inference and _is_plain(graph, len(example_inputs)):
-                plain.append(compiled)
+                plain.append(_direct(compiled))
             return compiled
 
         return compile

@@ -1,10 +1,11 @@
 //! Elementwise operators. Results of narrow dtypes are rounded after each operator, as in eager.
 
+use super::composite::float_binary;
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::{Narrow, Op, ValueId};
-use ipex_jit::kernel::{BinaryOp, UnaryOp};
+use ipex_jit::kernel::{BinaryOp, CmpOp, UnaryOp};
 use ipex_runtime::DType;
 
 /// Argument `n`, a tensor or a number, in this dtype and broadcast to these sizes.
@@ -147,6 +148,39 @@ pub fn pow_scalar(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal
         b.with(BinaryOp::Pow, v, exponent)?
     };
     Ok(vec![round(b, result)?])
+}
+
+/// `aten.pow.Scalar`: of f32 `2^(x·log2 base)` with the product as a pair of floats, since the logarithm of a constant is known.
+pub fn scalar_pow(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (dtype, base) = (c.output_dtype(0)?, c.number(0)? as f32);
+    // Any power of 1 is 1, also those by infinities.
+    let usual = base > 0.0 && base.is_finite() && base != 1.0;
+    if dtype != DType::F32 || !usual {
+        return float_binary(b, c, BinaryOp::Pow);
+    }
+    let sizes = c.output(0)?.sizes.clone();
+    let x = operand(b, c, 1, dtype, &sizes)?;
+    let log = f64::from(base).log2();
+    let high = b.full(dtype, &sizes, log);
+    let low = b.full(dtype, &sizes, log - f64::from(log as f32));
+    let t = b.binary(BinaryOp::Mul, x, high)?;
+    let y = b.unary(UnaryOp::Exp2, t)?;
+
+    // What the product's rounding has cost; it is as large as its factors, or NaN, where the result is infinite or 0.
+    let minus = b.unary(UnaryOp::Neg, t)?;
+    let meta = b.meta(dtype, &sizes);
+    let rest = b.push(Op::Fma, &[x, high, minus], meta.clone());
+    let rest = b.push(Op::Fma, &[x, low, rest], meta.clone());
+    let (most, least) = (b.full(dtype, &sizes, 128.0), b.full(dtype, &sizes, -150.0));
+    let below = b.compare(CmpOp::Lt, t, most);
+    let above = b.compare(CmpOp::Gt, t, least);
+    let finite = b.binary(BinaryOp::And, below, above)?;
+    let zero = b.full(dtype, &sizes, 0.0);
+    let rest = b.select(finite, rest, zero);
+    let slope = b.with(BinaryOp::Mul, y, std::f64::consts::LN_2)?;
+    let corrected = b.push(Op::Fma, &[slope, rest, y], meta);
+    let y = b.select(finite, corrected, y);
+    Ok(vec![round(b, y)?])
 }
 
 /// A float as an integer: truncated, then wrapped to a narrow dtype.
