@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 from cases import CASES, Shape
-from torch._dynamo.backends.common import aot_autograd
-
 from ipex.backend import ipex
+from torch._dynamo.backends.common import aot_autograd
 
 Call = Callable[[], Any]
 
@@ -45,7 +44,12 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
         return lambda *_: result
 
     def aot(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
-        result = graph(*[torch.ones(x.shape) if x.is_floating_point() else torch.zeros_like(x, device="cpu") for x in inputs]) 
+        result = graph(
+            *[
+                torch.ones(x.shape) if x.is_floating_point() else torch.zeros_like(x, device="cpu")
+                for x in inputs
+            ]
+        )
 
         def run(given: list[Any]) -> Any:
             given.clear()
@@ -118,7 +122,9 @@ def main() -> None:
                 rows, columns = map(int, size.split("x"))
                 calls = rivals_of(name, (rows, columns), not args.no_inductor)
                 us = medians(calls, args.rounds)
-                print(f"{name:22s} {size:8s}", *(f"{n} {t:7.2f} " for n, t in us.items()), flush=True)
+                print(
+                    f"{name:22s} {size:8s}", *(f"{n} {t:7.2f} " for n, t in us.items()), flush=True
+                )
 
 
 if __name__ == "__main__":
