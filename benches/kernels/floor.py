@@ -14,6 +14,7 @@ Calls in turns, medians of batches in microseconds:
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import statistics
 import time
@@ -44,12 +45,8 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
         return lambda *_: result
 
     def aot(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
-        result = graph(
-            *[
-                torch.ones(x.shape) if x.is_floating_point() else torch.zeros_like(x, device="cpu")
-                for x in inputs
-            ]
-        )
+        make = {True: torch.ones, False: torch.zeros}
+        result = graph(*[make[x.is_floating_point()](x.shape, dtype=x.dtype) for x in inputs])
 
         def run(given: list[Any]) -> Any:
             given.clear()
@@ -79,7 +76,7 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
     }
     if inductor:
         backends["Inductor"] = "inductor"
-    calls: dict[str, Call] = {"eager": lambda mine=own(): kernel(*mine)}
+    calls: dict[str, Call] = {"eager": functools.partial(kernel, *own())}
     for rival, backend in backends.items():
         torch._dynamo.reset_code_caches()
         # A function of its own for each, as compiled code belongs to the function.
@@ -88,10 +85,8 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
         mine = own()
         compiled(*mine)
         if rival == "direct":
-            direct, given = handed[0]
-            calls[rival] = lambda direct=direct, given=given: direct(*given)
-        else:
-            calls[rival] = lambda compiled=compiled, mine=mine: compiled(*mine)
+            compiled, mine = handed[0]
+        calls[rival] = functools.partial(compiled, *mine)
     return calls
 
 

@@ -58,8 +58,11 @@ impl<E: Emit> Power<E> {
 
 /// `e^r - 1`
 fn small<E: Emit>(e: &mut E, r: E::F) -> E::F {
-    let p = e.poly(&EXPM1, r);
     let r2 = e.mul(r, r);
+    // In pairs: a processor has only so many vectors in flight, so that a long chain is a slow one.
+    let [low, mid, high] = [0, 2, 4].map(|n| e.poly(&EXPM1[n..n + 2], r));
+    let p = e.fma(r2, high, mid);
+    let p = e.fma(r2, p, low);
     e.fma(r2, p, r)
 }
 
@@ -143,8 +146,9 @@ pub fn expm1<E: Emit>(e: &mut E, x: E::F) -> E::F {
 
 /// `1 / (1 + e^-x)`, as `z/(1 + z)` or `1/(1 + z)` with `z = e^-|x|`, which does not overflow.
 pub fn sigmoid<E: Emit>(e: &mut E, x: E::F) -> E::F {
-    let size = e.abs(x);
-    let down = e.neg(size);
+    let bits = e.bits(x);
+    let bits = e.ic(BinaryOp::Or, bits, i32::MIN);
+    let down = e.as_float(bits);
     let down = e.at_least(down, NOTHING);
     let Reduced { m, k } = reduce(e, down);
     let z = e.addc(m, 1.0);
