@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= torch>=2.11,<2.16
 GPU := hpg
-GPU_PACKAGES := libze1 libze-dev intel-opencl-icd libigc-tools clang-15 llvm-15 llvm-spirv-15 spirv-tools
+GPU_PACKAGES := libze1 libze-dev intel-opencl-icd libigc-tools clang-15 llvm-15 llvm-spirv-15 spirv-tools g++
 PACKAGES := "$(TORCH)" numpy maturin pytest ruff mypy expecttest \
 	transformers timm torchvision
 

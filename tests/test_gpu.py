@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import ipex.device
 import pytest
@@ -15,18 +16,22 @@ from ipex import CompileError
 ROOT = Path(__file__).parent.parent
 
 
+def not_run(what: str, why: str) -> NoReturn:
+    """Says loudly that tests are not run for want of a tool, and where `make test` counts it."""
+    line = f"NOT RUN: {what}: {why}\n"
+    sys.__stderr__.write(line)
+    if path := os.environ.get("IPEX_NOT_RUN"):
+        with open(path, "a") as file:
+            file.write(line)
+    pytest.skip(line)
+
+
 def variables(device: str) -> dict[str, str]:
     """The environment that makes a program run on the driver. Says loudly if a part is missing."""
     command = ["cargo", "run", "-q", "-p", "ze_cpu", "--bin", "gpu-env", "--", device]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        why = done.stderr.strip().splitlines()[-1]
-        line = f"NOT RUN: models on ze_cpu: {why}\n"
-        sys.__stderr__.write(line)
-        if path := os.environ.get("IPEX_NOT_RUN"):
-            with open(path, "a") as file:
-                file.write(line)
-        pytest.skip(line)
+        not_run("models on ze_cpu", done.stderr.strip().splitlines()[-1])
     pairs = (line.removeprefix("export ").split("=", 1) for line in done.stdout.splitlines())
     return os.environ | {name: value.strip("'") for name, value in pairs}
 

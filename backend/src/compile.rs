@@ -31,7 +31,7 @@ pub fn compile(json: &[u8]) -> Result<Program, Error> {
 /// Compiles a document for these values of its symbols.
 pub fn specialise(document: &Document, symbols: &Symbols) -> Result<Program, Error> {
     let (graph, clusters) = fuse(document, symbols)?;
-    let code = generate(&clusters, document.options.gpu.is_some())?;
+    let code = generate(&clusters, document.options.on_gpu())?;
     let plan = plan::build::build(&graph, &clusters, &code, document).map_err(Error::Internal)?;
     Ok(Program {
         graph,

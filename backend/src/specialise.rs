@@ -10,7 +10,7 @@ use crate::protocol::Document;
 use crate::protocol::expr::{Number, Symbols};
 use ipex_runtime::aten::Aten;
 use ipex_runtime::level_zero::{self, Selection};
-use ipex_runtime::plan::device::Target;
+use ipex_runtime::plan::device::{Target, Xpu};
 use ipex_runtime::plan::{Executable, Plan, Route, Shared, Step};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -102,18 +102,28 @@ fn executable(
     shared: Arc<Shared>,
     document: &Document,
 ) -> Result<Executable, Error> {
-    let Some(index) = document.options.gpu else {
-        return Ok(Executable::new(plan, aten, shared));
-    };
     let unsupported = |reason: String| Error::Unsupported {
         node: "the whole graph".into(),
         reason,
     };
-    let index = index as usize;
-    let device = level_zero::open(Selection { index }).map_err(|e| unsupported(e.to_string()))?;
+    let failed = |e: level_zero::Error| unsupported(e.to_string());
+    let (device, xpu) = match (document.options.gpu, document.options.xpu) {
+        (None, None) => return Ok(Executable::new(plan, aten, shared)),
+        (_, Some(index)) => {
+            let (xpu, device) = Xpu::open(aten, index as i32).map_err(failed)?;
+            (device, Some(xpu))
+        }
+        (Some(index), None) => {
+            let index = index as usize;
+            let device = level_zero::open(Selection { index }).map_err(failed)?;
+            (device.clone(), None)
+        }
+    };
+    let frozen = document.options.frozen.clone();
     let target = Target {
-        device: device.clone(),
-        frozen: document.options.frozen.clone(),
+        device,
+        frozen,
+        xpu,
     };
     Executable::on_device(plan, aten, shared, target).map_err(|e| unsupported(e.to_string()))
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,9 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.autograd.graph import increment_version
 from torch.fx import GraphModule
 
-from ipex import _core, decompositions, device
+from ipex import _core, decompositions
 from ipex.arguments import Unsupported
+from ipex.device import CPU, LIBTORCH, Place, place
 from ipex.discard import discard
 from ipex.dynamo import restore_addcdiv
 from ipex.errors import CompileError, FallbackWarning
@@ -23,7 +23,6 @@ from ipex.serialize import serialize
 from ipex.settings import Settings, settings_for
 
 OLDEST, NEWEST = (2, 11), (2, 15)
-LIBTORCH = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
 
 
 def _fallback(gm: GraphModule, settings: Settings) -> Callable[[list[Any], str], Any]:
@@ -57,13 +56,19 @@ def compile_graph(
     kind: str,
     settings: Settings,
     frozen: Sequence[int] = (),
-    gpu: int | None = None,
+    at: Place = CPU,
 ) -> Callable[[list[Any]], Any]:
     """Compiles a functionalised ATen graph; one that it cannot runs in eager with a warning."""
     fallback = _fallback(gm, settings)
     try:
         graph = serialize(
-            gm, kind, frozen, settings.max_autotune, gpu, settings.emulate_precision_casts
+            gm,
+            kind,
+            frozen,
+            settings.max_autotune,
+            at.gpu,
+            at.xpu,
+            settings.emulate_precision_casts,
         )
         compiled = _core.compile(
             graph.document,
@@ -92,7 +97,7 @@ def _is_plain(graph: GraphModule, num_inputs: int) -> bool:
     """
     context = torch._guards.TracingContext.try_get()
     metadata = getattr(context, "fw_metadata", None)
-    if metadata is None or torch.is_autocast_enabled("cpu"):
+    if metadata is None or any(map(torch.is_autocast_enabled, ("cpu", "xpu"))):
         return False
     none_of = (
         "num_outputs_aliased",
@@ -165,7 +170,13 @@ def ipex(
     check_version(torch.__version__)
     settings = settings_for(mode, options)
 
-    gpu = device.gpu(settings.device)
+    try:
+        at = place(settings.device, gm, example_inputs)
+    except Unsupported as error:
+        if settings.strict:
+            raise CompileError(str(error)) from error
+        in_eager, reason = _fallback(gm, settings), str(error)
+        return lambda *args: in_eager(list(args), reason)
     restore_addcdiv(gm)
     plain: list[Callable[..., Any]] = []
 
@@ -174,7 +185,7 @@ def ipex(
             frozen = (
                 _static(graph, example_inputs) if settings.freezing and kind == "inference" else []
             )
-            compiled = compile_graph(graph, kind, settings, frozen, gpu)
+            compiled = compile_graph(graph, kind, settings, frozen, at)
             inference = kind == "inference" and isinstance(compiled, _core.Compiled)
             if inference and _is_plain(graph, len(example_inputs)):
                 plain.append(_direct(compiled))
@@ -188,8 +199,8 @@ def ipex(
         inference_compiler=compiler("inference"),
         partition_fn=min_cut_rematerialization_partition,
         decompositions=decompositions.table(),
-        # In every kind of graph. Kernels of a GPU only read arguments.
-        keep_inference_input_mutations=gpu is None,
+        # In every kind of graph. Of CPU tensors, kernels of a GPU only read copies.
+        keep_inference_input_mutations=at.gpu is None,
     )
     wrapped = build(gm, example_inputs)
     return plain[0] if plain else wrapped

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
@@ -95,19 +96,22 @@ def serialize(
     frozen: Sequence[int] = (),
     autotune: bool = False,
     gpu: int | None = None,
+    xpu: int | None = None,
     round_each: bool = False,
 ) -> Serialized:
     """Writes a functionalised ATen graph; `frozen` are the arguments that never change, `autotune`
     lets the first call choose between implementations, `gpu` is the number of the GPU to run on,
-    with `round_each` every operator rounds to bf16 and f16. Raises Unsupported."""
+    `xpu` that of PyTorch's device that arguments are on, with `round_each` every operator rounds to
+    bf16 and f16. Raises Unsupported."""
     options = {
         "products": _products(),
         "frozen": list(frozen),
         "autotune": autotune,
         "gpu": gpu,
+        "xpu": xpu,
         "emulate_precision_casts": round_each,
     }
-    return _Writer(gm).write(kind, options)
+    return _Writer(gm, xpu).write(kind, options)
 
 
 def _products() -> str:
@@ -120,8 +124,9 @@ def _products() -> str:
 
 
 class _Writer:
-    def __init__(self, gm: GraphModule) -> None:
+    def __init__(self, gm: GraphModule, xpu: int | None) -> None:
         self.gm = gm
+        self.xpu = xpu
         self.constants: list[Any] = []
         self.objects: dict[Node, Any] = {}
         """Attributes of the module that are no tensors: the graphs of higher-order operators."""
@@ -191,6 +196,10 @@ class _Writer:
             self.objects[node] = constant
             return
         node.meta.setdefault("val", constant)
+        if self.xpu is not None and constant.device.type == "cpu":
+            # It goes there once, not in every call.
+            with unset_fake_temporarily():
+                constant = constant.to(torch.device("xpu", self.xpu))
         self.graph["tensor_values"][node.name] = meta(constant, node.name)
         self.graph["inputs"].append({"as_tensor": {"name": node.name}})
         self.constants.append(constant)

@@ -26,7 +26,8 @@ class Settings:
     round."""
     device: str = "cpu"
     """``"cpu"``; ``"gpu"`` or ``"gpu:1"``: an Intel GPU by Level Zero, CPU tensors in and out;
-    ``"auto"``: a GPU if there is one."""
+    ``"auto"``: a GPU if there is one. Graphs with tensors of PyTorch's ``xpu`` device run there in
+    any case; ``"xpu"`` or ``"xpu:1"`` insists on it."""
 
 
 MODES = {

@@ -20,7 +20,7 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
     let mut b = Build {
         graph: Graph {
             origins: vec![Origin::default()],
-            gpu: document.options.gpu.is_some(),
+            gpu: document.options.on_gpu(),
             rounds_each: document.options.emulate_precision_casts,
             ..Graph::default()
         },
@@ -94,9 +94,6 @@ pub fn meta(resolver: &Resolver, name: &str) -> Result<Meta, Error> {
         node: name.into(),
         reason: reason.into(),
     };
-    if meta.device.r#type != "cpu" {
-        return Err(unsupported("not on the CPU"));
-    }
     let ints = |list: &[SymInt]| -> Result<Vec<i64>, Error> {
         list.iter().map(|s| resolver.int(s)).collect()
     };

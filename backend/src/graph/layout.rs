@@ -18,7 +18,7 @@ use std::collections::HashSet;
 pub fn rows<'a>(document: &'a Document, meta: &impl Fn(&str) -> Option<Meta>) -> HashSet<&'a str> {
     let graph = &document.graph_module.graph;
     let ours = document.kind == Kind::Inference
-        && document.options.gpu.is_none()
+        && !document.options.on_gpu()
         && Isa::detect() >= Isa::Avx2
         && pays(document, meta);
     // Somebody else's operator may be written for the strides that it was traced with.

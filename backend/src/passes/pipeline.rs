@@ -9,13 +9,13 @@ pub fn run(mut graph: Graph, options: &Options) -> Graph {
     let graph = super::dce::dce(&super::cse::cse(&graph));
     let mut graph = super::dce::dce(&super::attention::attention(&graph));
     // A GPU has no lanes to fill with columns, and takes one matrix for each product.
-    if options.gpu.is_none() {
+    if !options.on_gpu() {
         graph = super::dce::dce(&super::columns::columns(&graph));
         graph = super::join::join(&graph, &options.frozen);
         graph = super::dce::dce(&super::parts::parts(&graph));
     }
     super::force::force(&mut graph);
-    graph.gpu = options.gpu.is_some();
+    graph.gpu = options.on_gpu();
     graph
 }
 

@@ -27,11 +27,11 @@ pub fn build(
     code: &[Vec<KernelCode>],
     document: &Document,
 ) -> Result<Plan, String> {
-    let followers = followers(graph, &clusters.groups, document.options.gpu.is_some());
+    let followers = followers(graph, &clusters.groups, document.options.on_gpu());
     let constant = constant(graph, &clusters.groups, &document.options.frozen);
-    let batches = match document.options.gpu {
-        None => batches(graph, &clusters.groups, code, &followers, &constant),
-        Some(_) => (0..clusters.groups.len()).collect(),
+    let batches = match document.options.on_gpu() {
+        false => batches(graph, &clusters.groups, code, &followers, &constant),
+        true => (0..clusters.groups.len()).collect(),
     };
     let mut planner = Planner {
         batches,
@@ -278,7 +278,7 @@ impl Planner<'_> {
                             .collect::<Result<_, _>>()?,
                         outputs: outputs.collect::<Result<_, _>>()?,
                     };
-                    let (precision, on_gpu) = (self.options.products, self.options.gpu.is_some());
+                    let (precision, on_gpu) = (self.options.products, self.options.on_gpu());
                     if let Some(attention) = AttentionStep::of(&call) {
                         self.plan.steps.push(Step::Attention(Box::new(attention)));
                     } else if let Some(bag) = BagStep::of(&call) {
@@ -379,7 +379,7 @@ impl Planner<'_> {
 
     /// A step of ours; with ATen's calls as its rival if the person wants the faster one found out.
     fn own(&mut self, own: Step, problem: String, rival: Vec<ExternalCall>) {
-        if rival.is_empty() || !self.options.autotune || self.options.gpu.is_some() {
+        if rival.is_empty() || !self.options.autotune || self.options.on_gpu() {
             self.plan.steps.push(own);
             return;
         }

@@ -39,6 +39,15 @@ pub struct Options {
     pub emulate_precision_casts: bool,
     /// The GPU to run on, by its number; none for the CPU.
     pub gpu: Option<u32>,
+    /// PyTorch's number of the `xpu` device that arguments and results are on.
+    pub xpu: Option<u32>,
+}
+
+impl Options {
+    /// Whether kernels are made for a GPU.
+    pub fn on_gpu(&self) -> bool {
+        self.gpu.is_some() || self.xpu.is_some()
+    }
 }
 
 fn precision<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
@@ -310,6 +319,7 @@ pub fn decode(json: &[u8]) -> Result<Document, Error> {
             document.protocol
         )));
     }
+    super::places::check(&document)?;
     Ok(document)
 }
 

@@ -14,6 +14,7 @@ use super::defaults::Schemas;
 use super::document::{
     self, Argument, Device, Document, Kind, Name, NamedArgument, Number, OptionalTensor, Options,
 };
+use super::places;
 use crate::error::Error;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -168,15 +169,17 @@ pub fn decode(json: &[u8]) -> Result<Exported, Error> {
         specialised: BTreeMap::new(),
     };
     let graph = reader.graph(program.graph_module.graph)?;
+    let document = Document {
+        options: Options::default(),
+        protocol: document::VERSION,
+        producer: HashMap::from([("torch".into(), program.torch_version)]),
+        kind: Kind::Inference,
+        graph_module: document::GraphModule { graph },
+        schemas: HashMap::new(),
+    };
+    places::check(&document)?;
     Ok(Exported {
-        document: Document {
-            options: Options::default(),
-            protocol: document::VERSION,
-            producer: HashMap::from([("torch".into(), program.torch_version)]),
-            kind: Kind::Inference,
-            graph_module: document::GraphModule { graph },
-            schemas: HashMap::new(),
-        },
+        document,
         specialised: reader.specialised,
     })
 }

@@ -8,6 +8,7 @@ pub mod export;
 pub mod expr;
 mod number;
 mod parse;
+pub mod places;
 pub mod schema;
 pub mod stages;
 pub mod symbols;

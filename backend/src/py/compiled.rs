@@ -12,6 +12,7 @@ use crate::staged::{Failure, Staged};
 use ipex_runtime::Error;
 use ipex_runtime::aten::{Aten, Tensor};
 use ipex_runtime::level_zero::{self, Selection};
+use ipex_runtime::plan::device::Xpu;
 use ipex_runtime::plan::{Argument, Value};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -149,6 +150,19 @@ pub fn find_gpu(py: Python<'_>, index: usize) -> PyResult<&'static str> {
     let found = py.detach(|| level_zero::open(Selection { index }));
     let device = found.map_err(|e| CompileError::new_err(e.to_string()))?;
     Ok(device.name())
+}
+
+/// What PyTorch's n-th `xpu` device is: its name, and its number among the GPUs.
+#[pyfunction]
+pub fn find_xpu(py: Python<'_>, index: i32, libtorch: PathBuf) -> PyResult<(String, usize)> {
+    let aten = Aten::load(&libtorch).map_err(|e| CompileError::new_err(e.to_string()))?;
+    let found = py.detach(|| {
+        let (_, device) = Xpu::open(aten, index)?;
+        let mut all = level_zero::devices()?.iter();
+        let number = all.position(|d| d.is_same(&device)).unwrap_or(0);
+        Ok((device.name().to_string(), number))
+    });
+    found.map_err(|e: level_zero::Error| CompileError::new_err(e.to_string()))
 }
 
 /// Sets the `data` of tensors, unless a call other than the caller's own is running, which may be reading what they had;

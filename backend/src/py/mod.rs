@@ -16,5 +16,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<compiled::Compiled>()?;
     module.add_function(wrap_pyfunction!(compiled::replace_data, module)?)?;
     module.add_function(wrap_pyfunction!(compiled::find_gpu, module)?)?;
+    module.add_function(wrap_pyfunction!(compiled::find_xpu, module)?)?;
     module.add_function(wrap_pyfunction!(compiled::compile, module)?)
 }

@@ -24,11 +24,12 @@ macro_rules! table {
         pub struct Aten {
             $(pub $name: unsafe extern "C" fn($($arg),*) $(-> $ret)?,)*
             $(pub $late: Option<unsafe extern "C" fn($($larg),*) $(-> $lret)?>,)*
+            libraries: [Library; 3],
         }
 
         impl Aten {
-            /// Looks the functions up in the library at `path` (`torch/lib/libtorch_cpu.so`) and,
-            /// for those of the Python binding, in `libtorch_python.so` beside it.
+            /// Looks the functions up in the library at `path` (`torch/lib/libtorch_cpu.so`), for those of the Python
+            /// binding in `libtorch_python.so` beside it and what that needs, and in what the process shows to all.
             pub fn load(path: &Path) -> Result<&'static Aten, Error> {
                 static LOADED: OnceLock<Aten> = OnceLock::new();
                 if let Some(aten) = LOADED.get() {
@@ -41,6 +42,7 @@ macro_rules! table {
                     [
                         Library::open(Some(path), RTLD_LAZY).map_err(error)?,
                         Library::open(Some(python), RTLD_LAZY).map_err(error)?,
+                        Library::this(),
                     ]
                 };
                 let aten = Aten {
@@ -66,8 +68,8 @@ macro_rules! table {
                                 .map(|s| *s)
                         })
                     },)*
+                    libraries,
                 };
-                std::mem::forget(libraries);
                 Ok(LOADED.get_or_init(|| aten))
             }
         }
@@ -79,6 +81,8 @@ table! {
     aoti_torch_get_sizes: fn(Handle, *mut *const i64) -> Status,
     aoti_torch_get_strides: fn(Handle, *mut *const i64) -> Status,
     aoti_torch_get_dtype: fn(Handle, *mut i32) -> Status,
+    aoti_torch_get_device_type: fn(Handle, *mut i32) -> Status,
+    aoti_torch_get_device_index: fn(Handle, *mut i32) -> Status,
     aoti_torch_get_dim: fn(Handle, *mut i64) -> Status,
     aoti_torch_new_tensor_handle: fn(Handle, *mut Handle) -> Status,
     aoti_torch_delete_tensor_object: fn(Handle) -> Status,
@@ -111,6 +115,8 @@ table! {
     // C++'s operators new and delete, with which libtorch itself did that before 2.13.
     _Znwm: fn(usize) -> *mut c_void,
     _ZdlPv: fn(*mut c_void),
+    // Of builds with the `xpu` device: the `sycl::queue` of a device's current stream.
+    aoti_torch_get_current_xpu_stream: fn(i32, *mut *mut c_void) -> Status,
     aoti_torch_cpu__int_mm_out: fn(Handle, Handle, Handle) -> Status,
     torch_tensor_from_pyobject: fn(*mut c_void, *mut Handle) -> Status,
     torch_tensor_to_pyobject: fn(Handle, *mut c_void, *mut *mut c_void) -> Status,
@@ -137,6 +143,17 @@ impl Aten {
             op: op.into(),
             message,
         })
+    }
+
+    /// A symbol of libtorch, of a library that it needs, or that the process shows to all.
+    pub fn symbol(&self, name: &str) -> Option<*const c_void> {
+        let find = |l: &Library| {
+            // SAFETY: whatever it is, it has an address.
+            unsafe { l.get::<*const c_void>(name.as_bytes()) }
+                .ok()
+                .map(|s| s.as_raw_ptr().cast_const())
+        };
+        self.libraries.iter().find_map(find)
     }
 
     /// A word on libtorch's heap, which its dispatcher frees.

@@ -7,4 +7,4 @@ mod tensor;
 mod threads;
 
 pub use ffi::{Aten, Handle};
-pub use tensor::Tensor;
+pub use tensor::{Place, Tensor};

@@ -5,8 +5,29 @@ use crate::plan::TensorRef;
 use crate::{DType, Error, pool};
 use std::ffi::c_void;
 
-const CPU: i32 = 0;
 const NO_INDEX: i32 = -1;
+
+/// A device of PyTorch's that has a part in plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Memory of the process.
+    Cpu,
+    /// The n-th `xpu`.
+    Xpu(i32),
+}
+
+impl Place {
+    /// PyTorch's code of the type (`c10::DeviceType`), and the number.
+    fn codes(self) -> (i32, i32) {
+        match self {
+            Place::Cpu => (CPU, 0),
+            Place::Xpu(index) => (XPU, index),
+        }
+    }
+}
+
+const CPU: i32 = 0;
+const XPU: i32 = 12;
 
 /// A reference to an ATen tensor.
 pub struct Tensor {
@@ -79,7 +100,18 @@ impl Tensor {
         strides: &[i64],
         scalar_type: i32,
     ) -> Result<Tensor, Error> {
-        let n = sizes.len() as i64;
+        Self::empty_at(aten, Place::Cpu, sizes, strides, scalar_type)
+    }
+
+    /// An uninitialised tensor.
+    pub fn empty_at(
+        aten: &'static Aten,
+        place: Place,
+        sizes: &[i64],
+        strides: &[i64],
+        scalar_type: i32,
+    ) -> Result<Tensor, Error> {
+        let (n, (device, index)) = (sizes.len() as i64, place.codes());
         // SAFETY: both arrays have `n` elements.
         Self::make(aten, "empty_strided", |h| unsafe {
             (aten.aoti_torch_empty_strided)(
@@ -87,11 +119,34 @@ impl Tensor {
                 sizes.as_ptr(),
                 strides.as_ptr(),
                 scalar_type,
-                CPU,
-                0,
+                device,
+                index,
                 h,
             )
         })
+    }
+
+    /// Whether it is on an `xpu` device.
+    pub fn is_xpu(&self) -> Result<bool, Error> {
+        let mut code = CPU;
+        // SAFETY: the handle is valid.
+        let status = unsafe { (self.aten.aoti_torch_get_device_type)(self.handle, &mut code) };
+        self.aten.check("device", status)?;
+        Ok(code == XPU)
+    }
+
+    /// The number of its device.
+    fn index(&self) -> Result<i32, Error> {
+        let mut index = 0;
+        // SAFETY: the handle is valid.
+        let status = unsafe { (self.aten.aoti_torch_get_device_index)(self.handle, &mut index) };
+        self.aten.check("device", status)?;
+        Ok(index)
+    }
+
+    /// libtorch's functions.
+    pub fn aten(&self) -> &'static Aten {
+        self.aten
     }
 
     /// An uninitialised CPU tensor that a call returns; large ones come from the pool.
@@ -239,9 +294,23 @@ impl Tensor {
 
     /// The same elements in memory of its own, with these strides.
     pub fn copied(&self, strides: &[i64], scalar_type: i32) -> Result<Tensor, Error> {
+        let place = match self.is_xpu()? {
+            true => Place::Xpu(self.index()?),
+            false => Place::Cpu,
+        };
+        self.copied_to(place, strides, scalar_type)
+    }
+
+    /// The same elements in memory of that device, as they lie here.
+    pub fn moved(&self, place: Place) -> Result<Tensor, Error> {
+        let (_, strides) = self.layout()?;
+        self.copied_to(place, strides, self.scalar_type()?)
+    }
+
+    fn copied_to(&self, place: Place, strides: &[i64], scalar_type: i32) -> Result<Tensor, Error> {
         let (sizes, own) = self.layout()?;
         if !overlaps(sizes, strides) {
-            let copy = Self::empty(self.aten, sizes, strides, scalar_type)?;
+            let copy = Self::empty_at(self.aten, place, sizes, strides, scalar_type)?;
             copy.copy_from(self)?;
             return Ok(copy);
         }
@@ -250,7 +319,7 @@ impl Tensor {
         }
         // ATen refuses to write to elements that share memory, so the memory is copied instead.
         let extent = 1 + sizes.iter().zip(own).map(|(n, s)| (n - 1) * s).sum::<i64>();
-        let copy = Self::empty(self.aten, &[extent], &[1], scalar_type)?;
+        let copy = Self::empty_at(self.aten, place, &[extent], &[1], scalar_type)?;
         copy.copy_from(&self.view(&[extent], &[1], 0)?)?;
         copy.view(sizes, strides, 0)
     }

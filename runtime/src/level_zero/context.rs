@@ -1,12 +1,14 @@
-//! A device with a context of its own.
+//! A device with a context: of its own, or another's.
 
 use super::architecture::Architecture;
+use super::driver::devices;
 use super::error::{Error, check};
 use super::memory::Pool;
+use super::sycl::NoQueue;
 use level_zero_sys::*;
 use std::ffi::CStr;
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A GPU. Cheap to clone.
 #[derive(Clone)]
@@ -16,7 +18,15 @@ pub(super) struct Inner {
     pub ze: &'static LevelZero,
     pub handle: ze_device_handle_t,
     pub context: ze_context_handle_t,
+    /// Whether the context is someone else's, who keeps it alive.
+    borrowed: bool,
     pub pool: Pool,
+    pub about: About,
+}
+
+/// What a driver says of a device.
+#[derive(Clone)]
+pub(super) struct About {
     /// The queue group that computes.
     pub group: u32,
     /// Whether lists can be in order by themselves.
@@ -83,11 +93,7 @@ impl Device {
         check(made, || "zeContextCreate".into())?;
         // SAFETY: the driver ends the name by NUL.
         let name = unsafe { CStr::from_ptr(p.name.as_ptr()) };
-        Ok(Some(Device(Arc::new(Inner {
-            ze,
-            handle,
-            context,
-            pool: Pool::default(),
+        let about = About {
             group,
             in_order: version >= api_version(1, 7),
             wrapped,
@@ -99,39 +105,80 @@ impl Device {
             f64: has_f64(ze, handle)?,
             tick: p.timerResolution as f64,
             tick_bits: p.kernelTimestampValidBits,
+        };
+        Ok(Some(Device(Arc::new(Inner {
+            ze,
+            handle,
+            context,
+            borrowed: false,
+            pool: Pool::default(),
+            about,
         }))))
+    }
+
+    /// One of [`devices`](super::devices) in a context that the caller keeps alive for good, the same for the same handles.
+    pub(super) fn within(
+        context: ze_context_handle_t,
+        handle: ze_device_handle_t,
+    ) -> Result<Device, Error> {
+        static KNOWN: Mutex<Vec<Device>> = Mutex::new(Vec::new());
+        let all = devices()?;
+        let own = all.iter().find(|d| d.0.handle == handle).ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(Device::name).collect();
+            NoQueue::Device(names.join(", "))
+        })?;
+        let mut known = KNOWN.lock().unwrap_or_else(|e| e.into_inner());
+        let is_it = |d: &&Device| d.0.handle == handle && d.0.context == context;
+        if let Some(device) = known.iter().find(is_it) {
+            return Ok(device.clone());
+        }
+        let device = Device(Arc::new(Inner {
+            ze: own.0.ze,
+            handle,
+            context,
+            borrowed: true,
+            pool: Pool::default(),
+            about: own.0.about.clone(),
+        }));
+        known.push(device.clone());
+        Ok(device)
+    }
+
+    /// Whether it is the same device, whatever the context.
+    pub fn is_same(&self, other: &Device) -> bool {
+        self.0.handle == other.0.handle
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.about.name
     }
 
     /// Its vector engines (EUs), each with a matrix unit where it has these.
     pub fn engines(&self) -> usize {
-        self.0.engines as usize
+        self.0.about.engines as usize
     }
 
     /// Its family.
     pub fn architecture(&self) -> Architecture {
-        Architecture::of(self.0.id)
+        Architecture::of(self.0.about.id)
     }
 
     /// Bytes of its memory.
     pub fn memory_bytes(&self) -> u64 {
-        self.0.memory
+        self.0.about.memory
     }
 
     /// Whether it computes in f64.
     pub fn has_f64(&self) -> bool {
-        self.0.f64
+        self.0.about.f64
     }
 
     /// What tells compiled modules of different devices and drivers apart.
     pub(super) fn identity(&self) -> String {
         format!(
             "{}-{:x}-{:x}",
-            self.0.name, self.0.id, self.0.driver_version
+            self.0.about.name, self.0.about.id, self.0.about.driver_version
         )
     }
 }
@@ -139,6 +186,9 @@ impl Device {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.pool.clear(self.ze, self.context);
+        if self.borrowed {
+            return;
+        }
         // SAFETY: everything in the context keeps this alive, so nothing is left in it.
         unsafe { (self.ze.zeContextDestroy)(self.context) };
     }
@@ -204,9 +254,9 @@ impl Inner {
         let desc = structure!(
             ze_command_queue_desc_t,
             ZE_STRUCTURE_TYPE_COMMAND_QUEUE_DESC,
-            ordinal: self.group,
+            ordinal: self.about.group,
             mode: ZE_COMMAND_QUEUE_MODE_ASYNCHRONOUS,
-            flags: if self.in_order { ZE_COMMAND_QUEUE_FLAG_IN_ORDER } else { 0 },
+            flags: if self.about.in_order { ZE_COMMAND_QUEUE_FLAG_IN_ORDER } else { 0 },
         );
         let mut list = null_mut();
         let create = self.ze.zeCommandListCreateImmediate;

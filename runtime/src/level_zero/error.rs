@@ -1,6 +1,7 @@
 //! Errors of Level Zero.
 
 use super::refusal::NoProduct;
+use super::sycl::NoQueue;
 use level_zero_sys::*;
 use thiserror::Error;
 
@@ -79,6 +80,9 @@ pub enum Error {
     /// There is no kernel for a product.
     #[error("{0}")]
     Product(#[from] NoProduct),
+    /// Memory of PyTorch's `xpu` device cannot be used.
+    #[error("{0}")]
+    Queue(#[from] NoQueue),
     /// Level Zero does not survive a fork.
     #[error("this process was forked from one that uses the GPU; start workers by spawn")]
     Forked,

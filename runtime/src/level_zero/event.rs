@@ -36,9 +36,11 @@ impl Timer {
         // SAFETY: the event is alive.
         let got = unsafe { (inner.ze.zeEventQueryKernelTimestamp)(self.event, &mut t) };
         checked(got, "zeEventQueryKernelTimestamp")?;
-        let mask = u64::MAX >> (64 - inner.tick_bits.clamp(1, 64));
+        let mask = u64::MAX >> (64 - inner.about.tick_bits.clamp(1, 64));
         let ticks = t.global.kernelEnd.wrapping_sub(t.global.kernelStart) & mask;
-        Ok(Duration::from_nanos((ticks as f64 * inner.tick) as u64))
+        Ok(Duration::from_nanos(
+            (ticks as f64 * inner.about.tick) as u64,
+        ))
     }
 }
 

@@ -20,6 +20,7 @@ pub mod pack;
 pub mod product;
 mod refusal;
 mod stream;
+pub mod sycl;
 pub mod tile;
 
 pub use architecture::Architecture;

@@ -97,7 +97,7 @@ impl Device {
         );
         let (inner, mut handle, mut log) = (&self.0, null_mut(), null_mut());
         // With several drivers the loader does not wrap the log of a module that failed, and reading it crashes.
-        let log_at = if inner.wrapped {
+        let log_at = if inner.about.wrapped {
             null_mut()
         } else {
             &raw mut log

@@ -45,7 +45,7 @@ impl Device {
             timed: None,
             label: 0,
         };
-        if !self.0.in_order || self.0.ze.zeCommandListHostSynchronize.is_none() {
+        if !self.0.about.in_order || self.0.ze.zeCommandListHostSynchronize.is_none() {
             stream.done = Some(self.0.event(false)?);
         }
         Ok(stream)
@@ -305,7 +305,7 @@ impl Stream {
 
     /// What comes next waits for what came before.
     fn order(&mut self) -> Result<(), Error> {
-        if self.device.0.in_order {
+        if self.device.0.about.in_order {
             return Ok(());
         }
         let barrier = self.device.0.ze.zeCommandListAppendBarrier;

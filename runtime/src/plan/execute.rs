@@ -21,6 +21,8 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+mod gpu;
+
 /// Who carries out calls that ATen's C ABI does not.
 pub trait Host {
     /// Calls a callable with these tensors; the results in order.
@@ -190,6 +192,9 @@ impl Executable {
         host: &mut dyn Host,
     ) -> Result<Vec<Value>, Error> {
         let base = state.arena.acquire()?;
+        if let (Some(on_device), Some(mine)) = (&self.device, &mut state.device) {
+            on_device.begin(&self.plan, mine);
+        }
         for (k, buffer) in self.plan.buffers.iter().enumerate() {
             let tensor = match buffer {
                 Buffer::Input(n) => match inputs[*n as usize].take() {
@@ -205,14 +210,25 @@ impl Executable {
                     strides,
                     scalar_type,
                     bytes,
-                } => Some(Tensor::result(
-                    self.aten,
-                    sizes,
-                    strides,
-                    *scalar_type,
-                    *bytes as usize,
-                )?),
+                } => Some(match self.device.as_ref().and_then(OnDevice::home) {
+                    Some(home) => Tensor::empty_at(self.aten, home, sizes, strides, *scalar_type)?,
+                    None => {
+                        let bytes = *bytes as usize;
+                        Tensor::result(self.aten, sizes, strides, *scalar_type, bytes)?
+                    }
+                }),
                 _ => None,
+            };
+            let tensor = match (tensor, &self.device, &mut state.device) {
+                (Some(tensor), Some(on_device), Some(mine)) => {
+                    let given = on_device.take(mine, k, tensor, buffer)?;
+                    if given.is_none() {
+                        state.data[k] = std::ptr::null_mut();
+                        continue;
+                    }
+                    given
+                }
+                (tensor, ..) => tensor,
             };
             state.data[k] = match (buffer, &tensor) {
                 (Buffer::Arena { offset, .. }, _) => base.wrapping_add(*offset as usize),
@@ -226,13 +242,13 @@ impl Executable {
             };
             state.tensors[k] = tensor;
         }
-        self.kept
-            .fill(|| self.steps(&self.plan.once, state, host))?;
         if let Some(on_device) = &self.device {
             self.on_gpu(on_device, state, host)?;
             let outputs = self.plan.outputs.iter();
             return outputs.map(|o| self.output(o, state)).collect();
         }
+        self.kept
+            .fill(|| self.steps(&self.plan.once, state, host))?;
         match &self.profile {
             None => self.in_sections(state, host, |_| {})?,
             Some(profile) => self.profiled(profile, state, host)?,
@@ -284,69 +300,6 @@ impl Executable {
             true => Cow::Borrowed(self.sections.get_or_init(|| sections)),
             false => Cow::Owned(sections),
         }
-    }
-
-    /// Runs the steps on the GPU, or on the CPU where that has no kernel; results end on the CPU. A profile has what the device says
-    /// of each launch, and the clock of what the CPU does.
-    fn on_gpu(
-        &self,
-        on_device: &OnDevice,
-        state: &mut State,
-        host: &mut dyn Host,
-    ) -> Result<(), Error> {
-        let Some(mut mine) = state.device.take() else {
-            return Err(Error::Plan("a call without a device".into()));
-        };
-        mine.stream.collect_times(self.profile.is_some());
-        let ran = self.on_gpu_with(on_device, &mut mine, state, host);
-        // Whatever happened, nothing may be running when the arguments are given back.
-        let waited = mine.stream.times().map_err(device::failed);
-        state.device = Some(mine);
-        let (mut times, on_device) = (ran?, waited?);
-        if let Some(profile) = &self.profile {
-            on_device.into_iter().for_each(|(n, time)| times[n] += time);
-            profile.add(&self.plan, &times);
-        }
-        Ok(())
-    }
-
-    fn on_gpu_with(
-        &self,
-        on_device: &OnDevice,
-        mine: &mut device::State,
-        state: &mut State,
-        host: &mut dyn Host,
-    ) -> Result<Vec<Duration>, Error> {
-        on_device.begin(&self.plan, mine);
-        let steps = self.profile.as_ref().map_or(0, |_| self.plan.steps.len());
-        let mut times = vec![Duration::ZERO; steps];
-        for (k, buffer) in self.plan.buffers.iter().enumerate() {
-            if let (Buffer::Input(_), Some(tensor)) = (buffer, &state.tensors[k]) {
-                mine.bytes[k] = device::bytes_of(tensor)?;
-            }
-        }
-        for (n, step) in self.plan.steps.iter().enumerate() {
-            mine.stream.set_label(n);
-            // SAFETY: the plan's tensors lie in their buffers.
-            if !unsafe { on_device.step(&self.plan, n, mine, &state.data) }? {
-                let start = self.profile.as_ref().map(|_| Instant::now());
-                self.step(step, state, host)?;
-                if let Some(start) = start {
-                    times[n] = start.elapsed();
-                }
-                on_device.written(step, mine);
-            }
-        }
-        for output in &self.plan.outputs {
-            let buffer = match output {
-                Output::Tensor(t) | Output::View(t) => t.buffer,
-                Output::Whole(buffer) => *buffer,
-                _ => continue,
-            };
-            let to = state.data[buffer.0 as usize];
-            on_device.fetch(&self.plan, mine, buffer, to)?;
-        }
-        Ok(times)
     }
 
     fn profiled(
@@ -493,19 +446,22 @@ impl Executable {
     fn tensor(&self, t: &TensorRef, state: &State) -> Result<Tensor, Error> {
         let k = t.buffer.0 as usize;
         match &state.tensors[k] {
-            Some(owner) => {
-                if self.own_layout[k] {
-                    return owner.share();
-                }
-                let (sizes, strides) = owner.layout()?;
-                if t.offset == 0 && sizes == t.sizes && strides == t.strides {
-                    owner.share()
-                } else {
-                    owner.view(&t.sizes, &t.strides, t.offset)
-                }
-            }
+            Some(owner) => self.part(owner, t),
             // SAFETY: the plan keeps views inside their buffer, and calls do not outlive the state.
             None => unsafe { Tensor::over(self.aten, state.data[k], t) },
+        }
+    }
+
+    /// A tensor of what belongs to another one.
+    fn part(&self, owner: &Tensor, t: &TensorRef) -> Result<Tensor, Error> {
+        if self.own_layout[t.buffer.0 as usize] {
+            return owner.share();
+        }
+        let (sizes, strides) = owner.layout()?;
+        if t.offset == 0 && sizes == t.sizes && strides == t.strides {
+            owner.share()
+        } else {
+            owner.view(&t.sizes, &t.strides, t.offset)
         }
     }
 
@@ -673,6 +629,11 @@ impl Executable {
     }
 
     fn output(&self, output: &Output, state: &mut State) -> Result<Value, Error> {
+        if let Some(on_device) = self.device.as_ref().filter(|d| d.home().is_some())
+            && let Output::Tensor(_) | Output::View(_) | Output::Whole(_) = output
+        {
+            return self.at_home(output, on_device, state).map(Value::Tensor);
+        }
         Ok(match output {
             Output::Whole(BufferId(b)) => match state.tensors[*b as usize].take() {
                 Some(tensor) => Value::Tensor(tensor),

@@ -55,7 +55,9 @@ pub fn explain(bytes: &[u8], stages: &[Stage]) -> Result<String, String> {
 /// What runs on a GPU, which need not be here, if the graph is compiled for one.
 fn write_gpu(out: &mut String, file: File) -> Result<(), String> {
     let (mut document, symbols) = (file.document, file.symbols);
-    document.options.gpu = document.options.gpu.or(Some(0));
+    if !document.options.on_gpu() {
+        document.options.gpu = Some(0);
+    }
     let program = compile::specialise(&document, &symbols).map_err(|e| e.to_string())?;
     let (left, all) = (left_to_cpu(&program.plan), program.plan.steps.len());
     let mut write = || {

@@ -2,7 +2,8 @@
 //!
 //! Every buffer of the plan has memory on both sides, and a state that says where its contents are right ([`Place`]). A step that
 //! the device has a kernel for runs there, any other on the CPU as always; whatever a step reads is brought to its side first. So intermediates
-//! stay on the device, arguments go up once a call (frozen ones and constants once and for all), and results come down at the end.
+//! stay on the device, arguments go up once a call (frozen ones and constants once and for all), and results come down at the end;
+//! those that are tensors of PyTorch's `xpu` device stay where they are ([`xpu`]).
 
 mod attention;
 mod convolution;
@@ -12,6 +13,7 @@ mod residence;
 mod state;
 mod tail;
 mod window;
+mod xpu;
 
 use super::Plan;
 use crate::Error;
@@ -23,8 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use form::Form;
 pub use form::{LeftToCpu, left_to_cpu};
-pub(super) use state::{State, bytes_of, touched};
+pub(super) use state::{State, touched};
 pub use tail::Tail;
+pub use xpu::Xpu;
 
 /// A fused kernel as SPIR-V; see `ipex_jit::spirv`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +53,8 @@ pub struct Target {
     pub device: Device,
     /// Arguments (by position) that never change.
     pub frozen: Vec<u32>,
+    /// PyTorch's name of it, if arguments lie there and results belong there.
+    pub xpu: Option<Xpu>,
 }
 
 /// What a step is on the device.

@@ -50,6 +50,9 @@ impl OnDevice {
 
     /// The device's address of a buffer's first byte.
     fn address(&self, plan: &Plan, state: &mut State, k: usize) -> Result<*const u8, Error> {
+        if let Some(tensor) = &state.tensors[k] {
+            return tensor.data().map(<*mut u8>::cast_const);
+        }
         if let Buffer::Arena { offset, .. } = &plan.buffers[k] {
             let arena = match &state.arena {
                 Some(arena) => arena,
@@ -83,6 +86,7 @@ impl OnDevice {
         let k = id.0 as usize;
         let fixed = self.is_fixed(plan, k);
         if fixed
+            && state.tensors[k].is_none()
             && state.buffers[k].is_none()
             && let Some(buffer) = self.fixed.get(k)
         {
@@ -131,6 +135,10 @@ impl OnDevice {
     ) -> Result<bool, Error> {
         let k = id.0 as usize;
         if state.places[k] != Place::Device {
+            return Ok(false);
+        }
+        if state.bytes[k] == 0 {
+            state.places[k] = Place::Both;
             return Ok(false);
         }
         let (address, bytes) = (self.address(plan, state, k)?, state.bytes[k]);

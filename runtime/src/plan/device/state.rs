@@ -23,6 +23,8 @@ pub struct State {
     pub(in crate::plan) arena: Option<level_zero::Buffer>,
     /// Memory of buffers outside of the arena.
     pub(in crate::plan) buffers: Vec<Option<level_zero::Buffer>>,
+    /// Tensors of PyTorch's device that are the memory of buffers.
+    pub(in crate::plan) tensors: Vec<Option<Tensor>>,
     pub(in crate::plan) places: Vec<Place>,
     /// Size of each buffer in this call.
     pub(in crate::plan) bytes: Vec<usize>,
@@ -48,6 +50,7 @@ impl OnDevice {
             rows: HashMap::new(),
             arena: None,
             buffers: vec![None; n],
+            tensors: std::iter::repeat_with(|| None).take(n).collect(),
             places: vec![Place::Nowhere; n],
             bytes: vec![0; n],
         })
@@ -58,6 +61,7 @@ impl OnDevice {
         self.counters.calls.fetch_add(1, Ordering::Relaxed);
         for (k, buffer) in plan.buffers.iter().enumerate() {
             state.buffers[k] = None;
+            state.tensors[k] = None;
             state.places[k] = match buffer {
                 Buffer::Input(_) | Buffer::Constant(_) | Buffer::Kept { .. } => Place::Host,
                 _ => Place::Nowhere,
@@ -75,10 +79,10 @@ impl OnDevice {
     /// Ends a call: the memory of arguments and results is for others again.
     pub(in crate::plan) fn end(&self, state: &mut State) {
         state.buffers.fill(None);
+        state.tensors.fill_with(|| None);
     }
 
-    /// Runs a step on the device; false if the CPU has to, for which everything that it reads was brought there. `data` holds
-    /// the CPU's first byte of each buffer.
+    /// Runs a step on the device; false if the CPU has to. `data` holds the CPU's first byte of each buffer.
     ///
     /// # Safety
     /// The buffers hold what the step addresses.
@@ -121,14 +125,7 @@ impl OnDevice {
             (Work::Product(p), _) => self.product(plan, n, p, state, data)?,
             (Work::Attention, Step::Attention(a)) => self.attention(plan, n, a, state, data)?,
             (Work::Window, Step::Convolution(c)) => self.window(plan, n, c, state, data)?,
-            _ => {
-                for id in touched(step).0 {
-                    if self.fetch(plan, state, id, data[id.0 as usize])? {
-                        self.counters.round_trips.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                return Ok(false);
-            }
+            _ => return Ok(false),
         }
         Ok(true)
     }

@@ -1,0 +1,60 @@
+"""Tensors of PyTorch's `xpu` device, which `tests/xpu` plays on `tests/ze_cpu`, against eager."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_gpu import ROOT, not_run, variables
+
+CASES = {
+    "hpg": [
+        *("linear", "block", "mutation", "left_to_cpu", "layouts", "results", "constants"),
+        *("order", "stale", "devices", "mixed", "backend", "types", "sizes", "threads"),
+    ],
+    "hpc": ["linear", "block", "mutation", "layouts"],
+}
+"""Cases of `xpu/models.py`, by device."""
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the fixture's libraries."""
+    folder = tmp_path_factory.mktemp("xpu")
+    command = [sys.executable, str(ROOT / "tests/xpu/device.py"), str(folder)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode:
+        not_run("PyTorch's xpu device", built.stderr.strip().splitlines()[-1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outputs(libraries: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What the selected cases printed, by device: a process for each, all at the same time."""
+    selected: dict[str, list[str]] = {}
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.function is test_xpu:
+            device, case = (item.callspec.params[name] for name in ("device", "case"))
+            selected.setdefault(device, []).append(case)
+    script = str(ROOT / "tests/xpu/models.py")
+    running = {
+        device: subprocess.Popen(
+            [sys.executable, script, *cases],
+            env=variables(device) | {"IPEX_TEST_XPU": str(libraries)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for device, cases in selected.items()
+    }
+    return {device: process.communicate()[0] for device, process in running.items()}
+
+
+@pytest.mark.parametrize(("device", "case"), [(d, case) for d in CASES for case in CASES[d]])
+def test_xpu(outputs: dict[str, str], device: str, case: str) -> None:
+    """The process goes on after a case that fails; one that it did not come to has not passed."""
+    before, ended, _ = outputs[device].partition(f"--- {case} passed\n")
+    print(before.rpartition("passed\n")[2])
+    assert ended, outputs[device]
