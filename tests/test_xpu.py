@@ -12,9 +12,9 @@ from test_gpu import ROOT, not_run, variables
 CASES = {
     "hpg": [
         *("linear", "block", "mutation", "left_to_cpu", "layouts", "results", "constants"),
-        *("order", "stale", "devices", "mixed", "backend", "types", "sizes", "threads"),
+        *("order", "stale", "devices", "mixed", "backend", "types", "doubles", "sizes", "threads"),
     ],
-    "hpc": ["linear", "block", "mutation", "layouts"],
+    "hpc": ["linear", "block", "mutation", "doubles"],
 }
 """Cases of `xpu/models.py`, by device."""
 

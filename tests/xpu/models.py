@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 import threading
 import traceback
@@ -240,12 +241,15 @@ def order() -> None:
     run = compiled(lambda x: x * 2)
     x = torch.zeros(1000, device="xpu")
     run(x)
+    kept = []
     for k in range(1, 20):
-        x.copy_(torch.full((1000,), float(k)))
+        value = torch.full((1000,), float(k))
+        x.copy_(value)
         assert SYCL.xpu_pending() > 0
-        y = torch.zeros(1000, device="xpu")
-        y.copy_(run(x))
-        assert torch.equal(y.cpu(), torch.full((1000,), 2.0 * k)), k
+        kept.append(run(x))
+        assert SYCL.xpu_pending() == 0
+        # The device's memory as it is now, by a copy that waits for nobody else.
+        assert torch.equal(xpu.now(SYCL, kept[-1]), 2 * value), k
 
 
 def stale() -> None:
@@ -319,6 +323,19 @@ def backend() -> None:
     finally:
         SYCL.xpu_backend(2)
     assert torch.equal(compiled(lambda x: x + 1)(x).cpu(), torch.full((3,), 2.0))
+
+
+def doubles() -> None:
+    """Where the device has no f64 the CPU writes results and arguments, which lie on the device."""
+    has = os.environ["ZE_CPU_DEVICE"] == "hpc"
+
+    def f(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        z = x * y
+        y.add_(1)
+        return z, z.float() @ z.float()
+
+    x, y = torch.randn(4, 4).double(), torch.randn(4, 4).double()
+    check(f, (x, y), moved=0 if has else 5)
 
 
 def types() -> None:

@@ -52,21 +52,23 @@ struct State {
     CHECKED(zeCommandListCreateImmediate(context, device, &queue, &list));
   }
 
+  void run(const Copy &copy) {
+    ze_event_pool_desc_t pools = {ZE_STRUCTURE_TYPE_EVENT_POOL_DESC, nullptr, ZE_EVENT_POOL_FLAG_HOST_VISIBLE, 1};
+    ze_event_desc_t events = {ZE_STRUCTURE_TYPE_EVENT_DESC, nullptr, 0, ZE_EVENT_SCOPE_FLAG_HOST, ZE_EVENT_SCOPE_FLAG_HOST};
+    ze_event_pool_handle_t pool;
+    ze_event_handle_t event;
+    CHECKED(zeEventPoolCreate(context, &pools, 0, nullptr, &pool));
+    CHECKED(zeEventCreate(pool, &events, &event));
+    CHECKED(zeCommandListAppendMemoryCopy(list, copy.to, copy.from, copy.bytes, event, 0, nullptr));
+    CHECKED(zeEventHostSynchronize(event, UINT64_MAX));
+    CHECKED(zeEventDestroy(event));
+    CHECKED(zeEventPoolDestroy(pool));
+  }
+
   void wait() {
     std::lock_guard<std::mutex> lock(mutex);
     waits++;
-    for (const Copy &copy : pending) {
-      ze_event_pool_desc_t pools = {ZE_STRUCTURE_TYPE_EVENT_POOL_DESC, nullptr, ZE_EVENT_POOL_FLAG_HOST_VISIBLE, 1};
-      ze_event_desc_t events = {ZE_STRUCTURE_TYPE_EVENT_DESC, nullptr, 0, ZE_EVENT_SCOPE_FLAG_HOST, ZE_EVENT_SCOPE_FLAG_HOST};
-      ze_event_pool_handle_t pool;
-      ze_event_handle_t event;
-      CHECKED(zeEventPoolCreate(context, &pools, 0, nullptr, &pool));
-      CHECKED(zeEventCreate(pool, &events, &event));
-      CHECKED(zeCommandListAppendMemoryCopy(list, copy.to, copy.from, copy.bytes, event, 0, nullptr));
-      CHECKED(zeEventHostSynchronize(event, UINT64_MAX));
-      CHECKED(zeEventDestroy(event));
-      CHECKED(zeEventPoolDestroy(pool));
-    }
+    for (const Copy &copy : pending) run(copy);
     pending.clear();
   }
 };
@@ -143,6 +145,9 @@ void xpu_copy(void *to, const void *from, size_t bytes) {
   std::lock_guard<std::mutex> lock(state().mutex);
   state().pending.push_back({to, from, bytes});
 }
+
+// A copy that waits for none of those that are queued.
+void xpu_read(void *to, const void *from, size_t bytes) { state().run({to, from, bytes}); }
 
 void xpu_wait() { state().wait(); }
 
