@@ -126,7 +126,10 @@ pub trait Emit {
     /// `x·2^k` for a whole `|k| < 250`, which comes with `shifted`, the sum of `k` and [`SHIFT`], and an `x` in 0.5..4.
     fn scale(&mut self, x: Self::F, k: Self::F, shifted: Self::F) -> Self::F {
         let _ = k;
-        // Two factors, since 2^k itself may be no float.
+        self.scale_in_two(x, shifted)
+    }
+    /// [`Emit::scale`] by two factors, since 2^k itself may be no float.
+    fn scale_in_two(&mut self, x: Self::F, shifted: Self::F) -> Self::F {
         let bits = self.bits(shifted);
         let k = self.ic(BinaryOp::Sub, bits, SHIFT.to_bits().cast_signed());
         let half = self.ic(BinaryOp::Shr, k, 1);
@@ -150,6 +153,10 @@ pub trait Emit {
     /// `(1 + m)·2^k`, as [`Emit::scale`], where `2^k` is a normal number.
     fn scale_near(&mut self, m: Self::F, k: Self::F, shifted: Self::F) -> Self::F {
         let _ = k;
+        self.scale_at_once(m, shifted)
+    }
+    /// [`Emit::scale_near`] by one factor.
+    fn scale_at_once(&mut self, m: Self::F, shifted: Self::F) -> Self::F {
         let bits = self.bits(shifted);
         let k = self.ic(BinaryOp::Sub, bits, SHIFT.to_bits().cast_signed());
         let by = self.power(k);

@@ -4,7 +4,7 @@
 
 use super::Refused;
 use super::lir::{Lir, Mem as Operand};
-use super::lower::Lower;
+use super::lower::{Lower, Part};
 use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, VarId};
 
 /// Bytes of rows for which it pays: those of several lines that leave room for others in the second-level cache.
@@ -89,7 +89,7 @@ impl Lower<'_> {
         let size = self.element_size(mem);
         // A line of narrow elements is several vectors.
         let starts_line = (copy as i64 * self.count * size) % LINE == 0;
-        if self.lanes.tail || !starts_line {
+        if self.lanes.part != Part::Full || !starts_line {
             return Ok(());
         }
         let Some(Ahead { rows, reads }) = &self.ahead else {

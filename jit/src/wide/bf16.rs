@@ -30,12 +30,12 @@ impl Lower<'_> {
                 true => x,
                 false => self.rounded_by_addition(x),
             };
-            return self.packed_high(x);
+            return self.high_halves(x);
         }
         let packed = self.vector_op(o::TO_BF16, len, Type::F32, None, x, None);
         self.unless_normal(x, |s, denormal| {
             let exact = s.rounded_by_addition(x);
-            let exact = s.packed_high(exact);
+            let exact = s.high_halves(exact);
             s.emit(Lir::Vector {
                 op: o::LOAD_16,
                 len: len - 1,
@@ -48,25 +48,6 @@ impl Lower<'_> {
             });
         });
         packed
-    }
-
-    /// The high halves of 32-bit lanes, packed.
-    fn packed_high(&mut self, x: Reg) -> Reg {
-        let bits = self.shift(o::SHIFT_RIGHT, Type::I32, x, 16);
-        self.narrowed_16(bits)
-    }
-
-    /// The low halves of 32-bit lanes, packed.
-    pub fn narrowed_16(&mut self, s: Reg) -> Reg {
-        let (d, len) = (self.reg(Type::I32), self.len(Type::I32));
-        self.emit(Lir::Down {
-            op: o::NARROW_16,
-            len,
-            d,
-            s,
-            imm: None,
-        });
-        d
     }
 
     /// `rare` with a mask of the lanes that the rounding instruction takes for zeros, if there is one.
@@ -88,25 +69,12 @@ impl Lower<'_> {
     /// Rounds by an addition to the bits below the last one.
     fn rounded_by_addition(&mut self, x: Reg) -> Reg {
         let (int, len) = (Type::I32, self.len(Type::F32));
-        let plus = super::encode::Opcode {
-            byte: 0xFE,
-            ..o::AND
-        };
-        let last = self.constant(Const::I32(1 << 16));
-        let odd = self.any_bit(int, x, last);
         let half = self.constant(Const::I32(0x7fff));
-        let sum = self.vector_op(plus, len, int, Some(x), half, None);
         let one = self.constant(Const::I32(1));
-        self.emit(Lir::Vector {
-            op: plus,
-            len,
-            d: sum,
-            a: Some(sum),
-            b: Src::Reg(one),
-            imm: None,
-            mask: Mask::Merge(odd),
-            store: false,
-        });
+        let high = self.shift(o::SHIFT_RIGHT, int, x, 16);
+        let odd = self.vector_op(o::AND, len, int, Some(high), one, None);
+        let sum = self.vector_op(o::ADD_32, len, int, Some(x), half, None);
+        let sum = self.vector_op(o::ADD_32, len, int, Some(sum), odd, None);
         let high = self.constant(Const::I32(!0xffff));
         let rounded = self.vector_op(o::AND, len, int, Some(sum), high, None);
         let quiet = self.constant(Const::I32(0x7fc0_0000));

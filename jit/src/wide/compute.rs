@@ -21,7 +21,7 @@ impl Lower<'_> {
             Inst::Scan { .. } => Err(Refused::Inst(inst.to_string())),
             Inst::Var(v) => {
                 let at = self.vars[*v].ok_or(Refused::Extent)?;
-                let first = self.vector_op(o::FROM_GENERAL, self.target.full(), ty, None, at, None);
+                let first = self.splat(ty, at);
                 if self.lanes.var != Some(*v) {
                     return Ok(first);
                 }
@@ -40,7 +40,7 @@ impl Lower<'_> {
                 let a = self.get(*a, copy);
                 let imm = match self.consts[*n] {
                     Some(Const::I32(n)) if (0..32).contains(&n) => n as u8,
-                    Some(Const::I64(n)) if (0..64).contains(&n) => n as u8,
+                    Some(Const::I64(n)) if (0..64).contains(&n) && self.shifts_long(*op) => n as u8,
                     _ => return self.binary(*op, ty, a, self.get(*n, copy)),
                 };
                 Ok(self.shift(o::shift(*op == BinaryOp::Shl, ty), ty, a, imm))
@@ -85,14 +85,7 @@ impl Lower<'_> {
                 let len = self.len(ty);
                 Ok(match to {
                     DType::F16 => {
-                        let half = self.reg(ty);
-                        self.emit(Lir::Down {
-                            op: o::TO_F16,
-                            len,
-                            d: half,
-                            s: x,
-                            imm: Some(0),
-                        });
+                        let half = self.to_f16(x);
                         self.vector_op(o::FROM_F16, len, ty, None, half, None)
                     }
                     DType::BF16 => self.rounded_bf16(x),
@@ -119,8 +112,8 @@ impl Lower<'_> {
     /// The lanes' variable in 32 bits.
     fn position(&mut self, copy: usize) -> Result<Reg, Refused> {
         let var = self.lanes.var.ok_or(Refused::Extent)?;
-        let (at, len) = (self.vars[var].ok_or(Refused::Extent)?, self.len(Type::I32));
-        let first = self.vector_op(o::FROM_GENERAL_32, len, Type::I32, None, at, None);
+        let at = self.vars[var].ok_or(Refused::Extent)?;
+        let first = self.splat(Type::I32, at);
         let lanes = self.iota(Type::I32, 1, copy as i64 * self.count);
         self.binary(BinaryOp::Add, Type::I32, first, lanes)
     }
@@ -156,6 +149,11 @@ impl Lower<'_> {
         d
     }
 
+    /// Whether 64-bit integers can be shifted that way.
+    fn shifts_long(&self, op: BinaryOp) -> bool {
+        op == BinaryOp::Shl || self.target.has_masks()
+    }
+
     /// One operand.
     pub fn unary(&mut self, op: UnaryOp, ty: Type, x: Reg) -> Result<Reg, Refused> {
         use UnaryOp as U;
@@ -187,6 +185,7 @@ impl Lower<'_> {
                 let s = self.constant(sign(u32::MAX >> 1, u64::MAX >> 1));
                 self.vector_op(o::AND, len, ty, Some(x), s, None)
             }
+            U::Abs if ty == Type::I64 && !self.target.has_masks() => self.long_abs(x)?,
             U::Abs => {
                 let op = o::of38(ty, if o::is_wide(ty) { 0x1F } else { 0x1E });
                 self.vector_op(op, len, ty, None, x, None)
@@ -216,6 +215,19 @@ impl Lower<'_> {
             }
             _ => !f32::from_le_bytes([c[0], c[1], c[2], c[3]]).is_nan(),
         })
+    }
+
+    /// The bits of `a` where those of `c` are set, and of `b` elsewhere.
+    fn choose_bits(&mut self, ty: Type, c: Reg, a: Reg, b: Reg) -> Reg {
+        let len = self.len(ty);
+        if self.target.has_masks() {
+            let (d, a, b) = (self.reg(ty), b, a);
+            self.emit(Lir::Choose { len, d, a, b, c });
+            return d;
+        }
+        let set = self.vector_op(o::AND, len, ty, Some(c), a, None);
+        let clear = self.vector_op(o::AND_NOT, len, ty, Some(c), b, None);
+        self.vector_op(o::OR, len, ty, Some(set), clear, None)
     }
 
     /// Two operands of one type.
@@ -249,13 +261,15 @@ impl Lower<'_> {
                 Type::F64 => Const::F64(1 << 63),
                 _ => Const::F32(1 << 31),
             };
-            let (c, d) = (self.constant(sign), self.reg(ty));
-            let (a, b) = (x, y);
-            self.emit(Lir::Choose { len, d, a, b, c });
-            return Ok(d);
+            let c = self.constant(sign);
+            return Ok(self.choose_bits(ty, c, y, x));
         }
         if ty == Type::F32 && op == B::Pow {
             return functions::pow(self, x, y);
+        }
+        let lacks = matches!(op, B::Mul | B::Min | B::Max | B::Shr) && !self.target.has_masks();
+        if ty == Type::I64 && lacks {
+            return self.long_binary(op, x, y);
         }
         let op = o::binary(op, ty).ok_or_else(|| Refused::Inst(format!("{op:?} of {ty}")))?;
         Ok(self.vector_op(op, len, ty, Some(x), y, None))
@@ -278,19 +292,15 @@ impl Lower<'_> {
             (F32, F64) => o::F32_TO_F64,
             (F64, F32) => o::F64_TO_F32,
             (I32, F32) => o::I32_TO_F32,
+            (I64, F32 | F64) if !self.target.has_masks() => {
+                return Err(Refused::Inst(format!("{from} to {to}")));
+            }
             (I64, F32) => o::I64_TO_F32,
             (I32, F64) => o::I32_TO_F64,
             (I64, F64) => o::I64_TO_F64,
             (I32, I64) => o::WIDEN_I32,
             (I64, I32) => {
-                let d = self.reg(I32);
-                self.emit(Lir::Down {
-                    op: o::NARROW_64,
-                    len: self.target.full(),
-                    d,
-                    s: x,
-                    imm: None,
-                });
+                let d = self.low_words(x);
                 return Ok(self.spread(d, uniform));
             }
             _ => return Err(Refused::Inst(format!("{from} to {to}"))),

@@ -5,6 +5,7 @@ use super::encode::{Address, Assembler, Cond, Label, Opcode, R11, RAX, RBP, RCX,
 use super::evex::Masking;
 use super::lir::{Bound, Class, Function, Lir, Mask, Mem, Reg, Src};
 use super::opcode::{self as o, Logic};
+use super::target::Target;
 use crate::kernel::Type;
 
 const CALLEE_SAVED: [u8; 5] = [3, 12, 13, 14, 15];
@@ -125,8 +126,13 @@ impl Emit<'_> {
 
     /// A vector instruction on all lanes.
     fn put(&mut self, op: Opcode, len: u8, reg: u8, a: u8, rm: Rm, imm: Option<u8>) {
-        self.asm
-            .evex(op, len, reg, a, rm, imm, Masking::default(), false);
+        match self.function.target {
+            Target::Avx2 => self.asm.vex(op, len, reg, a, rm, imm),
+            Target::Avx512 { .. } => {
+                let all = Masking::default();
+                self.asm.evex(op, len, reg, a, rm, imm, all, false);
+            }
+        }
     }
 
     fn move_vector(&mut self, store: bool, reg: u8, rm: Rm) {
@@ -198,11 +204,6 @@ impl Emit<'_> {
                 k: TAIL,
                 zero: false,
             },
-            Mask::First => {
-                self.asm.mov_imm(R11, 1);
-                self.asm.mask(0x92, false, K5, 0, Rm::Reg(R11));
-                Masking { k: K5, zero: false }
-            }
             Mask::Merge(r) | Mask::Blend(r) => Masking {
                 k: self.mask_reg(r, K5),
                 zero: false,
@@ -252,15 +253,16 @@ impl Emit<'_> {
                 let a = a.map_or(0, |a| self.vector(a, self.temp(1)));
                 let rm = match b {
                     Src::Mem(m) => Rm::Mem(self.address(&m)),
-                    Src::Reg(r) if self.function.regs[r].class == Class::General => {
-                        Rm::Reg(self.general(r, RAX))
-                    }
                     Src::Reg(r) => self.vector_rm(r),
                 };
-                let mut masking = self.masking(mask);
-                // Memory operands of stores are merged, never zeroed.
-                masking.zero &= !store;
-                self.asm.evex(op, len, reg, a, rm, imm, masking, false);
+                if mask == Mask::All {
+                    self.put(op, len, reg, a, rm, imm);
+                } else {
+                    let mut masking = self.masking(mask);
+                    // Memory operands of stores are merged, never zeroed.
+                    masking.zero &= !store;
+                    self.asm.evex(op, len, reg, a, rm, imm, masking, false);
+                }
                 if !store {
                     self.settle(d);
                 }
@@ -278,50 +280,34 @@ impl Emit<'_> {
                 a,
                 imm,
             } => {
-                let (a, t) = (self.vector_rm(a), self.target(d));
+                let a = match self.function.target {
+                    Target::Avx512 { .. } => self.vector_rm(a),
+                    // No form reads memory.
+                    Target::Avx2 => Rm::Reg(self.vector(a, self.temp(1))),
+                };
+                let t = self.target(d);
                 self.put(op, len, ext, t, a, Some(imm));
                 self.settle(d);
             }
             Lir::Fma { w, len, d, a, b, c } => self.fma(w, len, d, [a, b, c]),
             Lir::Choose { len, d, a, b, c } => self.choose(len, d, [a, b, c]),
-            Lir::Gather {
-                op,
-                len,
-                d,
-                base,
-                index,
-                scale,
-                disp,
-                tail,
-                store,
-            } => {
-                let base = self.general(base, RAX);
-                let index = self.vector(index, self.temp(1));
-                let reg = if store {
-                    self.vector(d, self.temp(0))
-                } else {
-                    self.target(d)
-                };
-                if tail {
-                    self.asm.mask(0x90, false, K6, 0, Rm::Reg(TAIL));
-                } else {
-                    self.asm
-                        .mask(Logic::Same.of_masks(), true, K6, K6, Rm::Reg(K6));
-                }
-                if !store {
-                    self.put(o::XOR, 2, reg, reg, Rm::Reg(reg), None);
-                }
-                let m = Address {
-                    base: Some(base),
-                    index: Some((index, scale)),
-                    disp,
-                };
-                let k = Masking { k: K6, zero: false };
-                self.asm.evex(op, len, reg, 0, Rm::Mem(m), None, k, true);
-                if !store {
-                    self.settle(d);
-                }
+            Lir::Blend { len, d, a, b, k } => {
+                let (a, k) = (self.vector(a, self.temp(1)), self.vector(k, self.temp(2)));
+                let (b, t) = (self.vector_rm(b), self.target(d));
+                self.put(o::BLEND, len, t, a, b, Some(k << 4));
+                self.settle(d);
             }
+            Lir::Splat { w, len, d, from } => {
+                let (from, t) = (Rm::Reg(self.general(from, RAX)), self.target(d));
+                if self.function.target.has_masks() {
+                    self.put(o::from_general(w), len, t, 0, from, None);
+                } else {
+                    self.put(o::first_from_general(w), 0, t, 0, from, None);
+                    self.put(o::spread_first(w), len, t, 0, Rm::Reg(t), None);
+                }
+                self.settle(d);
+            }
+            Lir::Gather { .. } => self.gather(inst),
             Lir::Mask { op, d, a, b } => {
                 let b = b.map(|b| self.mask_reg(b, K5));
                 let a = a.map(|a| self.mask_reg(a, K6));
@@ -397,8 +383,13 @@ impl Emit<'_> {
                 self.asm.jump_if(cond, to);
             }
             Lir::JumpIfNone { mask, to } => {
-                let k = self.mask_reg(mask, K5);
-                self.asm.mask(o::KORTEST, false, k, 0, Rm::Reg(k));
+                if self.function.target.has_masks() {
+                    let k = self.mask_reg(mask, K5);
+                    self.asm.mask(o::KORTEST, false, k, 0, Rm::Reg(k));
+                } else {
+                    let k = self.vector(mask, self.temp(1));
+                    self.put(o::TEST_SIGNS, 1, k, 0, Rm::Reg(k), None);
+                }
                 self.asm.jump_if(Cond::Equal, to);
             }
             Lir::JumpIfUnaligned { m, to, over } => {
@@ -411,22 +402,31 @@ impl Emit<'_> {
                 let address = self.address(&m);
                 self.asm.prefetch(address);
             }
+            Lir::Left { d, at, end } => {
+                self.left(at, end);
+                self.set_general(d, RAX);
+            }
             Lir::TailMask { at, end } => {
-                match end {
-                    Bound::Imm(v) => self.asm.mov_imm(RAX, v),
-                    Bound::Reg(r) => {
-                        let r = self.general_rm(r);
-                        self.asm.mov(RAX, r);
-                    }
-                }
-                let at = self.general_rm(at);
-                self.asm.sub(RAX, at);
+                self.left(at, end);
                 self.asm.mov_imm(RCX, -1);
                 self.asm.bzhi(RAX, RCX, RAX);
                 self.asm.mask(0x92, false, TAIL, 0, Rm::Reg(RAX));
             }
             _ => {}
         }
+    }
+
+    /// rax = end - at
+    fn left(&mut self, at: Reg, end: Bound) {
+        match end {
+            Bound::Imm(v) => self.asm.mov_imm(RAX, v),
+            Bound::Reg(r) => {
+                let r = self.general_rm(r);
+                self.asm.mov(RAX, r);
+            }
+        }
+        let at = self.general_rm(at);
+        self.asm.sub(RAX, at);
     }
 
     /// The arguments arrive in rdi, rsi and rdx; constants with a register are loaded.
@@ -452,6 +452,56 @@ impl Emit<'_> {
                     }),
                 );
             }
+        }
+    }
+
+    /// The instruction clears its mask as it loads.
+    fn gather(&mut self, inst: &Lir) {
+        let Lir::Gather {
+            op,
+            len,
+            d,
+            base,
+            index,
+            scale,
+            disp,
+            mask,
+            tail,
+            store,
+        } = *inst
+        else {
+            return;
+        };
+        let base = Some(self.general(base, RAX));
+        let index = Some((self.vector(index, self.temp(1)), scale));
+        let reg = match store {
+            true => self.vector(d, self.temp(0)),
+            false => self.target(d),
+        };
+        if !store {
+            let full = self.function.target.full();
+            self.put(o::XOR, full, reg, reg, Rm::Reg(reg), None);
+        }
+        let m = Rm::Mem(Address { base, index, disp });
+        if !self.function.target.has_masks() {
+            let lanes = self.temp(2);
+            match mask.map(|k| self.vector_rm(k)) {
+                Some(k) => self.move_vector(false, lanes, k),
+                None => self.put(o::equal(Type::I32), 1, lanes, lanes, Rm::Reg(lanes), None),
+            }
+            self.put(op, len, reg, lanes, m, None);
+        } else {
+            if tail {
+                self.asm.mask(0x90, false, K6, 0, Rm::Reg(TAIL));
+            } else {
+                let all = Logic::Same.of_masks();
+                self.asm.mask(all, true, K6, K6, Rm::Reg(K6));
+            }
+            let k = Masking { k: K6, zero: false };
+            self.asm.evex(op, len, reg, 0, m, None, k, true);
+        }
+        if !store {
+            self.settle(d);
         }
     }
 

@@ -54,6 +54,7 @@ fn emitted<'l, 'k, T>(
     let mut e = Vectors {
         lower,
         refused: None,
+        halves: None,
     };
     let result = emit(&mut e);
     e.refused.map_or(Ok(result), Err)
@@ -63,6 +64,8 @@ fn emitted<'l, 'k, T>(
 struct Vectors<'l, 'k> {
     lower: &'l mut Lower<'k>,
     refused: Option<Refused>,
+    /// The last places that tables of two registers were looked up at, and what chooses the register.
+    halves: Option<(Reg, Reg)>,
 }
 
 impl Vectors<'_, '_> {
@@ -161,15 +164,22 @@ impl Emit for Vectors<'_, '_> {
         let op = o::float(Type::F32, o::MAX);
         self.lower.vector_op(op, len, Type::F32, Some(c), x, None)
     }
-    fn scale(&mut self, x: Reg, k: Reg, _: Reg) -> Reg {
+    fn scale(&mut self, x: Reg, k: Reg, shifted: Reg) -> Reg {
+        if !self.lower.target.has_masks() {
+            return self.scale_in_two(x, shifted);
+        }
         let len = self.lower.len(Type::F32);
         self.lower
             .vector_op(o::SCALE, len, Type::F32, Some(x), k, None)
     }
-    fn scale_above(&mut self, y: Reg, (k, _): (Reg, Reg), x: Reg, least: f32) -> Reg {
+    fn scale_above(&mut self, y: Reg, (k, shifted): (Reg, Reg), x: Reg, least: f32) -> Reg {
         let least = self.f(least);
         // Also of a NaN.
         let above = self.fcmp(CmpOp::Ne, x, least);
+        if !self.lower.target.has_masks() {
+            let y = self.lower.only(above, y, Type::F32);
+            return self.scale_in_two(y, shifted);
+        }
         let (d, len) = (self.lower.reg(Type::F32), self.lower.len(Type::F32));
         self.lower.emit(Lir::Vector {
             op: o::SCALE,
@@ -184,6 +194,9 @@ impl Emit for Vectors<'_, '_> {
         d
     }
     fn scale_near(&mut self, m: Reg, k: Reg, shifted: Reg) -> Reg {
+        if !self.lower.target.has_masks() {
+            return self.scale_at_once(m, shifted);
+        }
         let x = self.addc(m, 1.0);
         self.scale(x, k, shifted)
     }
@@ -212,13 +225,31 @@ impl Emit for Vectors<'_, '_> {
 
 impl LookUp for Vectors<'_, '_> {
     fn look_up(&mut self, table: &[f32; 16], at: Reg) -> Reg {
-        let mut bytes = [0; 64];
-        for (to, c) in bytes.chunks_exact_mut(4).zip(table) {
-            to.copy_from_slice(&c.to_le_bytes());
-        }
-        let table = self.lower.pooled(bytes);
-        // All of the table's register, also for 8 lanes.
-        self.lower
-            .vector_op(o::PERMUTE, 2, Type::F32, Some(at), table, None)
+        // All of the table's register, also for lanes in half of one.
+        let full = self.lower.target.full();
+        let found = table.chunks(self.lower.target.bytes() / 4).map(|part| {
+            let mut bytes = [0; 64];
+            for (to, c) in bytes.chunks_exact_mut(4).zip(part) {
+                to.copy_from_slice(&c.to_le_bytes());
+            }
+            let part = self.lower.pooled(bytes);
+            let op = o::PERMUTE;
+            self.lower
+                .vector_op(op, full, Type::F32, Some(at), part, None)
+        });
+        let found: Vec<Reg> = found.collect();
+        let [low, high] = found[..] else {
+            return found[0];
+        };
+        // The place's bit that chooses the half, as a sign.
+        let known = self.halves.filter(|h| h.0 == at);
+        let (_, half) = known.unwrap_or_else(|| {
+            let shift = o::shift(true, Type::I32);
+            (at, self.lower.shift(shift, Type::I32, at, 28))
+        });
+        self.halves = Some((at, half));
+        let d = self.lower.reg(Type::F32);
+        self.lower.choose_lanes(d, half, high, low, Type::F32);
+        d
     }
 }

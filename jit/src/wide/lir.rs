@@ -13,7 +13,7 @@ entity_impl!(Reg, "r");
 /// Register file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// zmm
+    /// ymm or zmm
     Vector,
     /// k
     Mask,
@@ -50,13 +50,11 @@ pub enum Mask {
     Tail,
     /// The same, and the others are kept.
     TailMerge,
-    /// The first.
-    First,
     /// Those of a mask register; the others are kept.
     Merge(Reg),
     /// Those of a mask register; the others are zeroed.
     Zero(Reg),
-    /// Those of a mask register choose the second operand (blend).
+    /// Those of a mask register choose the second operand (vblendmps).
     Blend(Reg),
 }
 
@@ -134,6 +132,30 @@ pub enum Lir {
         /// Summand.
         c: Reg,
     },
+    /// `d = k ? b : a` in lanes of 32 bits, where masks are vectors.
+    Blend {
+        /// 0, 1: 128, 256 bits.
+        len: u8,
+        /// Result.
+        d: Reg,
+        /// Where `k` is 0.
+        a: Reg,
+        /// Where `k` is set.
+        b: Reg,
+        /// The mask.
+        k: Reg,
+    },
+    /// `d = from` in all lanes.
+    Splat {
+        /// 64-bit elements.
+        w: bool,
+        /// 0, 1, 2: 128, 256, 512 bits.
+        len: u8,
+        /// Result.
+        d: Reg,
+        /// General register.
+        from: Reg,
+    },
     /// The bits of `b` where those of `c` are set, and of `a` elsewhere.
     Choose {
         /// 1, 2: 256, 512 bits.
@@ -163,7 +185,9 @@ pub enum Lir {
         scale: u8,
         /// Displacement.
         disp: i32,
-        /// Whether the lanes are the tail's only.
+        /// Which lanes, where masks are vectors; all if there is none.
+        mask: Option<Reg>,
+        /// Whether the lanes are the tail's only, where there are mask registers.
         tail: bool,
         /// Scatter.
         store: bool,
@@ -242,6 +266,15 @@ pub enum Lir {
         a: Reg,
         /// Step.
         by: i32,
+    },
+    /// `d = end - at`
+    Left {
+        /// Result.
+        d: Reg,
+        /// Counter.
+        at: Reg,
+        /// End.
+        end: Bound,
     },
     /// A label; loops are entered here.
     Bind(Label),
@@ -418,15 +451,34 @@ impl Lir {
                 }
                 f(*d, true);
             }
+            Lir::Blend { d, a, b, k, .. } => {
+                for r in [a, b, k] {
+                    f(*r, false);
+                }
+                f(*d, true);
+            }
+            Lir::Splat { d, from, .. } => {
+                f(*from, false);
+                f(*d, true);
+            }
+            Lir::Left { d, at, end } => {
+                f(*at, false);
+                bound(end, &mut f);
+                f(*d, true);
+            }
             Lir::Gather {
                 d,
                 base,
                 index,
+                mask,
                 store,
                 ..
             } => {
                 f(*base, false);
                 f(*index, false);
+                if let Some(mask) = mask {
+                    f(*mask, false);
+                }
                 f(*d, !store);
             }
             Lir::Mask { d, a, b, .. } => {

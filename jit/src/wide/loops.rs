@@ -3,13 +3,13 @@
 use super::encode::Cond;
 use super::lanes::stride;
 use super::lir::{Bound, Lir, Mask, Reg, Src};
-use super::lower::{Lanes, Lower, Stream, UNIFORM};
+use super::lower::{Lanes, Lower, Part, Stream, UNIFORM};
 use super::{Refused, functions, opcode};
-use crate::kernel::{BinaryOp, Carry, Index, Inst, Kernel, Loop, Mem, ReduceOp, Stmt, Type};
+use crate::kernel::{
+    BinaryOp, Carry, CmpOp, Index, Inst, Kernel, Loop, Mem, ReduceOp, Stmt, Type, VarId,
+};
 use std::collections::HashSet;
 
-/// Vector registers that a body may take before it gets fewer copies.
-const REGISTERS: usize = 24;
 /// Mask registers that copies share.
 const MASKS: usize = 4;
 
@@ -49,7 +49,7 @@ impl Lower<'_> {
             self.in_lanes(l, at, end)?;
         } else {
             let acc = self.accumulators(l, self.lanes.copies);
-            self.repeat(l, at, end, 1, &acc, false)?;
+            self.repeat(l, at, end, 1, &acc)?;
             for (carry, regs) in l.carries.iter().zip(acc) {
                 self.defs[carry.result] = regs;
             }
@@ -69,13 +69,9 @@ impl Lower<'_> {
             Bound::Reg(_) => None,
         };
         if left.is_none_or(|n| n >= step) {
-            self.lanes = Lanes {
-                var: Some(l.var),
-                copies,
-                tail: false,
-            };
+            self.enter(l, copies, Part::Full);
             self.past_caches(l, at, end, step as i32, &acc)?;
-            self.repeat(l, at, end, step as i32, &acc, false)?;
+            self.repeat(l, at, end, step as i32, &acc)?;
             left = left.map(|n| n % step);
         }
         self.lanes = UNIFORM;
@@ -86,15 +82,20 @@ impl Lower<'_> {
                 regs[0] = self.combine(carry.op, ty, a, b)?;
             }
         }
-        if left != Some(0) {
-            self.lanes = Lanes {
-                var: Some(l.var),
-                copies: 1,
-                tail: true,
-            };
-            self.repeat(l, at, end, self.count as i32, &acc, true)?;
-            self.lanes = UNIFORM;
+        let part = self.last_part(l);
+        // Whole vectors that are fewer than the copies: masks that are vectors cost, and the tail by itself more.
+        if !self.target.has_masks() && copies > 1 && left.is_none_or(|n| n >= self.count) {
+            self.enter(l, 1, Part::Full);
+            self.repeat(l, at, end, self.count as i32, &acc)?;
+            left = left.map(|n| n % self.count);
         }
+        if left != Some(0) {
+            self.enter(l, 1, part);
+            let step = if part == Part::One { 1 } else { self.count };
+            self.repeat(l, at, end, step as i32, &acc)?;
+        }
+        self.lanes = UNIFORM;
+        self.tail = None;
         for (carry, regs) in l.carries.iter().zip(acc) {
             let ty = self.kernel.values[carry.result];
             let whole = self.across_lanes(carry.op, ty, regs[0])?;
@@ -124,10 +125,50 @@ impl Lower<'_> {
             self.emit(Lir::JumpIfUnaligned { m, to, over });
         }
         self.streaming = true;
-        let done = self.repeat(l, at, end, step, acc, false);
+        let done = self.repeat(l, at, end, step, acc);
         self.streaming = false;
         self.emit(Lir::Bind(over));
         done
+    }
+
+    fn enter(&mut self, l: &Loop, copies: usize, part: Part) {
+        let var = Some(l.var);
+        self.lanes = Lanes { var, copies, part };
+    }
+
+    /// How the last lanes of a loop run: all at once, or one by one if there is no instruction for those of a vector.
+    fn last_part(&self, l: &Loop) -> Part {
+        let alone = !self.target.has_masks() && self.goes_by_elements(&l.body, l.var);
+        if alone { Part::One } else { Part::Tail }
+    }
+
+    /// Whether there are narrow elements, or some that are stored apart.
+    fn goes_by_elements(&self, body: &[Stmt], lanes: VarId) -> bool {
+        body.iter().any(|stmt| match stmt {
+            Stmt::Let {
+                inst: Inst::Load { mem, index },
+                ..
+            } => self.element_size(*mem) < 4 && stride(index, Some(lanes)) != 0,
+            Stmt::Let { .. } => false,
+            Stmt::Store { mem, index, .. } => {
+                self.element_size(*mem) < 4 || stride(index, Some(lanes)) != 1
+            }
+            Stmt::Loop(inner) => self.goes_by_elements(&inner.body, lanes),
+        })
+    }
+
+    /// The lanes of the last iterations, or the first alone, as a vector.
+    fn tail_lanes(&mut self, at: Reg, end: Bound) -> Reg {
+        let ty = if self.halves() { Type::I64 } else { Type::I32 };
+        if self.lanes.part == Part::One {
+            let mut first = [0; 64];
+            first[..32 / self.count as usize].fill(0xFF);
+            return self.pooled(first);
+        }
+        let d = self.general();
+        self.emit(Lir::Left { d, at, end });
+        let (left, lanes) = (self.splat(ty, d), self.iota(ty, 1, 0));
+        self.compare(CmpOp::Gt, ty, left, lanes)
     }
 
     /// How many vectors to have in flight: as many as registers allow, up to 4.
@@ -153,8 +194,10 @@ impl Lower<'_> {
         } else {
             live.div_ceil(6) + 2
         };
-        let mut copies = (REGISTERS / values.max(1)).clamp(1, 4);
-        copies = copies.min((MASKS / live_masks(self.kernel, l).max(1)).max(1));
+        let mut copies = (self.target.for_copies() / values.max(1)).clamp(1, 4);
+        if self.target.has_masks() {
+            copies = copies.min((MASKS / live_masks(self.kernel, l).max(1)).max(1));
+        }
         if let Bound::Imm(n) = end {
             copies = copies.min((i64::from(n) / self.count).max(1) as usize);
         }
@@ -169,10 +212,11 @@ impl Lower<'_> {
         end: Bound,
         step: i32,
         acc: &[Vec<Reg>],
-        tail: bool,
     ) -> Result<(), Refused> {
+        let last = self.lanes.var == Some(l.var) && self.lanes.part != Part::Full;
+        let masked = last && self.lanes.part == Part::Tail;
         let (top, exit) = (self.f.label(), self.f.label());
-        let (limit, stop, again) = if tail {
+        let (limit, stop, again) = if masked {
             (end, Cond::GreaterEqual, Cond::Less)
         } else {
             let limit = match end {
@@ -193,14 +237,17 @@ impl Lower<'_> {
         });
         let first = self.f.code.len();
         self.emit(Lir::Bind(top));
-        if tail {
-            self.emit(Lir::TailMask { at, end });
+        if last {
+            match self.target.has_masks() {
+                true => self.emit(Lir::TailMask { at, end }),
+                false => self.tail = Some(self.tail_lanes(at, end)),
+            }
         }
         self.statements(&l.body)?;
         for (carry, regs) in l.carries.iter().zip(acc) {
             for (copy, &r) in regs.iter().enumerate() {
                 let v = self.get(carry.value, copy);
-                self.accumulate(carry, r, v, tail)?;
+                self.accumulate(carry, r, v, last)?;
             }
         }
         self.emit(Lir::Advance { d: at, by: step });
@@ -231,10 +278,17 @@ impl Lower<'_> {
             .collect()
     }
 
-    fn accumulate(&mut self, carry: &Carry, acc: Reg, v: Reg, tail: bool) -> Result<(), Refused> {
+    fn accumulate(&mut self, carry: &Carry, acc: Reg, v: Reg, last: bool) -> Result<(), Refused> {
         let ty = self.kernel.values[carry.result];
         let sum = self.combine(carry.op, ty, acc, v)?;
-        let mask = if tail { Mask::TailMerge } else { Mask::All };
+        if let (Some(k), true) = (self.tail, last) {
+            self.merge(acc, sum, k, ty);
+            return Ok(());
+        }
+        let mask = match last {
+            true => Mask::TailMerge,
+            false => Mask::All,
+        };
         let len = self.len(ty);
         // An addition can write where it reads; other combinations end in a copy.
         if let Some(Lir::Vector { d, mask: m, .. }) = self.f.code.last_mut()
@@ -264,14 +318,19 @@ impl Lower<'_> {
     fn across_lanes(&mut self, op: ReduceOp, ty: Type, v: Reg) -> Result<Reg, Refused> {
         let len = self.len(ty);
         let wide = opcode::is_wide(ty);
-        let halves = opcode::of3a(ty, 0x23);
-        let within = opcode::of3a(ty, if wide { 5 } else { 4 });
+        let halves = match self.target.has_masks() {
+            true => opcode::of3a(ty, opcode::QUARTERS),
+            false => opcode::PERMUTE_HALVES,
+        };
+        let within = match wide {
+            true => opcode::of3a(ty, opcode::SHUFFLE_64),
+            false => opcode::of3a(ty, opcode::SHUFFLE_32),
+        };
         let mut steps = Vec::new();
-        if len == 2 {
-            steps.push((halves, 0x4E));
-            steps.push((halves, 0xB1));
-        } else {
-            steps.push((halves, 0x01));
+        match len {
+            2 => steps.extend([(halves, 0x4E), (halves, 0xB1)]),
+            1 => steps.push((halves, 0x01)),
+            _ => {}
         }
         if wide {
             steps.push((within, 0x55));

@@ -17,15 +17,26 @@ pub struct Lanes {
     pub var: Option<VarId>,
     /// Vectors side by side.
     pub copies: usize,
-    /// Whether the lanes are those of the tail mask.
-    pub tail: bool,
+    /// Which lanes run.
+    pub part: Part,
+}
+
+/// The lanes that run of a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All.
+    Full,
+    /// Those of the loop's last iterations.
+    Tail,
+    /// The first: the loop's last iterations run one by one.
+    One,
 }
 
 /// Outside of every vector loop.
 pub const UNIFORM: Lanes = Lanes {
     var: None,
     copies: 1,
-    tail: false,
+    part: Part::Full,
 };
 
 /// A base address: the memory and the loop variables with their strides in it.
@@ -47,6 +58,8 @@ pub struct Lower<'k> {
     /// Whether stores to what is not read again go past the caches.
     pub streaming: bool,
     pub lanes: Lanes,
+    /// The lanes of [`Part::Tail`] and [`Part::One`] where masks are vectors.
+    pub tail: Option<Reg>,
     /// One register for each copy, or one for all.
     pub defs: SecondaryMap<kernel::ValueId, Vec<Reg>>,
     /// Values that differ between lanes.
@@ -83,6 +96,7 @@ pub fn lower(kernel: &Kernel, target: Target) -> Result<Function, Refused> {
         ahead: None,
         streaming: false,
         lanes: UNIFORM,
+        tail: None,
         defs: SecondaryMap::new(),
         varying,
         narrow,
@@ -130,7 +144,7 @@ impl Lower<'_> {
 
     /// A new register for values of this type.
     pub fn reg(&mut self, ty: Type) -> Reg {
-        self.f.reg(if ty == Type::Bool {
+        self.f.reg(if ty == Type::Bool && self.target.has_masks() {
             Class::Mask
         } else {
             Class::Vector
@@ -140,7 +154,8 @@ impl Lower<'_> {
     /// The vector length for this type.
     pub fn len(&self, ty: Type) -> u8 {
         let full = self.target.full();
-        if self.halves() && !opcode::is_wide(ty) {
+        let whole = opcode::is_wide(ty) || ty == Type::Bool;
+        if self.halves() && !whole {
             full - 1
         } else {
             full
@@ -203,6 +218,35 @@ impl Lower<'_> {
             mask: Mask::All,
             store: false,
         });
+        d
+    }
+
+    /// Writes a vector.
+    pub fn store_op(
+        &mut self,
+        op: super::encode::Opcode,
+        len: u8,
+        d: Reg,
+        m: super::lir::Mem,
+        imm: Option<u8>,
+        mask: Mask,
+    ) {
+        self.emit(Lir::Vector {
+            op,
+            len,
+            d,
+            a: None,
+            b: Src::Mem(m),
+            imm,
+            mask,
+            store: true,
+        });
+    }
+
+    /// A general register in all lanes.
+    pub fn splat(&mut self, ty: Type, from: Reg) -> Reg {
+        let (d, len, w) = (self.reg(ty), self.len(ty), opcode::is_wide(ty));
+        self.emit(Lir::Splat { w, len, d, from });
         d
     }
 
@@ -274,6 +318,12 @@ impl Lower<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl From<super::lir::Mem> for Src {
+    fn from(m: super::lir::Mem) -> Src {
+        Src::Mem(m)
     }
 }
 

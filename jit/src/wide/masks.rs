@@ -1,4 +1,7 @@
 //! Truth values: comparisons, logic on them, and what is chosen by them.
+//!
+//! They are mask registers where there are such. Elsewhere they are vectors of ones and zeros in lanes of 32 bits, or of 64 if
+//! 32-bit elements take half a register.
 
 use super::lir::{Lir, Mask, Reg, Src};
 use super::lower::Lower;
@@ -8,6 +11,9 @@ use crate::kernel::{CmpOp, Const, Type};
 impl Lower<'_> {
     /// A truth value in all lanes.
     pub fn truth(&mut self, v: bool) -> Reg {
+        if !self.target.has_masks() {
+            return self.constant(Const::I64(-i64::from(v)));
+        }
         let d = self.reg(Type::Bool);
         let op = if v { Logic::Same } else { Logic::Xor };
         let (a, b) = (None, None);
@@ -17,22 +23,51 @@ impl Lower<'_> {
 
     /// `a op b` on truth values.
     pub fn masks(&mut self, op: Logic, a: Option<Reg>, b: Reg) -> Reg {
+        if !self.target.has_masks() {
+            return self.vector_masks(op, a, b);
+        }
         let d = self.reg(Type::Bool);
         let b = Some(b);
         self.emit(Lir::Mask { op, d, a, b });
         d
     }
 
+    fn vector_masks(&mut self, op: Logic, a: Option<Reg>, b: Reg) -> Reg {
+        let (op, inverted) = match op {
+            Logic::And => (o::AND, false),
+            Logic::AndNot => (o::AND_NOT, false),
+            Logic::Or => (o::OR, false),
+            Logic::Xor => (o::XOR, false),
+            Logic::Same => (o::XOR, true),
+            Logic::Not => return self.inverted(b),
+        };
+        let d = self.vector_op(op, self.target.full(), Type::Bool, a, b, None);
+        if inverted { self.inverted(d) } else { d }
+    }
+
+    fn inverted(&mut self, k: Reg) -> Reg {
+        let ones = self.truth(true);
+        self.vector_op(o::XOR, self.target.full(), Type::Bool, Some(k), ones, None)
+    }
+
     /// `d = a` where the mask is set.
     pub fn merge(&mut self, d: Reg, a: Reg, k: Reg, ty: Type) {
-        self.move_under(d, a, Mask::Merge(k), ty);
+        if self.target.has_masks() {
+            return self.move_under(d, a, Mask::Merge(k), ty);
+        }
+        let k = self.mask_for(k, ty);
+        self.choose_lanes(d, k, a, d, ty);
     }
 
     /// `x` where the mask is set, and 0 elsewhere.
     pub fn only(&mut self, k: Reg, x: Reg, ty: Type) -> Reg {
-        let d = self.reg(ty);
-        self.move_under(d, x, Mask::Zero(k), ty);
-        d
+        if self.target.has_masks() {
+            let d = self.reg(ty);
+            self.move_under(d, x, Mask::Zero(k), ty);
+            return d;
+        }
+        let k = self.mask_for(k, ty);
+        self.vector_op(o::AND, self.len(ty), ty, Some(k), x, None)
     }
 
     fn move_under(&mut self, d: Reg, a: Reg, mask: Mask, ty: Type) {
@@ -53,6 +88,11 @@ impl Lower<'_> {
     /// `k ? a : b`
     pub fn blend(&mut self, ty: Type, k: Reg, a: Reg, b: Reg) -> Reg {
         let (d, len) = (self.reg(ty), self.len(ty));
+        if !self.target.has_masks() {
+            let k = self.mask_for(k, ty);
+            self.choose_lanes(d, k, a, b, ty);
+            return d;
+        }
         let (op, mask) = (o::of38(ty, 0x65), Mask::Blend(k));
         self.emit(Lir::Vector {
             op,
@@ -67,10 +107,21 @@ impl Lower<'_> {
         d
     }
 
+    /// `d = k ? a : b` where masks are vectors, and `k` has lanes like the others.
+    pub fn choose_lanes(&mut self, d: Reg, k: Reg, a: Reg, b: Reg, ty: Type) {
+        let (len, a, b) = (self.len(ty), b, a);
+        self.emit(Lir::Blend { len, d, a, b, k });
+    }
+
     /// Whether one of these bits is set.
     pub fn any_bit(&mut self, ty: Type, x: Reg, bits: Reg) -> Reg {
         let len = self.len(ty);
-        self.vector_op(o::of38(ty, o::TEST), len, Type::Bool, Some(x), bits, None)
+        if self.target.has_masks() {
+            return self.vector_op(o::of38(ty, o::TEST), len, Type::Bool, Some(x), bits, None);
+        }
+        let both = self.vector_op(o::AND, len, ty, Some(x), bits, None);
+        let zero = self.constant(Const::I64(0));
+        self.compare(CmpOp::Ne, ty, both, zero)
     }
 
     /// Whether floats are NaN.
@@ -82,7 +133,10 @@ impl Lower<'_> {
     /// `d = a` where `x` is NaN.
     pub fn merge_where_nan(&mut self, d: Reg, a: Reg, x: Reg, ty: Type) {
         let k = self.nan_lanes(ty, x);
-        self.merge(d, a, k, ty);
+        match self.target.has_masks() {
+            true => self.merge(d, a, k, ty),
+            false => self.choose_lanes(d, k, a, d, ty),
+        }
     }
 
     fn nan_lanes(&mut self, ty: Type, x: Reg) -> Reg {
@@ -95,6 +149,9 @@ impl Lower<'_> {
         use CmpOp as C;
         if ty == Type::Bool {
             return self.compare_masks(op, x, y);
+        }
+        if !ty.is_float() && !self.target.has_masks() {
+            return self.compare_integers(op, ty, x, y);
         }
         let (float, int) = match op {
             C::Eq => (0x00, 0),
@@ -131,9 +188,26 @@ impl Lower<'_> {
         }
     }
 
+    /// Comparisons made of the two that give vectors.
+    fn compare_integers(&mut self, op: CmpOp, ty: Type, x: Reg, y: Reg) -> Reg {
+        use CmpOp as C;
+        let (code, swapped, inverted) = match op {
+            C::Eq => (o::equal(ty), false, false),
+            C::Ne => (o::equal(ty), false, true),
+            C::Gt => (o::greater(ty), false, false),
+            C::Le => (o::greater(ty), false, true),
+            C::Lt => (o::greater(ty), true, false),
+            C::Ge => (o::greater(ty), true, true),
+        };
+        let (x, y) = if swapped { (y, x) } else { (x, y) };
+        let k = self.vector_op(code, self.len(ty), Type::Bool, Some(x), y, None);
+        let k = self.spread_mask(k, ty);
+        if inverted { self.inverted(k) } else { k }
+    }
+
     /// Numbers that are not 0.
     pub fn is_set(&mut self, ty: Type, x: Reg) -> Reg {
-        if ty.is_float() {
+        if ty.is_float() || !self.target.has_masks() {
             let zero = self.constant(Const::I64(0));
             return self.compare(CmpOp::Ne, ty, x, zero);
         }
@@ -141,15 +215,37 @@ impl Lower<'_> {
         self.spread_mask(k, ty)
     }
 
-    /// The first lane's truth in all lanes: a comparison of 64-bit elements that are the same
-    /// everywhere sets 8 lanes, where 16 are wanted.
-    fn spread_mask(&mut self, k: Reg, of: Type) -> Reg {
-        if self.halves() || !o::is_wide(of) {
-            return k;
+    /// Numbers above 0 among words that are not below it.
+    pub fn is_positive(&mut self, x: Reg) -> Reg {
+        if self.target.has_masks() {
+            return self.any_bit(Type::I32, x, x);
         }
-        let ones = self.constant(Const::I64(-1));
-        let d = self.only(k, ones, Type::I64);
-        let d = self.vector_op(o::BROADCAST_32, 2, Type::I32, None, d, None);
-        self.any_bit(Type::I32, d, d)
+        let zero = self.constant(Const::I64(0));
+        self.compare(CmpOp::Gt, Type::I32, x, zero)
+    }
+
+    /// The mask that a comparison of numbers of a type gave, as one of all lanes. With mask registers: a comparison of 64-bit
+    /// elements that are the same everywhere sets half of the lanes that are wanted.
+    fn spread_mask(&mut self, k: Reg, of: Type) -> Reg {
+        match (self.halves(), o::is_wide(of)) {
+            (true, false) if !self.target.has_masks() => {
+                self.vector_op(o::WIDEN_I32, self.target.full(), Type::Bool, None, k, None)
+            }
+            (false, true) if self.target.has_masks() => {
+                let ones = self.constant(Const::I64(-1));
+                let (d, len) = (self.only(k, ones, Type::I64), self.target.full());
+                let d = self.vector_op(o::BROADCAST_32, len, Type::I32, None, d, None);
+                self.any_bit(Type::I32, d, d)
+            }
+            _ => k,
+        }
+    }
+
+    /// A mask that is a vector in lanes of a type.
+    pub fn mask_for(&mut self, k: Reg, ty: Type) -> Reg {
+        match self.halves() && !o::is_wide(ty) {
+            true => self.low_words(k),
+            false => k,
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::Refused;
 use super::encode::Opcode;
 use super::lanes::stride;
 use super::lir::{Lir, Mask, Mem as Operand, Reg, Src};
-use super::lower::Lower;
+use super::lower::{Lower, Part};
 use super::opcode as o;
 use crate::kernel::{Access, BinaryOp, Const, Index, Loop, Mem, Stmt, Type, ValueId};
 use ipex_runtime::DType;
@@ -45,7 +45,7 @@ impl Lower<'_> {
             None => self.stream_base(&stream)?,
         };
         for &(value, step) in &index.values {
-            if self.varying.contains(value) {
+            if self.differs(value) {
                 continue;
             }
             let (d, lane) = (self.general(), self.general());
@@ -100,18 +100,20 @@ impl Lower<'_> {
         Ok((d, m.disp))
     }
 
-    fn masked(&mut self, op: Opcode, len: u8, m: Operand) -> Reg {
-        let d = self.reg(Type::F32);
-        let mask = if self.lanes.tail {
-            Mask::Tail
-        } else {
-            Mask::All
+    /// The lanes that run, in words or double words, by an instruction that loads all.
+    pub fn load_lanes(&mut self, op: Opcode, ty: Type, m: Operand) -> Reg {
+        let (d, len) = (self.reg(Type::F32), self.len(ty));
+        let tail = self.lanes.part == Part::Tail;
+        let (op, a, mask) = match self.tail {
+            Some(k) if tail => (o::LOAD_LANES, Some(self.mask_for(k, ty)), Mask::All),
+            _ if tail => (op, None, Mask::Tail),
+            _ => (op, None, Mask::All),
         };
         self.emit(Lir::Vector {
             op,
             len,
             d,
-            a: None,
+            a,
             b: Src::Mem(m),
             imm: None,
             mask,
@@ -120,12 +122,27 @@ impl Lower<'_> {
         d
     }
 
+    /// Writes the tail's words or double words, where masks are vectors.
+    pub fn store_words(&mut self, ty: Type, m: Operand, v: Reg) {
+        let k = self.tail.map(|k| self.mask_for(k, ty));
+        self.emit(Lir::Vector {
+            op: o::STORE_LANES,
+            len: self.len(ty),
+            d: v,
+            a: k,
+            b: Src::Mem(m),
+            imm: None,
+            mask: Mask::All,
+            store: true,
+        });
+    }
+
     /// The elements of one copy.
     pub fn load(&mut self, mem: Mem, index: &Index, copy: usize) -> Result<Reg, Refused> {
-        let (dtype, step) = (self.dtype(mem), stride(index, self.lanes.var));
+        let (dtype, step) = (self.dtype(mem), self.step(index));
         let ty = Type::of(dtype);
         let m = self.operand(mem, index, copy)?;
-        if index.values.iter().any(|(v, _)| self.varying.contains(*v)) {
+        if index.values.iter().any(|(v, _)| self.differs(*v)) {
             return self.gather_at(dtype, index, copy, m);
         }
         if step != 0 && step != 1 {
@@ -133,7 +150,7 @@ impl Lower<'_> {
         }
         if step == 1 {
             self.fetch_ahead(mem, index, copy, m)?;
-            return Ok(self.load_vector(dtype, m));
+            return Ok(self.widened(dtype, Src::Mem(m)));
         }
         let len = self.len(ty);
         let packed = {
@@ -149,37 +166,24 @@ impl Lower<'_> {
                     ));
                 }
                 4 => return Ok(self.vector_op(o::BROADCAST_32, len, ty, None, Src::Mem(m), None)),
-                2 => (o::BROADCAST_16, len - 1),
+                2 => (o::BROADCAST_16, len.saturating_sub(1)),
                 _ => (o::BROADCAST_8, 0),
             };
             self.vector_op(op, len, Type::I32, None, Src::Mem(m), None)
         };
-        Ok(self.widened(dtype, len, Src::Reg(packed)))
+        Ok(self.widened(dtype, Src::Reg(packed)))
     }
 
-    /// Neighbouring elements, in their compute type.
-    pub fn load_vector(&mut self, dtype: DType, m: Operand) -> Reg {
-        self.widened(dtype, self.len(Type::of(dtype)), Src::Mem(m))
+    /// Whether a value is not the same in all lanes that run.
+    fn differs(&self, v: ValueId) -> bool {
+        self.varying.contains(v) && self.lanes.part != Part::One
     }
 
-    fn widened(&mut self, dtype: DType, len: u8, packed: Src) -> Reg {
-        let widen = match dtype {
-            DType::F32 | DType::I32 => o::float(Type::F32, o::LOAD),
-            DType::F64 | DType::I64 => o::float(Type::F64, o::LOAD),
-            DType::U8 | DType::Bool => o::WIDEN_U8,
-            DType::I8 => o::WIDEN_I8,
-            DType::BF16 => o::WIDEN_U16,
-            DType::I16 => o::WIDEN_I16,
-            DType::F16 => o::FROM_F16,
-        };
-        let wide = match packed {
-            Src::Mem(m) => self.masked(widen, len, m),
-            Src::Reg(r) => self.vector_op(widen, len, Type::I32, None, r, None),
-        };
-        match dtype {
-            DType::BF16 => self.shift(o::shift(true, Type::I32), Type::I32, wide, 16),
-            DType::Bool => self.any_bit(Type::I32, wide, wide),
-            _ => wide,
+    /// Elements between neighbouring lanes.
+    fn step(&self, index: &Index) -> i64 {
+        match self.lanes.part {
+            Part::One => 0,
+            _ => stride(index, self.lanes.var),
         }
     }
 
@@ -201,19 +205,28 @@ impl Lower<'_> {
         let d = stored.unwrap_or_else(|| self.reg(ty));
         let store = stored.is_some();
         let op = o::of38(ty, if store { 0xA2 } else { 0x92 });
-        let (len, tail) = (self.len(ty), self.lanes.tail);
+        let (len, scale) = (self.len(ty), size as u8);
+        let (mask, tail) = self.gathered_lanes(ty);
         self.emit(Lir::Gather {
             op,
             len,
             d,
             base,
             index,
-            scale: size as u8,
+            scale,
             disp,
+            mask,
             tail,
             store,
         });
         Ok(d)
+    }
+
+    /// The lanes that a gather takes: a mask where masks are vectors, else whether it is the tail's.
+    fn gathered_lanes(&mut self, ty: Type) -> (Option<Reg>, bool) {
+        let tail = self.lanes.part == Part::Tail;
+        let mask = self.tail.filter(|_| tail);
+        (mask.map(|k| self.mask_for(k, ty)), tail)
     }
 
     /// Lanes at indices that are values.
@@ -229,16 +242,20 @@ impl Lower<'_> {
         }
         let mut at = self.iota(Type::I64, stride(index, self.lanes.var), 0);
         for &(v, step) in &index.values {
-            if !self.varying.contains(v) {
+            if !self.differs(v) {
                 continue;
             }
-            let step = self.constant(Const::I64(step));
-            let scaled = self.binary(BinaryOp::Mul, Type::I64, self.get(v, copy), step)?;
+            let mut scaled = self.get(v, copy);
+            if step != 1 {
+                let step = self.constant(Const::I64(step));
+                scaled = self.binary(BinaryOp::Mul, Type::I64, scaled, step)?;
+            }
             at = self.binary(BinaryOp::Add, Type::I64, at, scaled)?;
         }
         let (base, disp) = self.flat(m)?;
         let ty = Type::of(dtype);
-        let (d, tail) = (self.reg(ty), self.lanes.tail);
+        let d = self.reg(ty);
+        let (mask, tail) = self.gathered_lanes(ty);
         let (op, scale) = (o::of38(ty, 0x93), dtype.size() as u8);
         self.emit(Lir::Gather {
             op,
@@ -248,6 +265,7 @@ impl Lower<'_> {
             index: at,
             scale,
             disp,
+            mask,
             tail,
             store: false,
         });
@@ -257,8 +275,9 @@ impl Lower<'_> {
     /// Writes all copies.
     pub fn store(&mut self, mem: Mem, index: &Index, value: ValueId) -> Result<(), Refused> {
         let dtype = self.dtype(mem);
-        let step = stride(index, self.lanes.var);
-        if !index.values.is_empty() || (self.lanes.var.is_some() && step == 0) {
+        let step = self.step(index);
+        let spread = self.lanes.var.is_some() && stride(index, self.lanes.var) == 0;
+        if !index.values.is_empty() || spread {
             return Err(Refused::Stride);
         }
         let streams = self.streaming && self.streams_to(mem);
@@ -266,64 +285,19 @@ impl Lower<'_> {
         for copy in 0..self.lanes.copies {
             let v = self.get(value, copy);
             let m = self.operand(mem, index, copy)?;
-            if streams {
-                self.stream_vector(dtype, m, v, exact);
-            } else if step == 0 || step == 1 {
-                self.store_vector(dtype, m, v, exact);
-            } else {
-                self.gather(dtype, step, m, Some(v))?;
+            match step {
+                0 => self.store_first(dtype, m, v, exact),
+                1 if streams => self.stream_vector(dtype, m, v, exact),
+                1 => self.store_vector(dtype, m, v, exact),
+                _ if self.target.has_masks() => _ = self.gather(dtype, step, m, Some(v))?,
+                _ if dtype.size() < 4 => return Err(Refused::Stride),
+                _ => {
+                    let step = step * dtype.size() as i64;
+                    self.scatter_words(Type::of(dtype), step, m, v)?;
+                }
             }
         }
         Ok(())
-    }
-
-    /// Writes neighbouring elements; those of an `exact` value are numbers of the type already.
-    pub fn store_vector(&mut self, dtype: DType, m: Operand, v: Reg, exact: bool) {
-        let mut len = self.len(Type::of(dtype));
-        let (mut imm, mut v) = (None, v);
-        let store = |ty: Type| Opcode {
-            byte: o::LOAD + 1,
-            ..o::float(ty, o::LOAD)
-        };
-        let op = match dtype {
-            DType::F32 | DType::I32 => store(Type::F32),
-            DType::F64 | DType::I64 => store(Type::F64),
-            DType::BF16 => {
-                v = self.packed_bf16(v, exact);
-                len -= 1;
-                Opcode {
-                    byte: o::LOAD_16.byte + 0x10,
-                    ..o::LOAD_16
-                }
-            }
-            DType::F16 => {
-                imm = Some(0);
-                o::TO_F16
-            }
-            DType::I16 => o::NARROW_16,
-            DType::I8 | DType::U8 => o::NARROW_8,
-            DType::Bool => {
-                let one = self.constant(Const::I32(1));
-                len = self.len(Type::I32);
-                v = self.only(v, one, Type::I32);
-                o::NARROW_8
-            }
-        };
-        let mask = match (self.lanes.var, self.lanes.tail) {
-            (None, _) => Mask::First,
-            (_, true) => Mask::Tail,
-            _ => Mask::All,
-        };
-        self.emit(Lir::Vector {
-            op,
-            len,
-            d: v,
-            a: None,
-            b: Src::Mem(m),
-            imm,
-            mask,
-            store: true,
-        });
     }
 
     /// Whether what is written there is not read again while it could lie in a cache.
@@ -343,43 +317,14 @@ impl Lower<'_> {
                 continue;
             }
             let bytes = self.count * self.element_size(*mem);
-            if stride(index, Some(l.var)) != 1 || !index.values.is_empty() || bytes < 32 {
+            if stride(index, Some(l.var)) != 1
+                || !index.values.is_empty()
+                || bytes * 2 < self.target.bytes() as i64
+            {
                 return Ok(Vec::new());
             }
             found.push((self.operand(*mem, index, 0)?, bytes as i32));
         }
         Ok(found)
-    }
-
-    /// Writes a full vector past the caches.
-    fn stream_vector(&mut self, dtype: DType, m: Operand, v: Reg, exact: bool) {
-        let len = self.len(Type::of(dtype));
-        let (v, len) = match dtype {
-            DType::BF16 => (self.packed_bf16(v, exact), len - 1),
-            DType::I16 => (self.narrowed_16(v), len - 1),
-            DType::F16 => {
-                let (op, d, imm) = (o::TO_F16, self.reg(Type::I32), Some(0));
-                self.emit(Lir::Down {
-                    op,
-                    len,
-                    d,
-                    s: v,
-                    imm,
-                });
-                (d, len - 1)
-            }
-            _ => (v, len),
-        };
-        self.emit(Lir::Vector {
-            op: o::STREAM,
-            len,
-            d: v,
-            a: None,
-            b: Src::Mem(m),
-            imm: None,
-            mask: Mask::All,
-            store: true,
-        });
-        self.f.streams = true;
     }
 }

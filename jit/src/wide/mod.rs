@@ -1,4 +1,4 @@
-//! Machine code for kernels in vectors of 512 bits, for processors with AVX-512 (F, BW, DQ, VL).
+//! Machine code for kernels in vectors of 512 bits, for processors with AVX-512 (F, BW, DQ, VL), and of 256, for those with AVX2.
 //! What it does not cover is refused and left to Cranelift.
 
 mod ahead;
@@ -11,13 +11,16 @@ mod evex;
 mod functions;
 mod lanes;
 mod lir;
+mod long;
 mod loops;
 mod lower;
 mod masks;
 mod memory;
+mod narrow;
 mod opcode;
 mod target;
 mod transpose;
+mod vex;
 
 use crate::kernel::Kernel;
 pub use target::Target;
@@ -27,7 +30,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
     /// The processor lacks the instructions.
-    #[error("the processor has no AVX-512")]
+    #[error("the processor has neither AVX-512 nor AVX2")]
     Processor,
     /// Sizes or strides beyond 32 bits.
     #[error("an extent or stride beyond 32 bits")]

@@ -38,6 +38,12 @@ pub const MOVE: u8 = 0x28;
 pub const UNPACK: u8 = 0x14;
 /// vshuff32x4
 pub const QUARTERS: u8 = 0x23;
+/// vshufps
+pub const SHUFFLE: u8 = 0xC6;
+/// vpermilpd by a constant
+pub const SHUFFLE_64: u8 = 0x05;
+/// vpermilps by a constant
+pub const SHUFFLE_32: u8 = 0x04;
 /// vsqrtps
 pub const SQRT: u8 = 0x51;
 /// vmaxps
@@ -47,8 +53,10 @@ pub const MIN: u8 = 0x5D;
 /// vcmpps
 pub const CMP: u8 = 0xC2;
 
-/// vpandd, vpord, vpxord
+/// vpandd
 pub const AND: Opcode = op(1, 1, false, 0xDB);
+/// vpandnd: the second without the first
+pub const AND_NOT: Opcode = op(1, 1, false, 0xDF);
 /// vpord
 pub const OR: Opcode = op(1, 1, false, 0xEB);
 /// vpxord
@@ -71,6 +79,42 @@ pub const TERNARY: Opcode = op(3, 1, false, 0x25);
 pub const PERMUTE: Opcode = op(2, 1, false, 0x16);
 /// vptestmd, vptestmq
 pub const TEST: u8 = 0x27;
+/// vmaskmovps (load; the store is 2 more): the lanes whose mask has its sign set
+pub const LOAD_LANES: Opcode = op(2, 1, false, 0x2C);
+/// vmaskmovps to memory
+pub const STORE_LANES: Opcode = op(2, 1, false, 0x2E);
+/// vtestps: the zero flag says that no lane of both has its sign set
+pub const TEST_SIGNS: Opcode = op(2, 1, false, 0x0E);
+/// vblendvps
+pub const BLEND: Opcode = op(3, 1, false, 0x4A);
+/// vmovups to memory
+pub const STORE: Opcode = op(1, 0, false, 0x11);
+/// vmovdqu16 to memory
+pub const STORE_WORDS: Opcode = op(1, 3, true, 0x7F);
+/// vpextrb to memory
+pub const STORE_8: Opcode = op(3, 1, false, 0x14);
+/// vpextrw to memory
+pub const STORE_16: Opcode = op(3, 1, false, 0x15);
+/// vpextrd, vpextrq to memory
+pub const EXTRACT: u8 = 0x16;
+/// vmovd to memory
+pub const STORE_32: Opcode = op(1, 1, false, 0x7E);
+/// vmovq to memory
+pub const STORE_64: Opcode = op(1, 1, true, 0xD6);
+/// vpshufb
+pub const BYTES: Opcode = op(2, 1, false, 0x00);
+/// vpermq by a constant
+pub const PERMUTE_64: Opcode = op(3, 1, true, 0x00);
+/// vperm2f128
+pub const PERMUTE_HALVES: Opcode = op(3, 1, false, 0x06);
+/// vextractf128
+pub const HIGH_HALF: Opcode = op(3, 1, false, 0x19);
+/// vpaddd
+pub const ADD_32: Opcode = op(1, 1, false, 0xFE);
+/// vpaddq
+pub const ADD_64: Opcode = op(1, 1, true, 0xD4);
+/// vpmuludq: products of the low halves of 64-bit lanes
+pub const MUL_LOW: Opcode = op(1, 1, true, 0xF4);
 /// vpmovzxbd
 pub const WIDEN_U8: Opcode = op(2, 1, false, 0x31);
 /// vpmovsxbd
@@ -113,10 +157,18 @@ pub const BROADCAST_8: Opcode = op(2, 1, false, 0x78);
 pub const BROADCAST_16: Opcode = op(2, 1, false, 0x79);
 /// vmovq to a general register
 pub const TO_GENERAL: Opcode = op(1, 1, true, 0x7E);
-/// vpbroadcastd from a general register
-pub const FROM_GENERAL_32: Opcode = op(2, 1, false, 0x7C);
-/// vpbroadcastq from a general register
-pub const FROM_GENERAL: Opcode = op(2, 1, true, 0x7C);
+/// vmovd, vmovq from a general register, to the first lane
+pub fn first_from_general(wide: bool) -> Opcode {
+    op(1, 1, wide, 0x6E)
+}
+/// vpbroadcastd, vpbroadcastq of the first lane
+pub fn spread_first(wide: bool) -> Opcode {
+    op(2, 1, false, if wide { 0x59 } else { 0x58 })
+}
+/// vpbroadcastd, vpbroadcastq from a general register
+pub fn from_general(wide: bool) -> Opcode {
+    op(2, 1, wide, 0x7C)
+}
 
 /// Logic on truth values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +217,13 @@ pub fn binary(op_: BinaryOp, ty: Type) -> Option<Opcode> {
         B::Or => OR,
         B::Xor => XOR,
         _ if ty.is_float() => return None,
-        B::Add => op(1, 1, wide, if wide { 0xD4 } else { 0xFE }),
+        B::Add => {
+            if wide {
+                ADD_64
+            } else {
+                ADD_32
+            }
+        }
         B::Sub => op(1, 1, wide, if wide { 0xFB } else { 0xFA }),
         B::Mul => of38(ty, 0x40),
         B::Min => of38(ty, 0x39),
@@ -186,5 +244,28 @@ pub fn shift(left: bool, ty: Type) -> (Opcode, u8) {
     }
 }
 
+/// vpcmpeqd, vpcmpeqq
+pub fn equal(ty: Type) -> Opcode {
+    match is_wide(ty) {
+        true => op(2, 1, true, 0x29),
+        false => op(1, 1, false, 0x76),
+    }
+}
+
+/// vpcmpgtd, vpcmpgtq
+pub fn greater(ty: Type) -> Opcode {
+    match is_wide(ty) {
+        true => op(2, 1, true, 0x37),
+        false => op(1, 1, false, 0x66),
+    }
+}
+
+/// vmovups, vmovupd to memory
+pub fn float_store(ty: Type) -> Opcode {
+    float(ty, LOAD + 1)
+}
+
+/// A logical shift right of 64-bit elements.
+pub const SHIFT_RIGHT_64: (Opcode, u8) = (op(1, 1, true, 0x73), 2);
 /// A logical shift right of 32-bit elements.
 pub const SHIFT_RIGHT: (Opcode, u8) = (op(1, 1, false, 0x72), 2);

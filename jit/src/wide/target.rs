@@ -10,6 +10,8 @@ pub enum Target {
         /// Whether it rounds to bf16 in one instruction.
         bf16: bool,
     },
+    /// Vectors of 256 bits, which are masks too: AVX2, FMA and F16C.
+    Avx2,
 }
 
 impl Target {
@@ -24,9 +26,9 @@ impl Target {
     }
 
     fn up_to(isa: Isa) -> impl Iterator<Item = Target> {
-        let all = [true, false].map(|bf16| Target::Avx512 { bf16 });
-        all.into_iter()
-            .filter(move |t| t.isa() <= isa && t.is_whole())
+        let wide = [true, false].map(|bf16| Target::Avx512 { bf16 });
+        let all = wide.into_iter().chain([Target::Avx2]);
+        all.filter(move |t| t.isa() <= isa && t.is_whole())
     }
 
     /// The level that has its instructions, but for those of [`Target::is_whole`].
@@ -34,6 +36,7 @@ impl Target {
         match self {
             Target::Avx512 { bf16: true } => Isa::Avx512Bf16,
             Target::Avx512 { bf16: false } => Isa::Avx512,
+            Target::Avx2 => Isa::Avx2,
         }
     }
 
@@ -41,7 +44,7 @@ impl Target {
     fn is_whole(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
-            std::arch::is_x86_feature_detected!("bmi2")
+            self == Target::Avx2 || std::arch::is_x86_feature_detected!("bmi2")
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
@@ -54,22 +57,46 @@ impl Target {
         match self {
             Target::Avx512 { bf16: true } => "AVX-512 with BF16",
             Target::Avx512 { bf16: false } => "AVX-512",
+            Target::Avx2 => "AVX2",
         }
     }
 
     /// Bytes of a vector.
     pub fn bytes(self) -> usize {
-        64
+        match self {
+            Target::Avx512 { .. } => 64,
+            Target::Avx2 => 32,
+        }
     }
 
     /// A full vector's length as instructions hold it: 0, 1, 2 for 128, 256, 512 bits.
     pub fn full(self) -> u8 {
-        2
+        match self {
+            Target::Avx512 { .. } => 2,
+            Target::Avx2 => 1,
+        }
     }
 
     /// Vector registers but for the last three, which hold spilled operands for one instruction.
     pub fn vectors(self) -> u8 {
-        29
+        match self {
+            Target::Avx512 { .. } => 29,
+            Target::Avx2 => 13,
+        }
+    }
+
+    /// Vector registers that a loop's body may take before it gets fewer copies.
+    pub fn for_copies(self) -> usize {
+        match self {
+            Target::Avx512 { .. } => 24,
+            Target::Avx2 => 12,
+        }
+    }
+
+    /// Whether truth values and last lanes are in mask registers, which any instruction takes; else they are vectors of all
+    /// ones and zeros.
+    pub fn has_masks(self) -> bool {
+        self != Target::Avx2
     }
 
     /// Whether it rounds to bf16.

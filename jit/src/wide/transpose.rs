@@ -1,17 +1,14 @@
 //! Copies that turn what they copy: a loop over columns around one over rows, which are neighbours where it reads,
-//! while columns are where it writes. Sixteen by sixteen elements are turned in registers.
+//! while columns are where it writes. Squares of a vector's side are turned in registers.
 
 use super::encode::Cond;
 use super::lanes::stride;
 use super::lir::{Bound, Lir, Mem as Operand, Reg};
 use super::loops::stream_of;
-use super::lower::{Lanes, Lower, UNIFORM};
+use super::lower::{Lanes, Lower, Part, UNIFORM};
 use super::{Refused, opcode as o};
 use crate::kernel::{Index, Inst, Loop, Mem, Stmt, Type};
 use ipex_runtime::DType;
-
-/// Rows and columns of what is turned at once.
-const SIDE: u64 = 16;
 
 /// A copy that turns.
 pub struct Turn<'a> {
@@ -47,7 +44,11 @@ impl Lower<'_> {
         };
         let of = |index: &Index| [columns, rows].map(|l| stride(index, Some(l.var)));
         let ([across, next], [order, _]) = (of(from), of(to));
-        let squares = [columns, rows].map(|l| self.kernel.vars[l.var].extent.is_multiple_of(SIDE));
+        let squares = [columns, rows].map(|l| {
+            self.kernel.vars[l.var]
+                .extent
+                .is_multiple_of(self.count as u64)
+        });
         let words = matches!(self.kernel.values[*value], Type::F32 | Type::I32)
             && matches!(self.dtype(*target), DType::F32 | DType::I32);
         let plain = from.values.is_empty() && to.values.is_empty() && value == stored;
@@ -72,7 +73,7 @@ impl Lower<'_> {
         self.lanes = Lanes {
             var: Some(t.rows.var),
             copies: 1,
-            tail: false,
+            part: Part::Full,
         };
         let top = self.f.label();
         let first = self.f.code.len();
@@ -80,14 +81,15 @@ impl Lower<'_> {
         let source = self.at_column(t, t.from, source, at)?;
         let next_tile = self.element_size(t.from.0) * stride(t.from.1, self.current);
         let target = self.at_column(t, t.to, target, at)?;
-        for row in (0..i64::from(rows)).step_by(SIDE as usize) {
-            let mut square = Vec::with_capacity(SIDE as usize);
-            for k in 0..SIDE as i64 {
+        let side = self.count;
+        for row in (0..i64::from(rows)).step_by(side as usize) {
+            let mut square = Vec::with_capacity(side as usize);
+            for k in 0..side {
                 let m = self.element(t, t.from, source, row, k)?;
                 if next_tile != 0 {
                     self.fetch(m, next_tile)?;
                 }
-                square.push(self.load_vector(self.dtype(t.from.0), m));
+                square.push(self.widened(self.dtype(t.from.0), m.into()));
             }
             for (k, turned) in self.turned_square(square).into_iter().enumerate() {
                 let m = self.element(t, t.to, target, row + k as i64, 0)?;
@@ -96,7 +98,7 @@ impl Lower<'_> {
         }
         self.emit(Lir::Advance {
             d: at,
-            by: SIDE as i32,
+            by: side as i32,
         });
         self.emit(Lir::JumpIf {
             cond: Cond::Less,
@@ -151,13 +153,14 @@ impl Lower<'_> {
         })
     }
 
-    /// Sixteen rows of sixteen words as columns: pairs of words, pairs of pairs, then quarters of a vector.
+    /// Rows of as many words as columns: pairs of words, pairs of pairs, then parts of 128 bits.
     fn turned_square(&mut self, rows: Vec<Reg>) -> Vec<Reg> {
+        let full = self.target.full();
         let pair = |s: &mut Self, ty: Type, high: bool, a: Reg, b: Reg| {
             let op = o::float(ty, o::UNPACK + u8::from(high));
-            s.vector_op(op, 2, Type::F32, Some(a), b, None)
+            s.vector_op(op, full, Type::F32, Some(a), b, None)
         };
-        let mut quads: Vec<Reg> = Vec::with_capacity(16);
+        let mut quads: Vec<Reg> = Vec::with_capacity(rows.len());
         for four in rows.chunks_exact(4) {
             let low = pair(self, Type::F32, false, four[0], four[1]);
             let high = pair(self, Type::F32, true, four[0], four[1]);
@@ -169,13 +172,31 @@ impl Lower<'_> {
                 }
             }
         }
-        // quads[4 q + c] has, in quarter l, rows 4 q.. of column 4 l + c.
+        // quads[4 q + c] has, in part l, rows 4 q.. of column 4 l + c.
+        if quads.len() == 8 {
+            self.from_halves(&quads)
+        } else {
+            self.from_quarters(&quads)
+        }
+    }
+
+    fn from_halves(&mut self, quads: &[Reg]) -> Vec<Reg> {
+        let column = |s: &mut Self, c: usize, which: u8| {
+            let (op, a, b) = (o::PERMUTE_HALVES, quads[c], quads[4 + c]);
+            s.vector_op(op, 1, Type::F32, Some(a), b, Some(which))
+        };
+        let mut columns: Vec<Reg> = (0..4).map(|c| column(self, c, 0x20)).collect();
+        columns.extend((0..4).map(|c| column(self, c, 0x31)));
+        columns
+    }
+
+    fn from_quarters(&mut self, quads: &[Reg]) -> Vec<Reg> {
         let quarters = |s: &mut Self, odd: bool, a: Reg, b: Reg| {
             let which = if odd { 0xDD } else { 0x88 };
             let op = o::of3a(Type::F32, o::QUARTERS);
             s.vector_op(op, 2, Type::F32, Some(a), b, Some(which))
         };
-        let mut columns = rows;
+        let mut columns = quads.to_vec();
         for c in 0..4 {
             for odd in [false, true] {
                 let a = quarters(self, odd, quads[c], quads[4 + c]);
