@@ -74,7 +74,8 @@ fn main() {
             run(&code, &mut got, extent as i64);
             let pairs = floats(&got[2]).zip(floats(&want[2]));
             for (g, w) in pairs {
-                assert!((g - w).abs() <= 1e-5 * w.abs() + 1e-7, "{name}: {g}, {w}");
+                // The forms of erf differ by some 6e-8 where GELU multiplies 1 + erf, nearly 0, by 2.
+                assert!((g - w).abs() <= 1e-5 * w.abs() + 2e-7, "{name}: {g}, {w}");
             }
             criterion.bench_function(&format!("{name}/{generator}/generate"), |b| {
                 b.iter(|| compile(&kernel));
