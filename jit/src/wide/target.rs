@@ -89,7 +89,7 @@ impl Target {
     pub fn for_copies(self) -> usize {
         match self {
             Target::Avx512 { .. } => 24,
-            Target::Avx2 => 12,
+            Target::Avx2 => 16,
         }
     }
 
