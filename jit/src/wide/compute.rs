@@ -85,7 +85,7 @@ impl Lower<'_> {
                 let len = self.len(ty);
                 Ok(match to {
                     DType::F16 => {
-                        let half = self.to_f16(x);
+                        let half = self.packed_f16(x);
                         self.vector_op(o::FROM_F16, len, ty, None, half, None)
                     }
                     DType::BF16 => self.rounded_bf16(x),

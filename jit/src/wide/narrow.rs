@@ -38,7 +38,7 @@ impl Lower<'_> {
             DType::F32 | DType::I32 => (o::STORE_32, None, v),
             DType::BF16 if exact => (o::STORE_16, Some(1), v),
             DType::BF16 => (o::STORE_16, Some(1), self.rounded_bf16(v)),
-            DType::F16 => (o::STORE_16, Some(0), self.to_f16(v)),
+            DType::F16 => (o::STORE_16, Some(0), self.packed_f16(v)),
             DType::I16 => (o::STORE_16, Some(0), v),
             DType::I8 | DType::U8 => (o::STORE_8, Some(0), v),
             DType::Bool => (o::STORE_8, Some(0), self.as_bytes(v)),
@@ -94,7 +94,7 @@ impl Lower<'_> {
     fn packed(&mut self, dtype: DType, v: Reg, exact: bool) -> Reg {
         match dtype {
             DType::BF16 => self.packed_bf16(v, exact),
-            DType::F16 => self.to_f16(v),
+            DType::F16 => self.packed_f16(v),
             DType::I16 => self.low_halves(v),
             DType::I8 | DType::U8 => self.low_bytes(v),
             DType::Bool => {
@@ -112,7 +112,7 @@ impl Lower<'_> {
     }
 
     /// f32 lanes as f16, packed.
-    pub fn to_f16(&mut self, s: Reg) -> Reg {
+    pub fn packed_f16(&mut self, s: Reg) -> Reg {
         let len = self.len(Type::F32);
         self.down(o::TO_F16, len, s, Some(0))
     }

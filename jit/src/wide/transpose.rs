@@ -174,13 +174,13 @@ impl Lower<'_> {
         }
         // quads[4 q + c] has, in part l, rows 4 q.. of column 4 l + c.
         if quads.len() == 8 {
-            self.from_halves(&quads)
+            self.columns_of_halves(&quads)
         } else {
-            self.from_quarters(&quads)
+            self.columns_of_quarters(&quads)
         }
     }
 
-    fn from_halves(&mut self, quads: &[Reg]) -> Vec<Reg> {
+    fn columns_of_halves(&mut self, quads: &[Reg]) -> Vec<Reg> {
         let column = |s: &mut Self, c: usize, which: u8| {
             let (op, a, b) = (o::PERMUTE_HALVES, quads[c], quads[4 + c]);
             s.vector_op(op, 1, Type::F32, Some(a), b, Some(which))
@@ -190,7 +190,7 @@ impl Lower<'_> {
         columns
     }
 
-    fn from_quarters(&mut self, quads: &[Reg]) -> Vec<Reg> {
+    fn columns_of_quarters(&mut self, quads: &[Reg]) -> Vec<Reg> {
         let quarters = |s: &mut Self, odd: bool, a: Reg, b: Reg| {
             let which = if odd { 0xDD } else { 0x88 };
             let op = o::of3a(Type::F32, o::QUARTERS);
