@@ -4,6 +4,7 @@ use super::refusal::Refusal;
 use crate::graph::{Graph, GraphOutput, NodeId, Op, ValueId};
 use crate::lower::assembly::lower_group;
 use crate::lower::kernel::Lowered;
+use crate::lower::one_pass;
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::Kernel;
 use std::collections::{HashMap, HashSet};
@@ -82,6 +83,9 @@ pub fn cluster(graph: &Graph) -> Result<Clusters, (NodeId, Refusal)> {
         if !graph.is_free(id) && !matches!(node.op, Op::Input(_)) {
             c.add(id)?;
         }
+    }
+    if !graph.gpu {
+        c.one_pass();
     }
     let mut groups = c.order();
     super::sink::sink(graph, &mut groups);
@@ -194,7 +198,7 @@ impl Clustering<'_> {
         let members = |g: u32| self.groups[g as usize].iter().flat_map(|g| g.nodes.clone());
         let mut nodes: Vec<NodeId> = members(a).chain(members(b)).collect();
         nodes.sort();
-        self.check_between(&nodes)?;
+        self.check_between(&nodes, [a, b])?;
         let group = self.lowered(nodes)?;
         for &n in &group.nodes {
             self.group_of[n] = a;
@@ -204,15 +208,64 @@ impl Clustering<'_> {
         Ok(())
     }
 
-    /// Refuses a group with a path that leaves it and comes back, or that a mutation parts.
-    fn check_between(&self, nodes: &[NodeId]) -> Result<(), Refusal> {
+    /// Sums along columns join the rows that read the same, if their parts are enough for all threads.
+    fn one_pass(&mut self) {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        for b in 0..self.groups.len() as u32 {
+            let kernel = self.kernel(b).map(|l| &l.kernel);
+            let Some(size) = kernel.and_then(one_pass::size) else {
+                continue;
+            };
+            if size.parts < threads {
+                continue;
+            }
+            let mut others = (0..self.groups.len() as u32).filter(|&a| a != b);
+            let joined = others.find_map(|a| {
+                let shared = self.share_a_tensor(a, b, size.elements as i64);
+                shared
+                    .then(|| self.in_one_pass(a, b))
+                    .flatten()
+                    .map(|g| (a, g))
+            });
+            if let Some((a, group)) = joined {
+                for &n in &group.nodes {
+                    self.group_of[n] = a;
+                }
+                self.groups[a as usize] = Some(group);
+                self.groups[b as usize] = None;
+            }
+        }
+    }
+
+    /// The only kernel of a group.
+    fn kernel(&self, group: u32) -> Option<&Lowered> {
+        match self.groups[group as usize].as_ref()?.kernels.as_slice() {
+            [lowered] => Some(lowered),
+            _ => None,
+        }
+    }
+
+    fn in_one_pass(&self, a: u32, b: u32) -> Option<Group> {
+        let joined = one_pass::join(self.kernel(a)?, self.kernel(b)?)?;
+        let both = [a, b].map(|g| &self.groups[g as usize]);
+        let both = || both.into_iter().flatten();
+        let mut nodes: Vec<NodeId> = both().flat_map(|g| g.nodes.clone()).collect();
+        nodes.sort();
+        self.check_between(&nodes, [a, b]).ok()?;
+        Some(Group {
+            nodes,
+            roots: both().flat_map(|g| g.roots.clone()).collect(),
+            kernels: vec![joined],
+        })
+    }
+
+    /// Refuses to merge two groups with these nodes if a path leaves them and comes back, or a mutation parts them.
+    fn check_between(&self, nodes: &[NodeId], merged: [u32; 2]) -> Result<(), Refusal> {
         let (Some(&first), Some(&last)) = (nodes.first(), nodes.last()) else {
             return Ok(());
         };
         let mut outside: HashSet<u32> = HashSet::new();
-        let group = self.group_of[first];
-        let other = self.group_of[last];
-        let of_group = |g: u32| g == group || g == other;
+        let of_group = |g: u32| merged.contains(&g);
         // Groups reached from the merged one without being part of it, by walking forward.
         let mut todo: Vec<u32> = Vec::new();
         let push = |todo: &mut Vec<u32>, seen: &mut HashSet<u32>, nodes: &[NodeId]| {

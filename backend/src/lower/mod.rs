@@ -6,6 +6,7 @@ pub mod collapse;
 pub mod eval;
 pub mod index;
 pub mod kernel;
+pub mod one_pass;
 pub mod rounding;
 pub mod space;
 pub mod staging;

@@ -243,6 +243,26 @@ impl Inst {
     }
 }
 
+impl Inst {
+    /// Calls `f` with every value that it takes, without those of an index.
+    pub fn each_operand(&mut self, mut f: impl FnMut(&mut ValueId)) {
+        match self {
+            Inst::Const(_) | Inst::Var(_) | Inst::Load { .. } => {}
+            Inst::Unary { arg, .. }
+            | Inst::Convert { arg, .. }
+            | Inst::Narrow { arg, .. }
+            | Inst::Scan { arg, .. } => f(arg),
+            Inst::Binary { args, .. } | Inst::Compare { args, .. } => args.iter_mut().for_each(f),
+            Inst::Fma { args } => args.iter_mut().for_each(f),
+            Inst::Select {
+                cond,
+                on_true,
+                on_false,
+            } => [cond, on_true, on_false].into_iter().for_each(f),
+        }
+    }
+}
+
 /// The value that an accumulator starts from.
 pub fn identity(op: ReduceOp, ty: Type) -> Const {
     use ReduceOp as R;
