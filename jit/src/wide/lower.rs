@@ -154,8 +154,7 @@ impl Lower<'_> {
     /// The vector length for this type.
     pub fn len(&self, ty: Type) -> u8 {
         let full = self.target.full();
-        let whole = opcode::is_wide(ty) || ty == Type::Bool;
-        if self.halves() && !whole {
+        if self.halves() && !opcode::is_wide(ty) {
             full - 1
         } else {
             full

@@ -2,53 +2,69 @@
 
 use ipex_jit::CompiledKernel;
 
-/// A line of a cache.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+const PAGE: usize = 4096;
 
-/// Bytes that start 16 bytes behind the start of a line, or at it.
+/// Bytes that start a page, or end right before one that cannot be touched.
 struct Placed {
-    lines: Vec<Line>,
+    pages: *mut u8,
+    mapped: usize,
     start: usize,
 }
 
 impl Placed {
-    fn new(bytes: &[u8], behind: bool) -> Placed {
-        let start = if behind { 16 } else { 0 };
-        let lines = vec![Line([0; 64]); (start + bytes.len()).div_ceil(64)];
-        let mut placed = Placed { lines, start };
-        let at = placed.start();
-        // SAFETY: the lines hold all bytes behind `start`.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
-        placed
+    fn new(bytes: &[u8], at_end: bool) -> Placed {
+        let room = bytes.len().next_multiple_of(PAGE);
+        let mapped = room + PAGE;
+        let start = if at_end { room - bytes.len() } else { 0 };
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a fresh mapping whose last page is closed; `start` leaves room for the bytes in front of it.
+        let pages = unsafe {
+            let pages = libc::mmap(std::ptr::null_mut(), mapped, access, kind, -1, 0);
+            assert_ne!(pages, libc::MAP_FAILED);
+            let pages = pages.cast::<u8>();
+            assert_eq!(
+                libc::mprotect(pages.add(room).cast(), PAGE, libc::PROT_NONE),
+                0
+            );
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), pages.add(start), bytes.len());
+            pages
+        };
+        Placed {
+            pages,
+            mapped,
+            start,
+        }
     }
 
-    fn start(&mut self) -> *mut u8 {
-        self.lines
-            .as_mut_ptr()
-            .cast::<u8>()
-            .wrapping_add(self.start)
+    fn start(&self) -> *mut u8 {
+        self.pages.wrapping_add(self.start)
     }
 
-    fn take(&mut self, bytes: &mut [u8]) {
-        let at = self.start();
-        // SAFETY: as above.
-        unsafe { std::ptr::copy_nonoverlapping(at, bytes.as_mut_ptr(), bytes.len()) };
+    fn take(&self, bytes: &mut [u8]) {
+        // SAFETY: the pages hold all bytes behind `start`.
+        unsafe { std::ptr::copy_nonoverlapping(self.start(), bytes.as_mut_ptr(), bytes.len()) };
     }
 }
 
-/// Runs a kernel in two parts: iterations `0..cut` and `cut..extent`. Every third parameter is not at the start of a line.
+impl Drop for Placed {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours.
+        unsafe { libc::munmap(self.pages.cast(), self.mapped) };
+    }
+}
+
+/// Runs a kernel in two parts: iterations `0..cut` and `cut..extent`. Every third parameter ends where memory does.
 pub fn execute(code: &CompiledKernel, memory: &mut [Vec<u8>], extent: u64, cut: u64) {
     let placed = memory.iter().enumerate();
-    let mut placed: Vec<Placed> = placed.map(|(k, m)| Placed::new(m, k % 3 == 2)).collect();
-    let args: Vec<*mut u8> = placed.iter_mut().map(Placed::start).collect();
+    let placed: Vec<Placed> = placed.map(|(k, m)| Placed::new(m, k % 3 == 2)).collect();
+    let args: Vec<*mut u8> = placed.iter().map(Placed::start).collect();
     // SAFETY: every parameter has the elements that the kernel addresses.
     unsafe {
         (code.entry())(args.as_ptr(), 0, cut as i64);
         (code.entry())(args.as_ptr(), cut as i64, extent as i64);
     }
-    for (placed, bytes) in placed.iter_mut().zip(memory) {
+    for (placed, bytes) in placed.iter().zip(memory) {
         placed.take(bytes);
     }
 }
