@@ -119,8 +119,9 @@ def _products() -> str:
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     precision = getattr(matmul, "fp32_precision", None)
     if precision is None:
-        precision = {"medium": "bf16"}.get(torch.get_float32_matmul_precision())
-    return "medium" if precision == "bf16" else "full"
+        named = {"medium": "bf16", "high": "tf32"}
+        precision = named.get(torch.get_float32_matmul_precision())
+    return {"bf16": "medium", "tf32": "high"}.get(precision or "", "full")
 
 
 class _Writer:

@@ -12,7 +12,7 @@
 use half::{bf16, f16};
 use ipex_runtime::cpu::{Caches, Isa};
 use ipex_runtime::gemm::{
-    Call, Columns, Math, Matrix, PackedB, Parallel, Parts, Precision, Product, Rayon, multiply,
+    Call, Columns, Math, Matrix, PackedB, Parallel, Parts, Product, Rayon, multiply,
 };
 use ipex_runtime::{DType, pool};
 use std::time::Instant;
@@ -112,11 +112,14 @@ fn report(budget: f64, filter: &str) {
 fn kinds(isa: Isa) -> Vec<(DType, Math)> {
     let or_f32 = |math, has| if has { math } else { Math::F32 };
     let bytes = isa >= Isa::Avx512Vnni;
+    // Packed products beside the peak of what they are made of.
+    let parts = (isa >= Isa::Amx).then_some((DType::F32, Math::Bf16x3));
     let mut kinds = vec![
         (DType::F32, Math::F32),
         (DType::BF16, or_f32(Math::Bf16, isa >= Isa::Avx512Bf16)),
         (DType::F16, Math::F32),
     ];
+    kinds.extend(parts);
     kinds.extend(bytes.then_some((DType::U8, Math::I8)));
     kinds.extend(bytes.then_some((DType::I8, Math::S8)));
     kinds
@@ -271,8 +274,15 @@ impl Setup {
             .map(|p| {
                 let columns = [Columns { b: p.b, n }];
                 // SAFETY: the matrices are ours.
-                let made =
-                    unsafe { PackedB::new(&columns, k, p.a.dtype, Precision::Full, isa, &Rayon) };
+                let made = unsafe {
+                    PackedB::new(
+                        &columns,
+                        k,
+                        p.packed_math(isa, Rayon.threads()),
+                        isa,
+                        &Rayon,
+                    )
+                };
                 pack.then(|| made.expect("memory"))
             })
             .collect();
@@ -396,6 +406,7 @@ fn peak(isa: Isa, math: Math, passes: usize) -> Option<f64> {
         (Isa::Scalar, _) => return None,
         (Isa::Avx2, _) => (avx2, 12.0 * 16.0),
         (Isa::Amx, Math::Bf16) => (amx_bf16, 4.0 * 16384.0),
+        (Isa::Amx, Math::Bf16x3) => (amx_bf16, 4.0 * 16384.0 / 6.0),
         (Isa::Amx, Math::I8) => (amx_u8, 4.0 * 32768.0),
         (Isa::Amx, Math::S8) => (amx_s8, 4.0 * 32768.0),
         (_, Math::Bf16) => (avx512_bf16, 24.0 * 64.0),

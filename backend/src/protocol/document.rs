@@ -28,7 +28,7 @@ pub struct Document {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// Arithmetic of f32 products: `full`, or `medium` for bf16.
+    /// Arithmetic of f32 products: `full`, `high` for operands of 16 bits, or `medium` for bf16.
     #[serde(deserialize_with = "precision")]
     pub products: Precision,
     /// Arguments (by position) that never change.
@@ -55,10 +55,12 @@ fn precision<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Precision, D::
     #[serde(rename_all = "snake_case")]
     enum Name {
         Full,
+        High,
         Medium,
     }
     Ok(match Name::deserialize(from)? {
         Name::Full => Precision::Full,
+        Name::High => Precision::High,
         Name::Medium => Precision::Medium,
     })
 }

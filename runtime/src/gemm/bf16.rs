@@ -2,6 +2,7 @@
 
 use super::micro::Rounded;
 use super::shape::Product;
+use super::split::Runs;
 use crate::DType;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -132,4 +133,31 @@ pub unsafe fn round(from: *const f32, to: *mut i16, len: usize) {
             _mm512_mask_storeu_epi16(to.wrapping_add(j), keep, rounded);
         }
     }
+}
+
+/// See [`super::split`]: neighbouring f32. Returns the largest magnitude, as bits.
+///
+/// # Safety
+/// Both are valid memory for `len` elements; the processor has AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn split(from: *const f32, len: usize, runs: Runs) -> u32 {
+    const LANES: usize = STEP / 2;
+    let magnitude = _mm512_set1_epi32(i32::MAX);
+    let mut largest = _mm512_setzero_si512();
+    for j in (0..len).step_by(LANES) {
+        let keep = mask(len - j) as u16;
+        // SAFETY: masked elements are not touched.
+        unsafe {
+            let mut rest = _mm512_maskz_loadu_ps(keep, from.wrapping_add(j));
+            let bits = _mm512_and_si512(_mm512_castps_si512(rest), magnitude);
+            largest = _mm512_max_epu32(largest, bits);
+            for part in 0..runs.parts {
+                let x = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(rest));
+                let to = runs.to.wrapping_add(part * runs.stride).cast::<i16>();
+                _mm256_mask_storeu_epi16(to.wrapping_add(j), keep, x);
+                rest = _mm512_sub_ps(rest, widen(_mm512_castsi256_si512(x))[0]);
+            }
+        }
+    }
+    _mm512_reduce_max_epu32(largest)
 }

@@ -101,7 +101,7 @@ impl Work<'_> {
         let columns = self.columns(&part.panels);
         let step = block_rows(
             part.rows.len(),
-            self.engine.units(part.ks.len()),
+            self.engine.units(part.ks.len()) * self.engine.math.parts(),
             self.engine.kernels,
             self.larger(),
         );
@@ -133,7 +133,7 @@ impl Work<'_> {
         let step = if in_place {
             STREAMS
         } else {
-            block_units(rows.len(), units, self.larger())
+            block_units(rows.len() * engine.math.parts(), units, self.larger())
         };
         let finish = match part.partial {
             Some(_) => Finish::InPlace,
@@ -143,7 +143,7 @@ impl Work<'_> {
         let by_panel = units <= step;
         // An odd number of cache lines spreads the rows of a tile over all sets.
         let a_stride = ((4 * step.min(units)).div_ceil(64) | 1) * 64;
-        let panel_bytes = 4 * kernels.cols * step.min(units);
+        let panel_bytes = engine.panel_stride() * step.min(units);
         let sums_stride = 4 * if by_panel {
             kernels.cols
         } else {
@@ -325,7 +325,7 @@ impl Block<'_> {
     /// A panel of B for these elements of K, and the bytes between its rows.
     unsafe fn panel(&self, panel: usize, ks: Range<usize>, unit: usize) -> (*const u8, usize) {
         let (engine, b) = (&self.work.engine, &self.work.p.b);
-        let stride = 4 * engine.kernels.cols;
+        let stride = engine.panel_stride();
         if let Some(packed) = self.work.packed {
             let first = unit + self.origin / engine.math.per_unit();
             return (packed.panel(panel).wrapping_add(first * stride), stride);
@@ -451,7 +451,7 @@ impl Block<'_> {
         let next_step = if first.k == 0 {
             0
         } else {
-            (step / count).min(64)
+            (step / count).min(LINE * self.work.engine.math.parts())
         };
         let first = Tile {
             next,
@@ -518,7 +518,7 @@ impl Block<'_> {
             return (p.a.at(self.rows.start, 0), 0);
         }
         if let Some(packed) = self.work.packed {
-            let stride = 4 * engine.kernels.cols;
+            let stride = engine.panel_stride();
             let units = k / engine.math.per_unit();
             return (packed.panel(panel + 1).wrapping_add(units * stride), stride);
         }

@@ -9,6 +9,7 @@ use super::pack::{Columns, Engine, PackedB};
 use super::parallel::Parallel;
 use super::scratch;
 use super::shape::{Precision, Product, math};
+use super::split::Split;
 use crate::cpu::Isa;
 use crate::{DType, Error, pool};
 use std::ops::Range;
@@ -82,8 +83,8 @@ pub unsafe fn multiply(p: &Product, call: &Call) -> Result<bool, Error> {
     let turned = |item, rows, cols| done(item, cols, rows);
     // SAFETY: by contract.
     unsafe {
-        if call.packed.is_some() {
-            tiles(p, call, call.packed, &done)
+        if let Some(packed) = call.packed {
+            with_packed(p, call, packed, &done)
         } else if p.is_column() && call.made.is_none() {
             choose(&p.turned(), call, &turned)
         } else {
@@ -116,12 +117,44 @@ unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> 
             return tiles(&p, call, Some(&packed), &turned);
         }
         if p.m >= PACK_ROWS && p.batch.count == 1 {
+            let math = if made {
+                engine.math
+            } else {
+                p.packed_math(call.isa, call.threads.threads())
+            };
             let columns = Columns { b: p.b, n: p.n };
-            let engine = Engine::packed(call.isa, engine.math, call.threads.threads())?;
-            let packed = PackedB::with(&[columns], p.k, engine, call.threads)?;
-            return tiles(p, call, Some(&packed), done);
+            let packed = PackedB::new(&[columns], p.k, math, call.isa, call.threads)?;
+            return with_packed(p, call, &packed, done);
         }
         tiles(p, call, None, done)
+    }
+}
+
+/// With a packed B.
+unsafe fn with_packed(
+    p: &Product,
+    call: &Call,
+    packed: &PackedB,
+    done: Epilogue,
+) -> Result<(), Error> {
+    let math = packed.engine().math;
+    if math.parts() == 1 {
+        // SAFETY: by contract.
+        return unsafe { tiles(p, call, Some(packed), done) };
+    }
+    if p.a.dtype != DType::F32 || call.made.is_some() || packed.shape() != [p.k, p.n] {
+        return Err(Error::Plan(format!("no parts of A for {p:?}")));
+    }
+    // SAFETY: by contract.
+    unsafe {
+        let split = Split::new(&p.a, [p.m, p.k], math.parts(), call.isa, call.threads)?;
+        if let Some(split) = split {
+            let a = split.matrix();
+            return tiles(&Product { a, ..*p }, call, Some(packed), done);
+        }
+        let whole = packed.whole(call.threads)?;
+        let b = whole.matrix();
+        tiles(&Product { b, ..*p }, call, None, done)
     }
 }
 
@@ -245,8 +278,11 @@ unsafe fn tiles(
     let cut = |n: usize| {
         let (n, k) = (n / split.k, n % split.k);
         let (item, m, n) = (n / (split.m * split.n), n / split.n % split.m, n % split.n);
-        let units = part(engine.units(p.k), split.k, k);
-        let each = engine.math.per_unit();
+        // Whole tile registers, if K is of such.
+        let units = engine.units(p.k);
+        let grain = if units.is_multiple_of(16) { 16 } else { 1 };
+        let units = part(units / grain, split.k, k);
+        let each = grain * engine.math.per_unit();
         let part = Part {
             rows: part(p.m, split.m, m),
             panels: part(panels, split.n, n),

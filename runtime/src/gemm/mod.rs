@@ -17,6 +17,9 @@ mod pack;
 mod parallel;
 pub(crate) mod scratch;
 mod shape;
+mod split;
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;
 
@@ -27,4 +30,5 @@ pub use micro::Math;
 pub(crate) use pack::Engine;
 pub use pack::{Columns, PackedB};
 pub use parallel::{Parallel, Rayon, Serial};
+pub(crate) use shape::math;
 pub use shape::{Batch, Matrix, Precision, Product};

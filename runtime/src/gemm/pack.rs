@@ -5,10 +5,12 @@ use super::convert::{Row, convert, element, interleave};
 use super::micro::{Kernels, Math, Transpose, kernels, kernels_alone};
 use super::parallel::Parallel;
 use super::scratch;
-use super::shape::{Matrix, Precision, math};
+use super::shape::Matrix;
+use super::split::{Runs, split};
 use crate::cpu::Isa;
 use crate::{DType, Error, pool};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Units of K that are worth a task of their own.
 const UNITS_PER_CHUNK: usize = 128;
@@ -45,6 +47,11 @@ impl Engine {
     /// Units that hold these elements of K.
     pub fn units(&self, elements: usize) -> usize {
         elements.div_ceil(self.math.per_unit())
+    }
+
+    /// Bytes of a row of units of a panel.
+    pub fn panel_stride(&self) -> usize {
+        4 * self.math.parts() * self.kernels.cols
     }
 
     /// Whether units of `k` elements that are neighbours can be read in place.
@@ -107,7 +114,8 @@ impl Engine {
         }
     }
 
-    /// Columns `cols` of B (at most a panel), elements `ks`, as a panel `[units, Kernels::cols]`.
+    /// Columns `cols` of B (at most a panel), elements `ks`, as a panel `[units, parts, Kernels::cols]`. False if an
+    /// element can't be split into parts.
     ///
     /// # Safety
     /// `panel` and `spare` hold a panel each, and the processor has the instruction set.
@@ -118,7 +126,11 @@ impl Engine {
         ks: Range<usize>,
         panel: *mut u8,
         spare: *mut u8,
-    ) {
+    ) -> bool {
+        if self.math.parts() > 1 {
+            // SAFETY: by contract.
+            return unsafe { self.panel_of_parts(b, cols, ks, panel, spare) };
+        }
         let units = self.units(ks.len());
         let mut work = Transpose {
             panel: panel.cast(),
@@ -132,10 +144,12 @@ impl Engine {
         // SAFETY: the panel holds whole rows of units; `spare` the lines of one panel.
         unsafe {
             if self.reads(b, b.strides[0], ks.len()) {
-                return (self.kernels.transpose)(&work);
+                (self.kernels.transpose)(&work);
+                return true;
             }
             if b.strides[1] == 1 {
-                return self.interleave(b, cols, ks, panel);
+                self.interleave(b, cols, ks, panel);
+                return true;
             }
             for (n, j) in cols.enumerate() {
                 let to = spare.add(n * 4 * units);
@@ -145,6 +159,44 @@ impl Engine {
             work.row_stride = 4 * units as isize;
             (self.kernels.transpose)(&work);
         }
+        true
+    }
+
+    /// As [`Engine::panel`] of f32 in parts.
+    unsafe fn panel_of_parts(
+        &self,
+        b: &Matrix,
+        cols: Range<usize>,
+        ks: Range<usize>,
+        panel: *mut u8,
+        spare: *mut u8,
+    ) -> bool {
+        let (parts, units) = (self.math.parts(), self.units(ks.len()));
+        let line = 4 * units * parts;
+        let mut all_fit = true;
+        for (n, j) in cols.clone().enumerate() {
+            let runs = Runs {
+                to: spare.wrapping_add(n * line),
+                stride: 4 * units,
+                parts,
+            };
+            // SAFETY: by contract; `spare` has a line for each column.
+            all_fit &= unsafe { split(self.isa, b.at(ks.start, j), b.strides[0], ks.len(), runs) };
+        }
+        for part in 0..parts {
+            let work = Transpose {
+                panel: panel.cast::<u32>().wrapping_add(part * self.kernels.cols),
+                panel_stride: parts * self.kernels.cols,
+                rows: spare.wrapping_add(part * 4 * units),
+                row_stride: line as isize,
+                cols: cols.len(),
+                units,
+                fill: self.kernels.cols,
+            };
+            // SAFETY: the lines, and their part of the panel.
+            unsafe { (self.kernels.transpose)(&work) };
+        }
+        all_fit
     }
 
     /// As [`Engine::panel`] for a B whose columns lie in several matrices. A panel of columns of two or more is made of a
@@ -156,7 +208,7 @@ impl Engine {
         ks: Range<usize>,
         panel: *mut u8,
         spare: *mut u8,
-    ) {
+    ) -> bool {
         let mut first = 0;
         let mut meet = b.iter().filter_map(|c| {
             let of = cols.start.max(first)..cols.end.min(first + c.n);
@@ -165,7 +217,7 @@ impl Engine {
             (of.start < of.end).then_some((c.b, own))
         });
         let Some((b, own)) = meet.next() else {
-            return;
+            return true;
         };
         if own.len() == cols.len() {
             // SAFETY: by contract.
@@ -189,7 +241,7 @@ impl Engine {
             strides: [1, ks.len() as isize],
         };
         // SAFETY: by contract; the copy has all columns of the panel.
-        unsafe { self.panel(&copied, 0..cols.len(), 0..ks.len(), panel, spare) };
+        unsafe { self.panel(&copied, 0..cols.len(), 0..ks.len(), panel, spare) }
     }
 
     /// A panel of a B whose columns are neighbours: the rows of a unit side by side.
@@ -250,12 +302,40 @@ pub struct Columns {
     pub n: usize,
 }
 
+/// A matrix `[k, n]` of f32 in memory of its own.
+pub(super) struct Whole {
+    data: *mut u8,
+    bytes: usize,
+    n: usize,
+}
+
+// SAFETY: the block is ours; while it is filled, tasks write elements of their own.
+unsafe impl Sync for Whole {}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        pool::give(self.data, self.bytes);
+    }
+}
+
+impl Whole {
+    pub fn matrix(&self) -> Matrix {
+        Matrix {
+            data: self.data,
+            dtype: DType::F32,
+            strides: [self.n as isize, 1],
+        }
+    }
+}
+
 /// A matrix B in panels: made once, used by many products.
 pub struct PackedB {
     data: *mut u8,
     bytes: usize,
     engine: Engine,
     shape: [usize; 2],
+    /// Whether all elements could be split into the arithmetic's parts.
+    fits: bool,
 }
 
 // SAFETY: the block is ours, and nobody writes it after `new`.
@@ -270,26 +350,29 @@ impl Drop for PackedB {
 }
 
 impl PackedB {
-    /// Packs these columns, `k` elements each and of one type, for products with an A of type `a`. It is an error if there
-    /// is no memory.
+    /// Packs these columns, `k` elements each and of one type, for this arithmetic; for f32's if their elements can't be split
+    /// into parts. It is an error if there is no memory.
     ///
     /// # Safety
     /// The matrices are valid memory, and the processor has `isa`.
     pub unsafe fn new(
         b: &[Columns],
         k: usize,
-        a: DType,
-        precision: Precision,
+        math: Math,
         isa: Isa,
         threads: &dyn Parallel,
     ) -> Result<PackedB, Error> {
-        let dtype = b.first().map_or(a, |c| c.b.dtype);
-        let engine = Engine::packed(isa, math(a, dtype, precision, isa), threads.threads())?;
+        let engine = |math| Engine::packed(isa, math, threads.threads());
         // SAFETY: by contract.
-        unsafe { PackedB::with(b, k, engine, threads) }
+        let packed = unsafe { PackedB::with(b, k, engine(math)?, threads) }?;
+        if packed.fits {
+            return Ok(packed);
+        }
+        // SAFETY: by contract.
+        unsafe { PackedB::with(b, k, engine(Math::F32)?, threads) }
     }
 
-    /// As [`PackedB::new`].
+    /// As [`PackedB::new`] for kernels that are given.
     pub(crate) unsafe fn with(
         b: &[Columns],
         k: usize,
@@ -299,15 +382,17 @@ impl PackedB {
         let n = b.iter().map(|c| c.n).sum();
         let width = engine.kernels.cols;
         let panels = usize::div_ceil(n, width);
-        let stride = 4 * width * engine.units(k);
-        let (data, bytes) = pool::take((panels * stride).max(pool::SMALLEST))
+        let panel_bytes = engine.panel_stride() * engine.units(k);
+        let (data, bytes) = pool::take((panels * panel_bytes).max(pool::SMALLEST))
             .ok_or_else(|| Error::Plan("no memory for a packed matrix".into()))?;
-        let packed = PackedB {
+        let mut packed = PackedB {
             data,
             bytes,
             engine,
             shape: [k, n],
+            fits: true,
         };
+        let all_fit = AtomicBool::new(true);
         // Parts of K too if there are fewer panels than threads.
         let chunks = (2 * threads.threads()).div_ceil(panels.max(1));
         let chunks = chunks.min(engine.units(k) / UNITS_PER_CHUNK).max(1);
@@ -317,14 +402,48 @@ impl PackedB {
             let units = part(engine.units(k), chunks, chunk);
             let each = engine.math.per_unit();
             let ks = units.start * each..k.min(units.end * each);
-            scratch::with([4 * width * units.len()], |[spare]| {
-                let to = packed.panel(p).wrapping_add(4 * width * units.start);
+            let stride = engine.panel_stride();
+            scratch::with([stride * units.len()], |[spare]| {
+                let to = packed.panel(p).wrapping_add(stride * units.start);
                 // SAFETY: every task writes its own part of a panel.
-                unsafe { engine.side_by_side(b, cols, ks, to.cast_mut(), spare) };
+                if !unsafe { engine.side_by_side(b, cols, ks, to.cast_mut(), spare) } {
+                    all_fit.store(false, Ordering::Relaxed);
+                }
             });
         };
         threads.run(panels * chunks, &task)?;
+        packed.fits = all_fit.into_inner();
         Ok(packed)
+    }
+
+    /// The matrix whose elements the parts are sums of.
+    pub(super) fn whole(&self, threads: &dyn Parallel) -> Result<Whole, Error> {
+        let ([k, n], engine) = (self.shape, self.engine);
+        let (data, bytes) = pool::take((4 * k * n).max(pool::SMALLEST))
+            .ok_or_else(|| Error::Plan("no memory for a matrix of its parts".into()))?;
+        let whole = Whole { data, bytes, n };
+        let width = engine.kernels.cols;
+        let task = |p: usize| {
+            let whole = &whole;
+            let line = |unit: usize, part: usize| {
+                let at = unit * engine.panel_stride() + 4 * width * part;
+                self.panel(p).wrapping_add(at).cast::<[u16; 2]>()
+            };
+            for (i, j) in (0..k).flat_map(|i| (0..width.min(n - p * width)).map(move |j| (i, j))) {
+                let parts = (0..engine.math.parts()).map(|part| {
+                    // SAFETY: a unit of the panel.
+                    let unit = unsafe { line(i / 2, part).add(j).read() };
+                    f32::from_bits(u32::from(unit[i % 2]) << 16)
+                });
+                // The smallest first: then no sum is rounded.
+                let sum = parts.rev().sum::<f32>();
+                let at = whole.data.cast::<f32>().wrapping_add(i * n + p * width + j);
+                // SAFETY: an element of the matrix, of this panel's columns.
+                unsafe { at.write(sum) };
+            }
+        };
+        threads.run(n.div_ceil(width), &task)?;
+        Ok(whole)
     }
 
     /// Bytes of memory.
@@ -348,7 +467,7 @@ impl PackedB {
 
     /// The first unit of a panel.
     pub(crate) fn panel(&self, p: usize) -> *const u8 {
-        let stride = 4 * self.engine.kernels.cols * self.engine.units(self.shape[0]);
-        self.data.wrapping_add(p * stride)
+        let bytes = self.engine.panel_stride() * self.engine.units(self.shape[0]);
+        self.data.wrapping_add(p * bytes)
     }
 }

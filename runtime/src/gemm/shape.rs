@@ -49,9 +49,11 @@ impl Matrix {
 /// Arithmetic of f32 products (`torch.set_float32_matmul_precision`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// f32.
+    /// f32, or what is as exact ([`Math::Bf16x3`]).
     #[default]
     Full,
+    /// As `Full` with operands of 16 bits, where the processor has such products ([`Math::Bf16x2`]).
+    High,
     /// Operands rounded to bf16, sums in f32, where the processor has such products.
     Medium,
 }
@@ -141,6 +143,25 @@ impl Product {
         math(self.a.dtype, self.b.dtype, self.precision, isa)
     }
 
+    /// The arithmetic that is fastest with a packed B on so many threads: f32 in parts, where a product is large enough and of
+    /// whole tile registers. Three parts have half of the products to spare if a core has the matrix unit for itself; threads of
+    /// one core that share it would lose (measured, docs/products.md).
+    pub fn packed_math(&self, isa: Isa, threads: usize) -> Math {
+        /// Rows from which arithmetic takes longer than reading half as many bytes again as those of f32.
+        const ROWS: usize = 64;
+        const KS: usize = 32;
+        let f32s = self.a.dtype == DType::F32 && self.b.dtype == DType::F32;
+        let whole = self.k.is_multiple_of(KS) && self.k > 0;
+        let large = self.m >= ROWS && self.n >= KS && self.batch.count == 1;
+        match self.precision {
+            Precision::Full if isa >= Isa::Amx && threads == 1 && f32s && whole && large => {
+                Math::Bf16x3
+            }
+            Precision::High if isa >= Isa::Amx && f32s && whole && large => Math::Bf16x2,
+            _ => self.math(isa),
+        }
+    }
+
     /// The `n`-th product of the batch, alone.
     pub(super) fn item(&self, n: usize) -> Product {
         let n = n as isize;
@@ -179,7 +200,7 @@ impl Product {
 }
 
 /// See [`Product::math`].
-pub(super) fn math(a: DType, b: DType, precision: Precision, isa: Isa) -> Math {
+pub(crate) fn math(a: DType, b: DType, precision: Precision, isa: Isa) -> Math {
     let has_bf16 = isa >= Isa::Avx512Bf16 || isa == Isa::Scalar;
     let has_bytes = isa >= Isa::Avx512Vnni || isa == Isa::Scalar;
     match (a, b) {

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Layout {
+pub(super) enum Layout {
     Rows,
     PaddedRows,
     Columns,
@@ -30,13 +30,13 @@ const LAYOUTS: [Layout; 7] = [
 ];
 
 /// A matrix with its memory; what lies between its elements is NaN, or 77 for integers.
-struct Owned {
+pub(super) struct Owned {
     bytes: Vec<u8>,
-    view: Matrix,
+    pub view: Matrix,
 }
 
 impl Owned {
-    fn new(
+    pub fn new(
         dtype: DType,
         [rows, cols]: [usize; 2],
         layout: Layout,
@@ -74,16 +74,16 @@ impl Owned {
         Owned { bytes, view }
     }
 
-    fn get(&self, i: usize, j: usize) -> f64 {
+    pub fn get(&self, i: usize, j: usize) -> f64 {
         read(self.view.dtype, self.view.at(i, j))
     }
 }
 
 /// Numbers that look random.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> f64 {
+    pub fn next(&mut self) -> f64 {
         self.0 = self
             .0
             .wrapping_mul(6364136223846793005)
@@ -119,7 +119,7 @@ struct Case {
 }
 
 /// The columns of a matrix as one matrix or as several of some columns each.
-fn pieces(b: &Owned, n: usize, seed: u64) -> Vec<Columns> {
+pub(super) fn pieces(b: &Owned, n: usize, seed: u64) -> Vec<Columns> {
     let mut pieces = Vec::new();
     let (mut first, mut random) = (0, Random(seed));
     while first < n {
@@ -168,7 +168,13 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     let followed = unsafe {
         let new = || {
             let parts = pieces(&b, n, case.seed);
-            PackedB::new(&parts, k, case.a.0, case.precision, case.isa, &threads)
+            PackedB::new(
+                &parts,
+                k,
+                product.packed_math(case.isa, case.threads),
+                case.isa,
+                &threads,
+            )
         };
         let packed = case.packed.then(|| new().unwrap());
         let call = Call {
@@ -203,6 +209,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     };
     let product_error = match case.precision {
         Precision::Medium => 2f64.powi(-7),
+        Precision::High => 2f64.powi(-14) + (k + 3) as f64 * 2f64.powi(-24),
         Precision::Full => (k + 3) as f64 * 2f64.powi(-24),
     };
     for i in 0..m {
@@ -287,7 +294,7 @@ fn case() -> impl Strategy<Value = Case> {
             scale(),
             any::<bool>(),
             1..6usize,
-            any::<bool>(),
+            prop::sample::select(vec![Precision::Full, Precision::High, Precision::Medium]),
             any::<u64>(),
         ),
     )
@@ -295,10 +302,9 @@ fn case() -> impl Strategy<Value = Case> {
             |(
                 (isa, m, n, k, t),
                 (a, b, c, input),
-                (alpha, beta, packed, threads, medium, seed),
+                (alpha, beta, packed, threads, precision, seed),
             )| {
                 let integer = t[2] == DType::I32;
-                let medium = medium && t[0] == DType::F32;
                 Case {
                     isa,
                     shape: [m, n, k],
@@ -315,8 +321,8 @@ fn case() -> impl Strategy<Value = Case> {
                         _ => Parts::Any,
                     },
                     threads,
-                    precision: if medium {
-                        Precision::Medium
+                    precision: if t[0] == DType::F32 {
+                        precision
                     } else {
                         Precision::Full
                     },
@@ -369,6 +375,8 @@ fn deep_and_tall_products() {
             ([37, 300, 520], 3),  // A packed instead of B
             ([70, 130, 2048], 2), // rows of B that conflict
             ([33, 35, 1026], 1),  // steps of K, and units that fill no tile
+            ([97, 131, 1600], 3), // f32 in parts, where there are such
+            ([460, 70, 96], 2),   // the same, packed inside of the call
         ] {
             for b in [Layout::Rows, Layout::Columns] {
                 check(&plain(isa, shape, b, threads)).unwrap();
@@ -387,9 +395,11 @@ fn deep_and_tall_products() {
                     case.packed = packed != (b == Layout::Rows);
                     check(&case).unwrap();
                 }
-                let mut case = plain(isa, shape, b, threads);
-                case.precision = Precision::Medium;
-                check(&case).unwrap();
+                for precision in [Precision::High, Precision::Medium] {
+                    let mut case = plain(isa, shape, b, threads);
+                    case.precision = precision;
+                    check(&case).unwrap();
+                }
             }
         }
     }
@@ -563,12 +573,13 @@ fn batches() {
 fn nan_and_infinity_propagate() {
     let kinds = [
         (DType::F32, Precision::Full),
+        (DType::F32, Precision::High),
         (DType::F32, Precision::Medium),
         (DType::BF16, Precision::Full),
         (DType::F16, Precision::Full),
     ];
     for (isa, (dtype, precision)) in isas().into_iter().flat_map(|isa| kinds.map(|k| (isa, k))) {
-        for (m, k) in [(1, 40), (5, 40), (20, 40), (20, 8), (33, 1)] {
+        for (m, k) in [(1, 40), (5, 40), (20, 40), (20, 8), (33, 1), (70, 64)] {
             for (layout, packed) in [
                 (Layout::Rows, true),
                 (Layout::Rows, false),
@@ -612,7 +623,8 @@ fn not_finite(
     };
     // SAFETY: valid matrices.
     unsafe {
-        let made = PackedB::new(&pieces(&b, n, 0), k, dtype, precision, isa, &Serial).unwrap();
+        let math = product.packed_math(isa, 1);
+        let made = PackedB::new(&pieces(&b, n, 0), k, math, isa, &Serial).unwrap();
         let call = Call {
             isa,
             threads: &Serial,

@@ -6,7 +6,7 @@ use super::{CallArg, ExternalCall, Route, TensorRef, Then};
 use crate::aten::Aten;
 use crate::cpu::Isa;
 use crate::gemm::{
-    Batch, Call, Columns, Matrix, PackedB, Parallel, Parts, Precision, Product, multiply,
+    Batch, Call, Columns, Math, Matrix, PackedB, Parallel, Parts, Precision, Product, multiply,
     reads_in_place,
 };
 use crate::{DType, Error};
@@ -260,6 +260,12 @@ impl ProductStep {
         p.batch.count == 1 && p.n * p.k > 0 && !in_place
     }
 
+    /// The arithmetic that a packed form of `b` is for.
+    pub(super) fn packed_math(&self, threads: usize) -> Option<Math> {
+        let p = self.shape(|_| std::ptr::null_mut())?;
+        Some(p.packed_math(Isa::detect(), threads))
+    }
+
     /// Where the packed form of `b` is kept, if this step reads that and not `b`.
     pub(super) fn packed_in(&self) -> Option<u32> {
         let p = self.shape(|_| std::ptr::null_mut())?;
@@ -282,10 +288,10 @@ impl ProductStep {
             return Ok(None);
         }
         if slot.get().is_none() {
-            let precision = p.precision;
+            let math = p.packed_math(isa, aten.threads());
             let parts = self.columns(p, data)?;
             // SAFETY: by contract.
-            let made = unsafe { PackedB::new(&parts, p.k, p.a.dtype, precision, isa, aten) }?;
+            let made = unsafe { PackedB::new(&parts, p.k, math, isa, aten) }?;
             slot.get_or_init(|| Packed::Product(made));
         }
         Ok(match slot.get() {

@@ -6,7 +6,7 @@ use super::packed::Packed;
 use super::{Buffer, BufferId, Plan, Step, TensorRef};
 use crate::conv::{self, Operation, Threads};
 use crate::cpu::Isa;
-use crate::gemm::Precision;
+use crate::gemm::Math;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -32,9 +32,7 @@ type Origin = (Arc<str>, Vec<u64>);
 enum Key {
     Product {
         weights: Vec<Weight>,
-        /// Type of the other matrix.
-        a: i32,
-        precision: Precision,
+        math: Math,
     },
     Convolution {
         weight: Weight,
@@ -126,8 +124,7 @@ fn key(plan: &Plan, origin: &Origin, step: &Step, threads: &dyn Threads) -> Opti
             let weights = std::iter::once(&p.b).chain(&p.beside).map(weight);
             let key = Key::Product {
                 weights: weights.collect::<Option<_>>()?,
-                a: p.a.scalar_type,
-                precision: p.precision,
+                math: p.packed_math(threads.count())?,
             };
             Some((p.pack?, key))
         }
@@ -168,6 +165,7 @@ fn weight(plan: &Plan, origin: &Origin, t: &TensorRef) -> Option<Weight> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gemm::Precision;
     use crate::plan::ProductStep;
     use std::ptr::eq;
 
@@ -239,9 +237,12 @@ mod tests {
         assert!(!same(&slots(&other)));
         if let Step::Product(p) = &mut other.steps[0] {
             p.b.strides = vec![8, 1];
+            let before = p.packed_math(1);
             p.precision = Precision::Medium;
+            // Where f32 is multiplied as bf16, weights are packed so.
+            let same_math = before == p.packed_math(1);
+            assert_eq!(same(&slots(&other)), same_math);
         }
-        assert!(!same(&slots(&other)));
     }
 
     #[test]

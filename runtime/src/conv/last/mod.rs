@@ -100,7 +100,8 @@ pub unsafe fn pack(
     // SAFETY: by contract.
     unsafe {
         if shape.groups == 1 {
-            return PackedB::new(&columns, depth, dtype, Precision::Full, isa, threads);
+            let math = gemm::math(dtype, dtype, Precision::Full, isa);
+            return PackedB::new(&columns, depth, math, isa, threads);
         }
         PackedB::with(&columns, depth, Engine::new(isa, Math::F32)?, threads)
     }

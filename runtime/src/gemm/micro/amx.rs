@@ -5,7 +5,7 @@
 //! ran before or runs next. [`crate::cpu`] has asked Linux for the permission to use them.
 
 use super::avx512::{DOT_ROWS, bf16_dot, transpose};
-use super::{Kernels, Math, Rounded, Tile, no_dot};
+use super::{Kernels, Math, Rounded, Tile, amx_parts, no_dot};
 use crate::gemm::bf16::round_row;
 use std::arch::asm;
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
@@ -31,6 +31,8 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
         Math::Bf16 => Some(&BF16),
         Math::I8 => Some(&I8),
         Math::S8 => Some(&S8),
+        Math::Bf16x2 => Some(&BF16X2),
+        Math::Bf16x3 => Some(&BF16X3),
         Math::F32 | Math::I16 => None,
     }
 }
@@ -43,6 +45,8 @@ pub(super) static BF16: Kernels = Kernels {
 };
 static I8: Kernels = table::<UnsignedBytes>();
 static S8: Kernels = table::<SignedBytes>();
+static BF16X2: Kernels = table::<Bf16x2>();
+static BF16X3: Kernels = table::<Bf16x3>();
 
 /// Kernels without dot products.
 pub(super) const fn table<T: Registers>() -> Kernels {
@@ -52,7 +56,10 @@ pub(super) const fn table<T: Registers>() -> Kernels {
         block: 512,
         alignment: LINE,
         cols: COLS,
-        fetch: FETCH,
+        fetch: [
+            (FETCH[0] * T::PARTS).div_ceil(T::PRODUCTS),
+            (FETCH[1] * T::PARTS).div_ceil(T::PRODUCTS),
+        ],
         tile: tile::<T>,
         side_by_side: Some(side_by_side::<T>),
         rounded: None,
@@ -68,6 +75,10 @@ pub(super) const fn table<T: Registers>() -> Kernels {
 /// Of all methods: the registers are configured (but for `configure`), and what the addresses and strides
 /// (bytes) say is valid memory.
 pub(super) trait Registers {
+    /// See [`Math::parts`].
+    const PARTS: usize;
+    /// Products of the parts of two elements.
+    const PRODUCTS: usize = Self::PARTS * (Self::PARTS + 1) / 2;
     /// The sum of two numbers of 32 bits.
     fn add(x: u32, y: u32) -> u32;
     unsafe fn configure(c: &'static Configuration);
@@ -80,10 +91,12 @@ pub(super) trait Registers {
 }
 
 macro_rules! registers {
-    ($name:ident, $instruction:literal, $add:expr) => {
+    ($name:ident, $parts:literal, $instruction:literal, $add:expr) => {
         pub(super) struct $name;
 
         impl Registers for $name {
+            const PARTS: usize = $parts;
+
             #[inline(always)]
             fn add(x: u32, y: u32) -> u32 {
                 $add(x, y)
@@ -139,9 +152,11 @@ macro_rules! registers {
     };
 }
 
-registers!(Bf16, "tdpbf16ps", add_floats);
-registers!(UnsignedBytes, "tdpbusd", u32::wrapping_add);
-registers!(SignedBytes, "tdpbssd", u32::wrapping_add);
+registers!(Bf16, 1, "tdpbf16ps", add_floats);
+registers!(UnsignedBytes, 1, "tdpbusd", u32::wrapping_add);
+registers!(SignedBytes, 1, "tdpbssd", u32::wrapping_add);
+registers!(Bf16x2, 2, "tdpbf16ps", add_floats);
+registers!(Bf16x3, 3, "tdpbf16ps", add_floats);
 
 pub(super) fn add_floats(x: u32, y: u32) -> u32 {
     (f32::from_bits(x) + f32::from_bits(y)).to_bits()
@@ -216,7 +231,7 @@ unsafe fn side_by_side<T: Registers>(rows: usize, t: &Tile, b_panel: usize) {
 /// A tile in steps of K. `configured`: the rows that the registers are configured for, 0 for none.
 pub(super) unsafe fn steps<T: Registers>(rows: usize, t: &Tile, configured: &mut usize) {
     let steps = if rows > HEIGHT {
-        t.k.div_ceil(STEP).max(1)
+        t.k.div_ceil(STEP / T::PARTS).max(1)
     } else {
         1
     };
@@ -410,12 +425,17 @@ unsafe fn sums<T: Registers, const LOWER: bool, const RIGHT: bool>(rows: usize, 
         let (mut a, mut b) = (t.a as usize, t.b as usize);
         let mut soon = Soon::of(t);
         for _ in 0..t.k / SIDE {
-            multiply::<T, LOWER, RIGHT>([a, t.a_stride], [b, t.b_stride]);
+            if T::PARTS == 1 {
+                multiply::<T, LOWER, RIGHT>([a, t.a_stride], [b, t.b_stride]);
+            } else {
+                amx_parts::multiply::<T, LOWER, RIGHT>([a, t.a_stride], [b, t.b_stride]);
+            }
             soon.fetch();
             a += LINE;
             b += SIDE * t.b_stride;
         }
         let units = t.k % SIDE;
+        debug_assert!(units == 0 || T::PARTS == 1);
         if units > 0 {
             let rest = rest(rows, units, t);
             let (a, b) = (rest.a.as_ptr() as usize, rest.b.as_ptr() as usize);

@@ -27,13 +27,16 @@ thread_local! {
 const BF16: u8 = 0;
 const U8: u8 = 1;
 const S8: u8 = 2;
+/// These two have so many parts.
+const BF16X2: u8 = 12;
+const BF16X3: u8 = 13;
 
 fn products<const KIND: u8>(sum: u32, a: [u8; 4], b: [u8; 4]) -> u32 {
     let bf16_at = |x: [u8; 4], n: usize| bf16::from_le_bytes([x[2 * n], x[2 * n + 1]]).to_f32();
     let bytes = |a: i32, b: u8| (a * i32::from(b as i8)) as u32;
     let n = 0..4;
     match KIND {
-        BF16 => {
+        BF16 | BF16X2 | BF16X3 => {
             let sum = f32::from_bits(sum) + bf16_at(a, 0) * bf16_at(b, 0);
             (sum + bf16_at(a, 1) * bf16_at(b, 1)).to_bits()
         }
@@ -45,8 +48,14 @@ fn products<const KIND: u8>(sum: u32, a: [u8; 4], b: [u8; 4]) -> u32 {
 struct InMemory<const KIND: u8>;
 
 impl<const KIND: u8> Registers for InMemory<KIND> {
+    const PARTS: usize = match KIND {
+        BF16X2 => 2,
+        BF16X3 => 3,
+        _ => 1,
+    };
+
     fn add(x: u32, y: u32) -> u32 {
-        if KIND == BF16 {
+        if KIND == BF16 || KIND >= BF16X2 {
             add_floats(x, y)
         } else {
             x.wrapping_add(y)
@@ -121,6 +130,10 @@ pub static IN_MEMORY: Kernels = Kernels {
 };
 /// Those of one thread.
 pub static ALONE_IN_MEMORY: Kernels = amx_alone::table::<InMemory<BF16>>();
+/// Those of f32 in parts.
+pub static TWO_PARTS_IN_MEMORY: Kernels = table::<InMemory<BF16X2>>();
+/// The same.
+pub static THREE_PARTS_IN_MEMORY: Kernels = table::<InMemory<BF16X3>>();
 static UNSIGNED: Kernels = table::<InMemory<U8>>();
 static SIGNED: Kernels = table::<InMemory<S8>>();
 
@@ -130,10 +143,15 @@ fn compare(math: Math, [rows, cols, k]: [usize; 3], init: Option<bool>, seed: u6
     let amx = match math {
         Math::Bf16 if seed.is_multiple_of(2) => &ALONE_IN_MEMORY,
         Math::Bf16 => &IN_MEMORY,
+        Math::Bf16x2 => &TWO_PARTS_IN_MEMORY,
+        Math::Bf16x3 => &THREE_PARTS_IN_MEMORY,
         Math::I8 => &UNSIGNED,
         _ => &SIGNED,
     };
     let scalar = kernels(Isa::Scalar, math).unwrap();
+    let parts = math.parts();
+    // Kernels of parts take whole registers.
+    let k = if parts > 1 { k.next_multiple_of(16) } else { k };
     let mut state = seed;
     let mut random = |len: usize| -> Vec<u8> {
         let mut next = || {
@@ -142,21 +160,21 @@ fn compare(math: Math, [rows, cols, k]: [usize; 3], init: Option<bool>, seed: u6
         };
         match math {
             // Whole numbers, so that no order of summation rounds.
-            Math::Bf16 => (0..len / 2)
+            Math::Bf16 | Math::Bf16x2 | Math::Bf16x3 => (0..len / 2)
                 .flat_map(|_| bf16::from_f32(next() as f32).to_le_bytes())
                 .collect(),
             _ => (0..len).map(|_| next() as u8).collect(),
         }
     };
-    let a = random(4 * rows * k);
+    let a = random(4 * parts * rows * k);
     let width = cols.next_multiple_of(amx.cols);
-    let b_panel = 4 * amx.cols * k;
-    let b = random(4 * width * k);
+    let b_panel = 4 * parts * amx.cols * k;
+    let b = random(4 * parts * width * k);
     let init_row = random(4 * width * rows);
     let init_row: Vec<u32> = init_row
         .chunks_exact(4)
         .map(|c| {
-            if math == Math::Bf16 {
+            if matches!(math, Math::Bf16 | Math::Bf16x2 | Math::Bf16x3) {
                 f32::from(c[0]).to_bits()
             } else {
                 c[1].into()
@@ -179,9 +197,9 @@ fn compare(math: Math, [rows, cols, k]: [usize; 3], init: Option<bool>, seed: u6
                 let tile = Tile {
                     k,
                     a: a.as_ptr(),
-                    a_stride: 4 * k,
+                    a_stride: 4 * parts * k,
                     b: b[panel * b_panel + 4 * column..].as_ptr(),
-                    b_stride: 4 * amx.cols,
+                    b_stride: 4 * parts * amx.cols,
                     c: c[left..].as_mut_ptr().cast(),
                     c_stride: 4 * stride,
                     init: init.map_or(std::ptr::null(), |_| init_row[left..].as_ptr().cast()),
@@ -212,7 +230,7 @@ proptest! {
 
     #[test]
     fn tiles_are_the_scalar_ones(
-        math in prop::sample::select(vec![Math::Bf16, Math::I8, Math::S8]),
+        math in prop::sample::select(vec![Math::Bf16, Math::I8, Math::S8, Math::Bf16x2, Math::Bf16x3]),
         rows in 1..80usize,
         cols in prop_oneof![Just(32usize), Just(16), 1..33usize, 33..140usize],
         k in prop_oneof![Just(32usize), 1..70usize],

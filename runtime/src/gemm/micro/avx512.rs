@@ -11,13 +11,14 @@ pub(super) const DOT_ROWS: usize = 8;
 
 /// The kernels for this arithmetic; the caller has checked the processor.
 pub fn kernels(math: Math) -> Option<&'static Kernels> {
-    Some(match math {
-        Math::F32 => &F32,
-        Math::Bf16 => &BF16,
-        Math::I16 => &I16,
-        Math::I8 => &I8,
-        Math::S8 => &S8,
-    })
+    match math {
+        Math::F32 => Some(&F32),
+        Math::Bf16 => Some(&BF16),
+        Math::I16 => Some(&I16),
+        Math::I8 => Some(&I8),
+        Math::S8 => Some(&S8),
+        Math::Bf16x2 | Math::Bf16x3 => None,
+    }
 }
 
 macro_rules! table {

@@ -9,6 +9,8 @@
 pub mod amx;
 #[cfg(target_arch = "x86_64")]
 pub mod amx_alone;
+#[cfg(target_arch = "x86_64")]
+mod amx_parts;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub mod amx_tests;
 #[cfg(target_arch = "x86_64")]
@@ -32,6 +34,11 @@ pub enum Math {
     I8,
     /// i8 by i8, four elements in a unit, summed in i32.
     S8,
+    /// f32 as a sum of two bf16 (16 bits), of which three products are summed in f32.
+    Bf16x2,
+    /// f32 as a sum of three bf16 (all of its 24 bits), of which the six largest products are summed in f32: what is left out
+    /// is below 2^-25 of a product (Henry, Tang and Heinecke 2019).
+    Bf16x3,
 }
 
 impl Math {
@@ -39,8 +46,18 @@ impl Math {
     pub fn per_unit(self) -> usize {
         match self {
             Math::F32 => 1,
-            Math::Bf16 | Math::I16 => 2,
+            Math::Bf16 | Math::I16 | Math::Bf16x2 | Math::Bf16x3 => 2,
             Math::I8 | Math::S8 => 4,
+        }
+    }
+
+    /// Numbers of which an element is the sum. A row of A has its first parts, then its second ones, each of the same length
+    /// in bytes; so has each row of units of a panel.
+    pub fn parts(self) -> usize {
+        match self {
+            Math::Bf16x2 => 2,
+            Math::Bf16x3 => 3,
+            _ => 1,
         }
     }
 }
@@ -56,7 +73,7 @@ pub struct Tile {
     pub a_stride: usize,
     /// First unit of the panel.
     pub b: *const u8,
-    /// Between units of the panel: 4 * [`Kernels::cols`], or more if B is read in place.
+    /// Between units of the panel: 4 * [`Kernels::cols`] for each of [`Math::parts`], or more if B is read in place.
     pub b_stride: usize,
     /// First element of the result (f32 or i32).
     pub c: *mut u8,
@@ -262,7 +279,8 @@ pub fn kernels(isa: Isa, math: Math) -> Option<&'static Kernels> {
         (Isa::Avx2, math) => return avx2::kernels(math),
         (isa, Math::Bf16) if isa < Isa::Avx512Bf16 => return None,
         (isa, Math::I8 | Math::S8) if isa < Isa::Avx512Vnni => return None,
-        (Isa::Amx, Math::Bf16 | Math::I8 | Math::S8) => return amx::kernels(math),
+        (Isa::Amx, Math::F32 | Math::I16) => return avx512::kernels(math),
+        (Isa::Amx, math) => return amx::kernels(math),
         (_, math) => return avx512::kernels(math),
     }
     let _ = isa;
