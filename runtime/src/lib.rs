@@ -1,5 +1,6 @@
 //! Runs plans: memory, threads, fused kernels, and ATen through libtorch's C ABI.
 
+pub mod ahead;
 pub mod aten;
 pub mod attention;
 pub mod bag;

@@ -10,6 +10,7 @@
 
 use super::Aten;
 use crate::Error;
+use crate::ahead::{Ahead, Memory};
 use crate::conv::Threads;
 use crate::gemm::part;
 use std::cell::{Cell, RefCell};
@@ -48,6 +49,8 @@ struct Team {
     tasks: AtomicUsize,
     /// Tasks that are done.
     done: Padded<AtomicUsize>,
+    /// What each thread reads in the loop after this one, or nothing.
+    ahead: AtomicPtr<Vec<Memory>>,
     /// For each thread the round, and the next task of its part (low half).
     next: Vec<Padded<AtomicU64>>,
 }
@@ -69,6 +72,7 @@ impl Team {
             context: AtomicPtr::new(std::ptr::null_mut()),
             tasks: AtomicUsize::new(0),
             done: Padded(AtomicUsize::new(0)),
+            ahead: AtomicPtr::new(std::ptr::null_mut()),
             next: (0..threads).map(|_| Padded(AtomicU64::new(0))).collect(),
         }
     }
@@ -89,8 +93,9 @@ impl Team {
         self.tasks.store(tasks, Ordering::Release);
         self.round.0.store(round, Ordering::Release);
         self.take(round, 0);
-        let mut spins = 0;
+        let (mut spins, mut ahead) = (0, self.ahead(0));
         while self.done.0.load(Ordering::Acquire) < tasks {
+            ahead.fetch();
             wait(&mut spins);
         }
     }
@@ -124,12 +129,21 @@ impl Team {
         }
     }
 
+    /// What a thread that waits may fetch.
+    fn ahead(&self, thread: usize) -> Ahead {
+        // SAFETY: who says what is ahead keeps it until the team is gone.
+        let all = unsafe { self.ahead.load(Ordering::Acquire).as_ref() };
+        let memory = all.and_then(|all| all.get(thread));
+        Ahead::of(memory.copied().unwrap_or(Memory::NONE))
+    }
+
     /// Takes part in all loops until the leading thread is through.
     fn follow(&self, thread: usize) {
         let mut last = 0;
         loop {
-            let mut spins = 0;
+            let (mut spins, mut ahead) = (0, self.ahead(thread));
             while self.round.0.load(Ordering::Acquire) == last {
+                ahead.fetch();
                 wait(&mut spins);
             }
             last = self.round.0.load(Ordering::Acquire);
@@ -159,6 +173,18 @@ pub(super) fn threads() -> Option<usize> {
     let team = LED.get();
     // SAFETY: the team lives as long as `LED` names it.
     (!team.is_null()).then(|| unsafe { (*team).next.len() })
+}
+
+/// Says what the threads of the team that this thread leads read after the next loop; none is null.
+///
+/// # Safety
+/// The team is gone before what is said.
+pub(super) unsafe fn look_ahead(all: *const Vec<Memory>) {
+    let team = LED.get();
+    // SAFETY: the team lives as long as `LED` names it.
+    if let Some(team) = unsafe { team.as_ref() } {
+        team.ahead.store(all.cast_mut(), Ordering::Release);
+    }
 }
 
 /// Something of the leading thread's, in a place that other threads see but do not touch.
@@ -216,6 +242,15 @@ fn lead<R>(threads: usize, region: Region, f: impl FnOnce() -> R) -> Result<R, E
 }
 
 impl Aten {
+    /// Says what each thread of the team will read in the loop after the next one, if this thread leads a team.
+    ///
+    /// # Safety
+    /// The region of threads is over before the memory of `all` is.
+    pub unsafe fn look_ahead(&self, all: Option<&Vec<Memory>>) {
+        // SAFETY: by contract.
+        unsafe { look_ahead(all.map_or(std::ptr::null(), std::ptr::from_ref)) };
+    }
+
     /// Calls `f`, whose loops on ATen's threads are those of one region. `f` must not call ATen, which would
     /// run on one thread.
     pub fn team<R>(&self, f: impl FnOnce() -> R) -> Result<R, Error> {
@@ -299,6 +334,34 @@ mod tests {
     fn threads_that_do_not_come_are_not_waited_for() {
         all_lengths(4, 2);
         all_lengths(3, 2);
+    }
+
+    #[test]
+    fn threads_know_what_they_read_next() {
+        let memory = |n: usize| Memory {
+            start: std::ptr::without_provenance(64 * n),
+            bytes: 64,
+            stride: 64,
+            count: n,
+        };
+        let (all, known) = (vec![memory(1), memory(2)], |n: usize| {
+            // SAFETY: in a region, whose team this thread leads.
+            unsafe { (*LED.get()).ahead(n) }
+        });
+        let led = lead(3, &region(3, 0), || {
+            assert_eq!(known(1), Ahead::of(Memory::NONE));
+            // SAFETY: `all` outlives the region.
+            unsafe { look_ahead(&all) };
+            count(5);
+            assert_eq!(known(1), Ahead::of(memory(2)));
+            assert_eq!(known(2), Ahead::of(Memory::NONE));
+            // SAFETY: nothing.
+            unsafe { look_ahead(std::ptr::null()) };
+            assert_eq!(known(0), Ahead::of(Memory::NONE));
+        });
+        led.unwrap();
+        // SAFETY: nobody leads a team here.
+        unsafe { look_ahead(&all) };
     }
 
     #[test]

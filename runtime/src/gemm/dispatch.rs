@@ -10,6 +10,7 @@ use super::parallel::Parallel;
 use super::scratch;
 use super::shape::{Precision, Product, math};
 use super::split::Split;
+use crate::ahead::Memory;
 use crate::cpu::Isa;
 use crate::{DType, Error, pool};
 use std::ops::Range;
@@ -249,6 +250,62 @@ unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Resu
     call.threads.run(items * split, &task)
 }
 
+/// How register tiles are split over threads.
+fn split(p: &Product, engine: Engine, packs: bool, threads: usize, parts: Parts) -> Grid {
+    let items = p.batch.count;
+    let costs = Costs {
+        per_unit: engine.math.per_unit(),
+        packs,
+        splits_k: items == 1 && Finish::of(p) != Finish::Turned,
+    };
+    let each = threads.div_ceil(items);
+    let split = grid([p.m, p.n, p.k], each, engine.kernels, costs);
+    if parts == Parts::Rows {
+        let m = (split.m * split.n).min(p.m);
+        return Grid { m, n: 1, k: 1 };
+    }
+    split
+}
+
+/// The `n`-th part of all: which product of the batch it belongs to, which part of K it is, and what a thread computes.
+fn cut(p: &Product, engine: Engine, split: Grid, n: usize) -> (usize, usize, Part) {
+    let (n, k) = (n / split.k, n % split.k);
+    let (item, m, n) = (n / (split.m * split.n), n / split.n % split.m, n % split.n);
+    let panels = p.n.div_ceil(engine.kernels.cols);
+    // Whole tile registers, if K is of such.
+    let units = engine.units(p.k);
+    let grain = if units.is_multiple_of(16) { 16 } else { 1 };
+    let units = part(units / grain, split.k, k);
+    let each = grain * engine.math.per_unit();
+    let part = Part {
+        rows: part(p.m, split.m, m),
+        panels: part(panels, split.n, n),
+        ks: units.start * each..p.k.min(units.end * each),
+        partial: None,
+    };
+    (item, k, part)
+}
+
+/// What each thread reads of a packed B when it computes the part of its number.
+pub fn reads(p: &Product, packed: &PackedB, threads: usize, parts: Parts) -> Vec<Memory> {
+    let engine = packed.engine();
+    let split = split(p, engine, false, threads, parts);
+    let of = |n: usize| {
+        if n >= split.tasks() {
+            return Memory::NONE;
+        }
+        let (_, _, part) = cut(p, engine, split, n);
+        let first = part.ks.start / engine.math.per_unit() * engine.panel_stride();
+        Memory {
+            start: packed.panel(part.panels.start).wrapping_add(first),
+            bytes: engine.units(part.ks.len()) * engine.panel_stride(),
+            stride: engine.units(p.k) * engine.panel_stride(),
+            count: part.panels.len(),
+        }
+    };
+    (0..threads).map(of).collect()
+}
+
 /// Register tiles.
 unsafe fn tiles(
     p: &Product,
@@ -262,35 +319,10 @@ unsafe fn tiles(
         None => Engine::new(call.isa, p.math(call.isa))?,
     };
     let items = p.batch.count;
-    let each = call.threads.threads().div_ceil(items);
     let finish = Finish::of(p);
-    let costs = Costs {
-        per_unit: engine.math.per_unit(),
-        packs: packed.is_none(),
-        splits_k: items == 1 && finish != Finish::Turned,
-    };
-    let mut split = grid([p.m, p.n, p.k], each, engine.kernels, costs);
-    if call.parts == Parts::Rows {
-        let m = (split.m * split.n).min(p.m);
-        split = Grid { m, n: 1, k: 1 };
-    }
-    let panels = p.n.div_ceil(engine.kernels.cols);
-    let cut = |n: usize| {
-        let (n, k) = (n / split.k, n % split.k);
-        let (item, m, n) = (n / (split.m * split.n), n / split.n % split.m, n % split.n);
-        // Whole tile registers, if K is of such.
-        let units = engine.units(p.k);
-        let grain = if units.is_multiple_of(16) { 16 } else { 1 };
-        let units = part(units / grain, split.k, k);
-        let each = grain * engine.math.per_unit();
-        let part = Part {
-            rows: part(p.m, split.m, m),
-            panels: part(panels, split.n, n),
-            ks: units.start * each..p.k.min(units.end * each),
-            partial: None,
-        };
-        (item, k, part)
-    };
+    let threads = call.threads.threads();
+    let split = split(p, engine, packed.is_none(), threads, call.parts);
+    let cut = |n: usize| cut(p, engine, split, n);
     if split.k > 1 {
         let work = Work {
             p,

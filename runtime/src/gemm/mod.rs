@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use blocking::{part, parts};
 pub(crate) use convert::{Row, convert, element, round_to_bf16};
-pub use dispatch::{Call, Epilogue, Parts, Rows, multiply, reads_in_place};
+pub use dispatch::{Call, Epilogue, Parts, Rows, multiply, reads, reads_in_place};
 pub use micro::Math;
 pub(crate) use pack::Engine;
 pub use pack::{Columns, PackedB};

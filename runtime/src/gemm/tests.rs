@@ -524,6 +524,42 @@ fn products_of(kernels: &'static super::micro::Kernels) {
     }
 }
 
+/// Threads read every panel, all of K, as often as rows are split.
+#[test]
+fn threads_read_all_of_a_packed_matrix() {
+    let mut random = Random(3);
+    for ([m, n, k], threads, parts) in [
+        ([128, 300, 768], 5, Parts::Any),
+        ([16, 40, 6000], 7, Parts::Any),
+        ([128, 300, 768], 5, Parts::Rows),
+    ] {
+        let a = Owned::new(DType::F32, [m, k], Layout::Rows, |_, _| 0.0);
+        let b = Owned::new(DType::F32, [k, n], Layout::Columns, |_, _| random.next());
+        let c = Owned::new(DType::F32, [m, n], Layout::Rows, |_, _| 0.0);
+        let p = Product::new([m, n, k], a.view, b.view, c.view);
+        let engine = Engine::new(Isa::Scalar, Math::F32).unwrap();
+        // SAFETY: valid matrices.
+        let packed = unsafe { PackedB::with(&pieces(&b, n, 0), k, engine, &Serial) }.unwrap();
+        let all = reads(&p, &packed, threads, parts);
+        assert_eq!(all.len(), threads);
+        let mut times = vec![0; n.next_multiple_of(16) * k / 16];
+        for memory in all {
+            for run in 0..memory.count {
+                let first = memory.start.addr() - packed.panel(0).addr() + run * memory.stride;
+                (first..first + memory.bytes)
+                    .step_by(64)
+                    .for_each(|at| times[at / 64] += 1);
+            }
+        }
+        let each = if parts == Parts::Rows {
+            threads as i32
+        } else {
+            1
+        };
+        assert!(times.iter().all(|&t| t == each), "{m} {n} {k}");
+    }
+}
+
 #[test]
 fn batches() {
     let (m, n, k, count) = (7, 18, 33, 5);

@@ -15,6 +15,7 @@ use super::{
     TensorRef,
 };
 use crate::Error;
+use crate::ahead::Memory;
 use crate::aten::{Aten, Tensor};
 use crate::conv::Threads;
 use std::borrow::Cow;
@@ -79,6 +80,8 @@ pub struct Executable {
     shared: Arc<Shared>,
     /// By buffer.
     own_layout: Vec<bool>,
+    /// By step: what threads read in it that never changes.
+    reads: Vec<OnceLock<Vec<Memory>>>,
     addressed: bool,
     /// Known as soon as all choices are made.
     sections: OnceLock<Vec<Section>>,
@@ -126,6 +129,7 @@ impl Executable {
         let constants = constants.collect();
         Executable {
             own_layout: own_layout(&plan),
+            reads: plan.steps.iter().map(|_| OnceLock::new()).collect(),
             addressed: addressed(&plan),
             profile: Profile::from_environment(&plan),
             packs: shared.packs(&plan, aten),
@@ -270,11 +274,12 @@ impl Executable {
         mut done: impl FnMut(Duration),
     ) -> Result<(), Error> {
         for section in self.sections().iter() {
-            let mut steps = self.plan.steps[section.steps.clone()].iter();
+            let mut steps = section.steps.clone();
             let mut run = || {
-                steps.try_for_each(|step| {
+                steps.try_for_each(|n| {
                     let start = self.profile.as_ref().map(|_| Instant::now());
-                    self.step(step, state, host)?;
+                    self.look_ahead(n, section);
+                    self.step(&self.plan.steps[n], state, host)?;
                     done(start.map_or(Duration::ZERO, |s| s.elapsed()));
                     Ok(())
                 })
@@ -286,6 +291,27 @@ impl Executable {
             }
         }
         Ok(())
+    }
+
+    /// Lets threads that wait in a step fetch what the section's next product reads.
+    fn look_ahead(&self, n: usize, section: &Section) {
+        if !section.team {
+            return;
+        }
+        let mut after = n + 1..section.steps.end;
+        let next = after.find_map(|k| match &self.plan.steps[k] {
+            Step::Product(p) => Some((&self.reads[k], p)),
+            _ => None,
+        });
+        let found = next.and_then(|(reads, p)| match reads.get() {
+            None => {
+                let found = p.reads(self.aten.count(), &self.packs)?;
+                Some(reads.get_or_init(|| found))
+            }
+            found => found,
+        });
+        // SAFETY: the region of threads is this call's, and what is found is kept.
+        unsafe { self.aten.look_ahead(found) };
     }
 
     fn sections(&self) -> Cow<'_, [Section]> {

@@ -3,11 +3,12 @@
 use super::packed::Packed;
 use super::shared::Slot;
 use super::{CallArg, ExternalCall, Route, TensorRef, Then};
+use crate::ahead::Memory;
 use crate::aten::Aten;
 use crate::cpu::Isa;
 use crate::gemm::{
     Batch, Call, Columns, Math, Matrix, PackedB, Parallel, Parts, Precision, Product, multiply,
-    reads_in_place,
+    reads, reads_in_place,
 };
 use crate::{DType, Error};
 use std::ops::Range;
@@ -219,12 +220,7 @@ impl ProductStep {
             // SAFETY: by contract.
             return unsafe { multiply(&product, &call) }.map(|_| ());
         };
-        let many = packed.is_some() && product.m >= ROWS_PER_THREAD * aten.threads();
-        let parts = match then.is_elementwise(product.n) {
-            _ if many => Parts::Rows,
-            true => Parts::Any,
-            false => Parts::RowsIfSo,
-        };
+        let parts = self.parts(&product, packed.is_some(), aten.threads());
         let epilogue = |item: usize, rows: Range<usize>, columns: Range<usize>| {
             let first = item * product.m;
             let rows = first + rows.start..first + rows.end;
@@ -252,6 +248,25 @@ impl ProductStep {
             return Ok(());
         }
         aten.parallel(rows, grain, &body)
+    }
+
+    /// What parts what follows wants.
+    fn parts(&self, p: &Product, packed: bool, threads: usize) -> Parts {
+        let many = packed && p.m >= ROWS_PER_THREAD * threads;
+        match self.then.as_ref().map(|then| then.is_elementwise(p.n)) {
+            Some(_) if many => Parts::Rows,
+            Some(false) => Parts::RowsIfSo,
+            _ => Parts::Any,
+        }
+    }
+
+    /// What each thread reads of the packed matrix; none if there is no such matrix yet.
+    pub(super) fn reads(&self, threads: usize, packs: &[Slot]) -> Option<Vec<Memory>> {
+        let p = self.shape(|_| std::ptr::null_mut())?;
+        let Some(Packed::Product(packed)) = packs.get(self.pack? as usize)?.get() else {
+            return None;
+        };
+        Some(reads(&p, packed, threads, self.parts(&p, true, threads)))
     }
 
     /// Whether a packed form is of use.
