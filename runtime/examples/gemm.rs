@@ -117,7 +117,7 @@ fn kinds(isa: Isa) -> Vec<(DType, Math)> {
     let mut kinds = vec![
         (DType::F32, Math::F32),
         (DType::BF16, or_f32(Math::Bf16, isa >= Isa::Avx512Bf16)),
-        (DType::F16, Math::F32),
+        (DType::F16, or_f32(Math::F16, isa >= Isa::AmxFp16)),
     ];
     kinds.extend(parts);
     kinds.extend(bytes.then_some((DType::U8, Math::I8)));
@@ -394,6 +394,7 @@ fn peak(isa: Isa, math: Math, passes: usize) -> Option<f64> {
             }
         };
     }
+    tiles!(amx_f16, "tdpfp16ps", DType::F16);
     tiles!(amx_bf16, "tdpbf16ps", DType::BF16);
     tiles!(amx_u8, "tdpbusd", DType::U8);
     tiles!(amx_s8, "tdpbssd", DType::I8);
@@ -405,10 +406,11 @@ fn peak(isa: Isa, math: Math, passes: usize) -> Option<f64> {
     let (run, flops): (fn(u64), f64) = match (isa, math) {
         (Isa::Scalar, _) => return None,
         (Isa::Avx2, _) => (avx2, 12.0 * 16.0),
-        (Isa::Amx, Math::Bf16) => (amx_bf16, 4.0 * 16384.0),
-        (Isa::Amx, Math::Bf16x3) => (amx_bf16, 4.0 * 16384.0 / 6.0),
-        (Isa::Amx, Math::I8) => (amx_u8, 4.0 * 32768.0),
-        (Isa::Amx, Math::S8) => (amx_s8, 4.0 * 32768.0),
+        (Isa::Amx | Isa::AmxFp16, Math::Bf16) => (amx_bf16, 4.0 * 16384.0),
+        (Isa::AmxFp16, Math::F16) => (amx_f16, 4.0 * 16384.0),
+        (Isa::Amx | Isa::AmxFp16, Math::Bf16x3) => (amx_bf16, 4.0 * 16384.0 / 6.0),
+        (Isa::Amx | Isa::AmxFp16, Math::I8) => (amx_u8, 4.0 * 32768.0),
+        (Isa::Amx | Isa::AmxFp16, Math::S8) => (amx_s8, 4.0 * 32768.0),
         (_, Math::Bf16) => (avx512_bf16, 24.0 * 64.0),
         (_, Math::I8 | Math::S8) => (avx512_vnni, 24.0 * 128.0),
         _ => (avx512, 24.0 * 32.0),

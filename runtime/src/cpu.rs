@@ -20,17 +20,20 @@ pub enum Isa {
     Avx512Bf16,
     /// AMX: tiles of bf16 and of bytes.
     Amx,
+    /// AMX-FP16: tiles of f16.
+    AmxFp16,
 }
 
 impl Isa {
     /// Every instruction set, in order.
-    pub const ALL: [Isa; 6] = [
+    pub const ALL: [Isa; 7] = [
         Isa::Scalar,
         Isa::Avx2,
         Isa::Avx512,
         Isa::Avx512Vnni,
         Isa::Avx512Bf16,
         Isa::Amx,
+        Isa::AmxFp16,
     ];
 
     /// The name that [`CAP`] takes.
@@ -42,6 +45,7 @@ impl Isa {
             Isa::Avx512Vnni => "avx512_vnni",
             Isa::Avx512Bf16 => "avx512_bf16",
             Isa::Amx => "amx",
+            Isa::AmxFp16 => "amx_fp16",
         }
     }
 
@@ -90,6 +94,7 @@ fn supported(isa: Isa) -> bool {
         Isa::Avx512Vnni => has!("avx512vnni"),
         Isa::Avx512Bf16 => has!("avx512bf16"),
         Isa::Amx => amx(),
+        Isa::AmxFp16 => amx_fp16(),
     }
 }
 
@@ -111,6 +116,16 @@ fn amx() -> bool {
     let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & all == all;
     // SAFETY: asks the kernel for the permission to use tile registers; it changes no memory.
     has && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) } == 0
+}
+
+/// Whether the processor has tiles of f16, beside what [`amx`] asks for.
+#[cfg(target_arch = "x86_64")]
+fn amx_fp16() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const FP16: u32 = 1 << 21;
+    // The second part of leaf 7, if there is one.
+    let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).eax >= 1;
+    has && __cpuid_count(7, 1).eax & FP16 != 0
 }
 
 #[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]

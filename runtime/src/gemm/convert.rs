@@ -11,6 +11,7 @@ pub fn element(math: Math, source: DType) -> DType {
     match math {
         Math::F32 => DType::F32,
         Math::Bf16 | Math::Bf16x2 | Math::Bf16x3 => DType::BF16,
+        Math::F16 => DType::F16,
         Math::I16 => DType::I16,
         Math::I8 | Math::S8 => source,
     }

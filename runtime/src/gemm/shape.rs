@@ -203,7 +203,9 @@ impl Product {
 pub(crate) fn math(a: DType, b: DType, precision: Precision, isa: Isa) -> Math {
     let has_bf16 = isa >= Isa::Avx512Bf16 || isa == Isa::Scalar;
     let has_bytes = isa >= Isa::Avx512Vnni || isa == Isa::Scalar;
+    let has_f16 = isa >= Isa::AmxFp16 || isa == Isa::Scalar;
     match (a, b) {
+        (DType::F16, DType::F16) if has_f16 => Math::F16,
         (DType::BF16, DType::BF16) if has_bf16 => Math::Bf16,
         (DType::F32, DType::F32) if precision == Precision::Medium && has_bf16 => Math::Bf16,
         (DType::U8, DType::I8) if has_bytes => Math::I8,

@@ -447,14 +447,15 @@ fn every_kernel_on_the_edges() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn products_of_tile_registers() {
-    use super::micro::amx_tests::{ALONE_IN_MEMORY, IN_MEMORY};
-    products_of(&IN_MEMORY);
-    products_of(&ALONE_IN_MEMORY);
+    use super::micro::amx_tests::{ALONE_IN_MEMORY, HALVES_IN_MEMORY, IN_MEMORY};
+    products_of(&IN_MEMORY, Math::Bf16, DType::BF16);
+    products_of(&ALONE_IN_MEMORY, Math::Bf16, DType::BF16);
+    products_of(&HALVES_IN_MEMORY, Math::F16, DType::F16);
 }
 
 /// The driver with the blocks and alignment of AMX kernels in memory.
 #[cfg(target_arch = "x86_64")]
-fn products_of(kernels: &'static super::micro::Kernels) {
+fn products_of(kernels: &'static super::micro::Kernels, math: Math, dtype: DType) {
     use super::pack::Engine;
     if Isa::of_processor() < Isa::Avx512 {
         skipped("products on AMX's registers in memory, for want of AVX-512");
@@ -467,7 +468,7 @@ fn products_of(kernels: &'static super::micro::Kernels) {
     let engine = Engine {
         // Of what is not the kernels'.
         isa: if rounds { Isa::Avx512Bf16 } else { Isa::Scalar },
-        math: Math::Bf16,
+        math,
         kernels,
     };
     let mut random = Random(5);
@@ -481,14 +482,13 @@ fn products_of(kernels: &'static super::micro::Kernels) {
     ];
     for [m, n, k] in shapes {
         for (a_layout, c_type, input) in [
-            (Layout::Rows, DType::BF16, None),
-            (Layout::Rows, DType::BF16, Some(Layout::OneRow)),
-            (Layout::Rows, DType::BF16, Some(Layout::PaddedRows)),
+            (Layout::Rows, dtype, None),
+            (Layout::Rows, dtype, Some(Layout::OneRow)),
+            (Layout::Rows, dtype, Some(Layout::PaddedRows)),
             (Layout::Columns, DType::F32, None),
         ] {
-            let mut make = |rows, cols, layout| {
-                Owned::new(DType::BF16, [rows, cols], layout, |_, _| random.next())
-            };
+            let mut make =
+                |rows, cols, layout| Owned::new(dtype, [rows, cols], layout, |_, _| random.next());
             let (a, b) = (make(m, k, a_layout), make(k, n, Layout::Columns));
             let input =
                 input.map(|layout| Owned::new(c_type, [m, n], layout, |_, _| random.next()));

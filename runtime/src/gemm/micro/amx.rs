@@ -29,6 +29,7 @@ const FETCH: [usize; 2] = [3, 100];
 pub fn kernels(math: Math) -> Option<&'static Kernels> {
     match math {
         Math::Bf16 => Some(&BF16),
+        Math::F16 => Some(&F16),
         Math::I8 => Some(&I8),
         Math::S8 => Some(&S8),
         Math::Bf16x2 => Some(&BF16X2),
@@ -43,6 +44,7 @@ pub(super) static BF16: Kernels = Kernels {
     rounded: Some(square::<Bf16>),
     ..table::<Bf16>()
 };
+static F16: Kernels = table::<Halves>();
 static I8: Kernels = table::<UnsignedBytes>();
 static S8: Kernels = table::<SignedBytes>();
 static BF16X2: Kernels = table::<Bf16x2>();
@@ -153,6 +155,7 @@ macro_rules! registers {
 }
 
 registers!(Bf16, 1, "tdpbf16ps", add_floats);
+registers!(Halves, 1, "tdpfp16ps", add_floats);
 registers!(UnsignedBytes, 1, "tdpbusd", u32::wrapping_add);
 registers!(SignedBytes, 1, "tdpbssd", u32::wrapping_add);
 registers!(Bf16x2, 2, "tdpbf16ps", add_floats);

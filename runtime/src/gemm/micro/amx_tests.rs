@@ -4,7 +4,7 @@
 use super::amx::{Configuration, Registers, add_floats, square, table};
 use super::{Kernels, Math, Tile, amx_alone, kernels};
 use crate::cpu::Isa;
-use half::bf16;
+use half::{bf16, f16};
 use proptest::prelude::*;
 use std::cell::RefCell;
 
@@ -27,6 +27,7 @@ thread_local! {
 const BF16: u8 = 0;
 const U8: u8 = 1;
 const S8: u8 = 2;
+const F16: u8 = 3;
 /// These two have so many parts.
 const BF16X2: u8 = 12;
 const BF16X3: u8 = 13;
@@ -39,6 +40,11 @@ fn products<const KIND: u8>(sum: u32, a: [u8; 4], b: [u8; 4]) -> u32 {
         BF16 | BF16X2 | BF16X3 => {
             let sum = f32::from_bits(sum) + bf16_at(a, 0) * bf16_at(b, 0);
             (sum + bf16_at(a, 1) * bf16_at(b, 1)).to_bits()
+        }
+        F16 => {
+            let at = |x: [u8; 4], n: usize| f16::from_le_bytes([x[2 * n], x[2 * n + 1]]).to_f32();
+            let sum = f32::from_bits(sum) + at(a, 0) * at(b, 0);
+            (sum + at(a, 1) * at(b, 1)).to_bits()
         }
         U8 => n.fold(sum, |s, n| s.wrapping_add(bytes(a[n].into(), b[n]))),
         _ => n.fold(sum, |s, n| s.wrapping_add(bytes((a[n] as i8).into(), b[n]))),
@@ -55,7 +61,7 @@ impl<const KIND: u8> Registers for InMemory<KIND> {
     };
 
     fn add(x: u32, y: u32) -> u32 {
-        if KIND == BF16 || KIND >= BF16X2 {
+        if matches!(KIND, BF16 | F16 | BF16X2 | BF16X3) {
             add_floats(x, y)
         } else {
             x.wrapping_add(y)
@@ -134,6 +140,8 @@ pub static ALONE_IN_MEMORY: Kernels = amx_alone::table::<InMemory<BF16>>();
 pub static TWO_PARTS_IN_MEMORY: Kernels = table::<InMemory<BF16X2>>();
 /// The same.
 pub static THREE_PARTS_IN_MEMORY: Kernels = table::<InMemory<BF16X3>>();
+/// Those of f16.
+pub static HALVES_IN_MEMORY: Kernels = table::<InMemory<F16>>();
 static UNSIGNED: Kernels = table::<InMemory<U8>>();
 static SIGNED: Kernels = table::<InMemory<S8>>();
 
@@ -145,6 +153,7 @@ fn compare(math: Math, [rows, cols, k]: [usize; 3], init: Option<bool>, seed: u6
         Math::Bf16 => &IN_MEMORY,
         Math::Bf16x2 => &TWO_PARTS_IN_MEMORY,
         Math::Bf16x3 => &THREE_PARTS_IN_MEMORY,
+        Math::F16 => &HALVES_IN_MEMORY,
         Math::I8 => &UNSIGNED,
         _ => &SIGNED,
     };
@@ -163,6 +172,9 @@ fn compare(math: Math, [rows, cols, k]: [usize; 3], init: Option<bool>, seed: u6
             Math::Bf16 | Math::Bf16x2 | Math::Bf16x3 => (0..len / 2)
                 .flat_map(|_| bf16::from_f32(next() as f32).to_le_bytes())
                 .collect(),
+            Math::F16 => (0..len / 2)
+                .flat_map(|_| f16::from_f32(next() as f32).to_le_bytes())
+                .collect(),
             _ => (0..len).map(|_| next() as u8).collect(),
         }
     };
@@ -174,10 +186,10 @@ fn compare(math: Math, [rows, cols, k]: [usize; 3], init: Option<bool>, seed: u6
     let init_row: Vec<u32> = init_row
         .chunks_exact(4)
         .map(|c| {
-            if matches!(math, Math::Bf16 | Math::Bf16x2 | Math::Bf16x3) {
-                f32::from(c[0]).to_bits()
-            } else {
+            if matches!(math, Math::I8 | Math::S8) {
                 c[1].into()
+            } else {
+                f32::from(c[0]).to_bits()
             }
         })
         .collect();
@@ -230,7 +242,14 @@ proptest! {
 
     #[test]
     fn tiles_are_the_scalar_ones(
-        math in prop::sample::select(vec![Math::Bf16, Math::I8, Math::S8, Math::Bf16x2, Math::Bf16x3]),
+        math in prop::sample::select(vec![
+            Math::Bf16,
+            Math::F16,
+            Math::I8,
+            Math::S8,
+            Math::Bf16x2,
+            Math::Bf16x3,
+        ]),
         rows in 1..80usize,
         cols in prop_oneof![Just(32usize), Just(16), 1..33usize, 33..140usize],
         k in prop_oneof![Just(32usize), 1..70usize],

@@ -17,7 +17,7 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
         Math::I16 => Some(&I16),
         Math::I8 => Some(&I8),
         Math::S8 => Some(&S8),
-        Math::Bf16x2 | Math::Bf16x3 => None,
+        Math::F16 | Math::Bf16x2 | Math::Bf16x3 => None,
     }
 }
 

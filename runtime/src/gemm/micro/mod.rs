@@ -28,6 +28,8 @@ pub enum Math {
     F32,
     /// bf16, two elements in a unit, summed in f32.
     Bf16,
+    /// f16, two elements in a unit, summed in f32.
+    F16,
     /// i16, two elements in a unit, summed in i32.
     I16,
     /// u8 (A) by i8 (B), four elements in a unit, summed in i32.
@@ -46,7 +48,7 @@ impl Math {
     pub fn per_unit(self) -> usize {
         match self {
             Math::F32 => 1,
-            Math::Bf16 | Math::I16 | Math::Bf16x2 | Math::Bf16x3 => 2,
+            Math::Bf16 | Math::F16 | Math::I16 | Math::Bf16x2 | Math::Bf16x3 => 2,
             Math::I8 | Math::S8 => 4,
         }
     }
@@ -279,8 +281,9 @@ pub fn kernels(isa: Isa, math: Math) -> Option<&'static Kernels> {
         (Isa::Avx2, math) => return avx2::kernels(math),
         (isa, Math::Bf16) if isa < Isa::Avx512Bf16 => return None,
         (isa, Math::I8 | Math::S8) if isa < Isa::Avx512Vnni => return None,
-        (Isa::Amx, Math::F32 | Math::I16) => return avx512::kernels(math),
-        (Isa::Amx, math) => return amx::kernels(math),
+        (isa, Math::F16) if isa < Isa::AmxFp16 => return None,
+        (Isa::Amx | Isa::AmxFp16, Math::F32 | Math::I16) => return avx512::kernels(math),
+        (Isa::Amx | Isa::AmxFp16, math) => return amx::kernels(math),
         (_, math) => return avx512::kernels(math),
     }
     let _ = isa;
@@ -290,7 +293,7 @@ pub fn kernels(isa: Isa, math: Math) -> Option<&'static Kernels> {
 /// As [`kernels`] for products with a packed B of which one thread alone computes many.
 pub fn kernels_alone(isa: Isa, math: Math) -> Option<&'static Kernels> {
     #[cfg(target_arch = "x86_64")]
-    if (isa, math) == (Isa::Amx, Math::Bf16) {
+    if isa >= Isa::Amx && math == Math::Bf16 {
         return Some(&amx_alone::KERNELS);
     }
     kernels(isa, math)

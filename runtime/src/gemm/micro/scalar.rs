@@ -1,7 +1,7 @@
 //! The reference for every processor: plain loops, written so that LLVM vectorises over columns.
 
 use super::{Kernels, Math, Tile, Transpose, no_dot};
-use half::bf16;
+use half::{bf16, f16};
 use std::num::Wrapping;
 
 const ROWS: usize = 4;
@@ -12,6 +12,7 @@ pub fn kernels(math: Math) -> Option<&'static Kernels> {
     Some(match math {
         Math::F32 => &F32,
         Math::Bf16 => &BF16,
+        Math::F16 => &F16,
         Math::I16 => &I16,
         Math::I8 => &I8,
         Math::S8 => &S8,
@@ -48,6 +49,10 @@ macro_rules! table {
 table!(F32, f32, 1, |acc, a, b| acc
     + f32::from_bits(a) * f32::from_bits(b));
 table!(BF16, f32, 1, multiply_bf16);
+table!(F16, f32, 1, |acc, a, b| {
+    let [a, b] = [a, b].map(|u| [u as u16, (u >> 16) as u16].map(|x| f16::from_bits(x).to_f32()));
+    acc + a[0] * b[0] + a[1] * b[1]
+});
 table!(BF16X2, f32, 2, multiply_bf16);
 table!(BF16X3, f32, 3, multiply_bf16);
 table!(I16, Wrapping<i32>, 1, |acc, a, b| {
