@@ -74,13 +74,15 @@ $(BIN)/.packages: Makefile
 	$(BIN)/uv pip install -q --python $(BIN)/python $(PACKAGES)
 	touch $@
 
-## What the tests of the GPU code need: Intel's loader, compilers, and OpenCL runtime for CPUs (Intel's licence; never shipped)
+## What the tests of the GPU code need: Intel's loader, compilers, OpenCL runtime for CPUs and SYCL library (Intel's licence; never shipped)
 gpu-tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		timeout 300 sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends $(GPU_PACKAGES)' >/dev/null; \
 	else echo "install as root: apt-get install $(GPU_PACKAGES)"; fi
 	$(PYTHON) -m venv build/gpu-tools
 	timeout 300 build/gpu-tools/bin/pip install -q intel-opencl-rt intel-cmplr-lib-rt
+	timeout 300 build/gpu-tools/bin/pip install -q dpctl || echo "without Intel's SYCL library: its test will say NOT RUN"
+	rm -f build/gpu-tools/lib/libsycl-jit.* build/gpu-tools/lib/libsycl-preview.*  # 0.5 GB that nothing here loads
 
 ## Exports that let any program here run on the tests' driver: eval "$$(make -s gpu-env)"; GPU=hpg, lpg, hpc, xe2 or plain
 gpu-env:

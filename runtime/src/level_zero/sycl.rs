@@ -7,7 +7,6 @@
 
 use super::context::Device;
 use super::error::Error;
-use level_zero_sys::{ze_context_handle_t, ze_device_handle_t};
 use std::ffi::c_void;
 use thiserror::Error;
 
@@ -106,30 +105,27 @@ impl Sycl {
     /// `queue` is a `sycl::queue` of the library that the functions are of.
     pub unsafe fn device(&self, queue: *const c_void) -> Result<Device, Error> {
         // SAFETY: by contract.
-        let (context, device) = unsafe { self.handles(queue) }?;
+        let found = unsafe { (self.get_backend)(queue) };
+        if found != LEVEL_ZERO {
+            return Err(NoQueue::Backend(backend(found)).into());
+        }
+        // SAFETY: by contract.
+        let [context, device] = unsafe { self.handles(queue) };
         Device::within(context.cast(), device.cast())
     }
 
-    /// The handles of a queue's context and device.
+    /// The handles of a queue's context and device, whatever its backend.
     ///
     /// # Safety
     /// As of [`Sycl::device`].
-    unsafe fn handles(
-        &self,
-        queue: *const c_void,
-    ) -> Result<(ze_context_handle_t, ze_device_handle_t), NoQueue> {
+    pub unsafe fn handles(&self, queue: *const c_void) -> [*mut c_void; 2] {
         let mut objects = [const { Object([std::ptr::null_mut(); 8]) }; 2];
         let [context, device] = &mut objects;
         // SAFETY: by contract; the objects have room, and keep what they refer to alive.
         unsafe {
-            let found = (self.get_backend)(queue);
-            if found != LEVEL_ZERO {
-                return Err(NoQueue::Backend(backend(found)));
-            }
             (self.get_context)(context, queue);
             (self.get_device)(device, queue);
-            let context = (self.context_native)(context);
-            Ok((context.cast(), (self.device_native)(device).cast()))
+            [(self.context_native)(context), (self.device_native)(device)]
         }
     }
 
