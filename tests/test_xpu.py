@@ -11,7 +11,17 @@ from test_gpu import ROOT, not_run, variables
 
 CASES = {
     "hpg": [
-        *("linear", "block", "mutation", "left_to_cpu", "layouts", "results", "constants"),
+        *(
+            "linear",
+            "block",
+            "attention",
+            "mutation",
+            "calls",
+            "left_to_cpu",
+            "layouts",
+            "results",
+            "constants",
+        ),
         *("order", "stale", "devices", "mixed", "backend", "types", "doubles", "sizes", "threads"),
     ],
     "hpc": ["linear", "block", "mutation", "doubles"],

@@ -247,7 +247,8 @@ class _Writer:
     def _results(self, node: Node, value: Any) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = []
         for n, v in enumerate(value if isinstance(value, (list, tuple)) else [value]):
-            if v is None:
+            unread = n not in self.parts.get(node, {}) and v is not value
+            if v is None or unread and isinstance(v, (int, *calls.SYMBOLIC)):
                 results.append({"as_none": True})
                 continue
             if not isinstance(v, torch.Tensor):

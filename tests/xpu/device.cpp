@@ -14,6 +14,8 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
+#include <cstdlib>
+
 extern "C" {
 void *xpu_allocate(size_t bytes);
 void xpu_free(void *start);
@@ -55,6 +57,10 @@ struct XPUHooks final : at::XPUHooksInterface {
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
   c10::DeviceIndex current_device() const override { return 0; }
   c10::DeviceIndex getNumGPUs() const override { return 1; }
+  c10::Device getDeviceFromPtr(void *) const override {
+    TORCH_CHECK(!std::getenv("IPEX_TEST_STRANGE_MEMORY"), "memory of someone else's");
+    return DEVICE;
+  }
   c10::DeviceIndex deviceCount() const override { return 1; }
   c10::DeviceIndex getCurrentDevice() const override { return 0; }
 };

@@ -50,6 +50,10 @@ def counts() -> Counter[str]:
     return total
 
 
+def reasons() -> list[str]:
+    return [why for c in COMPILED for why in c.gpu_left_to_cpu]
+
+
 def tensors(results: Any) -> list[torch.Tensor]:
     return [results] if isinstance(results, torch.Tensor) else list(results)
 
@@ -88,7 +92,7 @@ def check(
                 error, largest = (a - b).abs().max(), b.abs().max()
                 assert error <= bound * (1 + largest), float(error)
     assert addresses == [a.data_ptr() for a in ours if isinstance(a, torch.Tensor)]
-    print(dict(did), [why for c in COMPILED for why in c.gpu_left_to_cpu])
+    print(dict(did), reasons())
     assert did["uploads"] + did["downloads"] == moved, did
     return did
 
@@ -127,8 +131,35 @@ def block() -> None:
         check(Block().to(dtype).eval(), (torch.randn(2, 33, 64, dtype=dtype),), bound)
 
 
+def attention() -> None:
+    """What `scaled_dot_product_attention` is where PyTorch has the device."""
+    fused = torch.ops.aten._scaled_dot_product_fused_attention_overrideable
+    flash = torch.ops.aten._scaled_dot_product_flash_attention
+
+    def ours(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False) -> torch.Tensor:
+        return fused(q, k, v, mask, 0.0, causal, scale=0.3)[0]
+
+    def ours_flash(q: Any, k: Any, v: Any) -> torch.Tensor:
+        return flash(q, k, v, 0.0, True)[0]
+
+    for dtype, bound in DTYPES.items():
+        q, k, v = (torch.randn(2, 4, n, 16).to(dtype) for n in (9, 13, 13))
+        mask = torch.randn(2, 1, 9, 13).to(dtype)
+        sdpa = F.scaled_dot_product_attention
+        for f, extra, want in (
+            (ours, (), sdpa(q, k, v, scale=0.3)),
+            (ours, (mask,), sdpa(q, k, v, mask, scale=0.3)),
+            (ours, (None, True), sdpa(q, k, v, is_causal=True, scale=0.3)),
+            (ours_flash, (), sdpa(q, k, v, is_causal=True)),
+        ):
+            args = [t.to("xpu") if isinstance(t, torch.Tensor) else t for t in (q, k, v, *extra)]
+            got = compiled(f)(*args).cpu()
+            assert (got - want).abs().max() <= bound * (1 + want.abs().max())
+            assert [c.attentions for c in COMPILED] == [1], reasons()
+
+
 def mutation() -> None:
-    """An argument that is changed in place, whole, in part, and by a step of the CPU's."""
+    """An argument that is changed in place: whole, in part, to what PyTorch computes."""
 
     def whole(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         x.mul_(2).add_(w)
@@ -138,27 +169,63 @@ def mutation() -> None:
         x[1:3].sub_(1)
         return x.sum(0)
 
-    def on_cpu(x: torch.Tensor) -> torch.Tensor:
+    def ordered(x: torch.Tensor) -> torch.Tensor:
         x.copy_(x.sort(1).values)
         return x * 2
 
     check(whole, (torch.randn(8, 8), torch.randn(8, 8)))
     check(part, (torch.randn(5, 7),))
     check(part, (torch.randn(7, 5).t(),))
-    # The rows go down to be sorted, and their order up.
-    check(on_cpu, (torch.randn(5, 7),), moved=2)
-    check(on_cpu, (torch.randn(5, 14)[:, ::2],), moved=2)
+    check(ordered, (torch.randn(5, 7),))
+    check(ordered, (torch.randn(5, 14)[:, ::2],))
 
 
-def left_to_cpu() -> None:
-    """Steps between kernels that have no GPU form: right, and with a reason."""
+def calls() -> None:
+    """Operators without a kernel of ours are PyTorch's on its device: nothing goes up or down."""
 
     def f(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return torch.linalg.inv(x @ w + torch.eye(8, device=x.device)) @ w
 
-    check(f, (torch.randn(8, 8), torch.randn(8, 8)), 1e-2, moved=2)
-    left = [why for c in COMPILED for why in c.gpu_left_to_cpu]
-    assert left[0] == "aten.linalg_inv_ex.default: no GPU kernel", left
+    check(f, (torch.randn(8, 8), torch.randn(8, 8)), 1e-2)
+    assert reasons()[0] == "aten.linalg_inv_ex.default: no GPU kernel", reasons()
+
+    def last(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return tuple(torch.linalg.qr(x))  # type: ignore[return-value]
+
+    check(last, (torch.randn(6, 6),))
+    # Of what a kernel has made in our arena, and of a constant.
+    check(lambda x: (x * 2).sort(1).values + 1, (torch.randn(3, 9),))
+    numbers = [3.0, 1.0, 2.0]
+    check(lambda x: x + torch.tensor(numbers).to(x.device).sort().values, (torch.randn(3),))
+
+    def noise(x: torch.Tensor) -> torch.Tensor:
+        return (x + torch.rand_like(x)) * torch.rand(3, device=x.device)
+
+    # A view of what is in our arena, which the next call uses again.
+    run = compiled(lambda x: (x * 2).diagonal())
+    x = torch.randn(3, 4, 4, device="xpu")
+    first = run(x)
+    run(x + 1)
+    assert torch.equal(first.cpu(), 2 * x.cpu().diagonal()) and reasons(), reasons()
+
+    # Memory that PyTorch would not take: the CPU does it.
+    os.environ["IPEX_TEST_STRANGE_MEMORY"] = "1"
+    try:
+        check(lambda x: (x * 2).sort(1).values + 1, (torch.randn(3, 9),), moved=2)
+    finally:
+        del os.environ["IPEX_TEST_STRANGE_MEMORY"]
+
+    x = torch.randn(4, 3, device="xpu")
+    run = compiled(noise)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        want = noise(x)
+        torch.manual_seed(seed)
+        assert torch.allclose(run(x).cpu(), want.cpu())
+
+
+def left_to_cpu() -> None:
+    """Steps between kernels that the CPU does: right, and with a reason."""
 
     class Words(nn.Module):
         def __init__(self) -> None:
@@ -170,18 +237,13 @@ def left_to_cpu() -> None:
 
     # The CPU looks at indices.
     check(Words(), (torch.randint(0, 50, (2, 5)),), moved=1)
+    assert "indices are checked before they are used" in reasons()
     try:
         compiled(Words().to("xpu"))(torch.full((3,), 50, device="xpu"))
     except IndexError:
         pass
     else:
         raise AssertionError("an index out of range")
-
-    def last(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return tuple(torch.linalg.qr(x))  # type: ignore[return-value]
-
-    # One goes down, and two results of the CPU's go up.
-    check(last, (torch.randn(6, 6),), moved=3)
 
 
 def layouts() -> None:
@@ -339,9 +401,9 @@ def doubles() -> None:
 
 
 def types() -> None:
-    """Types that no kernel has go through the CPU."""
+    """Types that no kernel has are PyTorch's."""
     x = torch.randn(4, 4, dtype=torch.complex64)
-    check(lambda x: (x * 2, x.abs()), (x,), moved=3)
+    check(lambda x: (x * 2, x.abs() + 1), (x,))
     check(lambda x: x // 2 + 1, (torch.randint(0, 100, (5,)),))
 
 

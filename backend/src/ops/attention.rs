@@ -15,19 +15,51 @@ pub fn flash(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     if c.output(0)?.numel() == 0 {
         return nothing(b, c);
     }
+    by_arguments(b, c, [3, 4, 6], Some(5))
+}
+
+/// `aten._scaled_dot_product_fused_attention_overrideable(query, key, value, attn_bias, dropout_p, is_causal, return_debug_mask, *,
+/// scale)`: what `scaled_dot_product_attention` is on an `xpu` device. Only its first result is ours.
+pub fn fused(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    first_alone(c)?;
+    by_arguments(b, c, [4, 5, 7], Some(3))
+}
+
+/// `aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, return_debug_mask, *, scale)`: the same of newer
+/// builds.
+pub fn flash_on_device(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    first_alone(c)?;
+    by_arguments(b, c, [3, 4, 6], None)
+}
+
+/// Refuses a call of which more than the first result is read: those are for its gradient alone.
+fn first_alone(c: &NodeCall) -> Result<(), Refusal> {
+    match c.used.iter().skip(1).any(|&used| used) {
+        true => c.refuse("results for the gradient"),
+        false => Ok(()),
+    }
+}
+
+/// An attention whose dropout, causality and scale, and perhaps mask, are these arguments.
+fn by_arguments(
+    b: &mut Builder,
+    c: &NodeCall,
+    [dropout, causal, scale]: [usize; 3],
+    mask: Option<usize>,
+) -> Result<Vec<ValueId>, Refusal> {
     let [q, k, v] = [c.tensor(0)?, c.tensor(1)?, c.tensor(2)?];
-    if c.number(3)? != 0.0 {
+    if c.number(dropout)? != 0.0 {
         return c.refuse("dropout");
     }
     let depth = b.sizes(q).last().copied().unwrap_or(0);
-    let scale = match c.arg(6) {
+    let scale = match c.arg(scale) {
         super::OpArg::None => 1.0 / (depth as f64).sqrt(),
-        _ => c.number(6)?,
+        _ => c.number(scale)?,
     };
-    let mask = c.optional_tensor(5)?;
+    let mask = mask.map(|n| c.optional_tensor(n)).transpose()?.flatten();
     let rule = Rule {
         scale: scale as f32,
-        causal: c.flag(4),
+        causal: c.flag(causal),
         mask: mask.map(|_| MaskKind::Add),
         masked_rows: MaskedRows::Zero,
     };

@@ -193,6 +193,8 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.select.int", view::select), ("aten.slice.Tensor", view::slice),
     ("aten.split.Tensor", view::split), ("aten.split_with_sizes.default", view::split),
     ("aten._scaled_dot_product_flash_attention_for_cpu.default", attention::flash),
+    ("aten._scaled_dot_product_fused_attention_overrideable.default", attention::fused),
+    ("aten._scaled_dot_product_flash_attention.default", attention::flash_on_device),
     ("aten.convolution.default", conv::convolution), ("aten.max_pool2d_with_indices.default", conv::max_pool),
     ("aten.avg_pool2d.default", pool::average), ("aten._adaptive_avg_pool2d.default", pool::adaptive_average),
     ("aten.im2col.default", im2col::im2col), ("aten._embedding_bag.default", bag::bag), ("aten._embedding_bag_forward_only.default", bag::bag),

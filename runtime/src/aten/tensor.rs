@@ -56,6 +56,10 @@ impl Tensor {
         let mut handle = std::ptr::null_mut();
         let status = f(&mut handle);
         aten.check(op, status)?;
+        if handle.is_null() {
+            // `create_tensor_from_blob_v2` forgets the status of what it calls.
+            aten.check(op, 1)?;
+        }
         Ok(Tensor { aten, handle })
     }
 
@@ -193,8 +197,13 @@ impl Tensor {
     ///
     /// # Safety
     /// The memory holds the elements that sizes and strides address, as long as the tensor lives.
-    pub unsafe fn over(aten: &'static Aten, data: *mut u8, t: &TensorRef) -> Result<Tensor, Error> {
-        let n = t.sizes.len() as i64;
+    pub unsafe fn over(
+        aten: &'static Aten,
+        place: Place,
+        data: *mut u8,
+        t: &TensorRef,
+    ) -> Result<Tensor, Error> {
+        let (n, (device, index)) = (t.sizes.len() as i64, place.codes());
         // SAFETY: by contract; layout 0 is strided.
         Self::make(aten, "from_blob", |h| unsafe {
             (aten.aoti_torch_create_tensor_from_blob_v2)(
@@ -204,8 +213,8 @@ impl Tensor {
                 t.strides.as_ptr(),
                 t.offset,
                 t.scalar_type,
-                CPU,
-                0,
+                device,
+                index,
                 h,
                 0,
                 std::ptr::null(),

@@ -4,7 +4,7 @@ use super::packed::Packed;
 use super::shared::Slot;
 use super::{BufferId, CallArg, Callable, ExternalCall, Route, TensorRef, Then};
 use crate::aten::dispatch::{Argument, Operator, Return};
-use crate::aten::{Aten, Tensor};
+use crate::aten::{Aten, Place, Tensor};
 use crate::conv::last::{self, Tensors};
 use crate::conv::{self, Operation, Pointers, Shape, Threads, Weights};
 use crate::cpu::Isa;
@@ -290,7 +290,7 @@ unsafe fn lying(
     }
     let copy = Tensor::empty(aten, &t.sizes, strides, t.scalar_type)?;
     // SAFETY: by contract; the tensor does not outlive this call.
-    copy.copy_from(&unsafe { Tensor::over(aten, buffer, t) }?)?;
+    copy.copy_from(&unsafe { Tensor::over(aten, Place::Cpu, buffer, t) }?)?;
     let data = copy.data()?;
     copies.push(copy);
     Ok(data.cast())

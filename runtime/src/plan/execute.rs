@@ -16,7 +16,7 @@ use super::{
 };
 use crate::Error;
 use crate::ahead::Memory;
-use crate::aten::{Aten, Tensor};
+use crate::aten::{Aten, Place, Tensor};
 use crate::conv::Threads;
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -474,7 +474,7 @@ impl Executable {
         match &state.tensors[k] {
             Some(owner) => self.part(owner, t),
             // SAFETY: the plan keeps views inside their buffer, and calls do not outlive the state.
-            None => unsafe { Tensor::over(self.aten, state.data[k], t) },
+            None => unsafe { Tensor::over(self.aten, Place::Cpu, state.data[k], t) },
         }
     }
 
@@ -498,12 +498,8 @@ impl Executable {
         host: &mut dyn Host,
     ) -> Result<(), Error> {
         let results = match &call.route {
-            Route::Python(callable) => host.call(callable, self.tensors(call, state)?)?,
-            Route::Dispatcher { operator, callable } => {
-                match operator.call(self.aten, self.tensors(call, state)?) {
-                    Ok(results) => results,
-                    Err(_) => host.call(callable, self.tensors(call, state)?)?,
-                }
+            Route::Python(_) | Route::Dispatcher { .. } => {
+                self.in_pytorch(call, host, &mut || self.tensors(call, state))?
             }
             Route::Convolution(..)
             | Route::Joined { .. }
@@ -531,6 +527,36 @@ impl Executable {
                 return self.out_function(call, symbol, &out, &tensors, &floats);
             }
         };
+        self.take_over(call, results, state)
+    }
+
+    /// Has PyTorch carry out a call with these tensors, which are asked for again if only Python can.
+    fn in_pytorch(
+        &self,
+        call: &ExternalCall,
+        host: &mut dyn Host,
+        tensors: &mut dyn FnMut() -> Result<Vec<Tensor>, Error>,
+    ) -> Result<Vec<Tensor>, Error> {
+        let (operator, callable) = match &call.route {
+            Route::Python(callable) => (None, callable),
+            Route::Dispatcher { operator, callable } => (Some(operator), callable),
+            _ => return Err(Error::Plan(format!("{} as a call", call.name))),
+        };
+        if let Some(operator) = operator
+            && let Ok(results) = operator.call(self.aten, tensors()?)
+        {
+            return Ok(results);
+        }
+        host.call(callable, tensors()?)
+    }
+
+    /// Takes the results of a call.
+    fn take_over(
+        &self,
+        call: &ExternalCall,
+        results: Vec<Tensor>,
+        state: &mut State,
+    ) -> Result<(), Error> {
         if results.len() < call.outputs.len() {
             return Err(Error::Plan(format!(
                 "{} returned too few tensors",

@@ -34,7 +34,7 @@ pub enum LeftToCpu {
     /// Indices out of range are an error of the call.
     #[error("indices are checked before they are used")]
     CheckedIndices,
-    /// There is no kernel for a call into ATen.
+    /// There is no kernel for a call into ATen; on tensors of PyTorch's device it runs there.
     #[error("{0}: no GPU kernel")]
     Call(String),
     /// A product of bytes.

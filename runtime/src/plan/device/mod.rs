@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use form::Form;
 pub use form::{LeftToCpu, left_to_cpu};
+pub(super) use residence::Place;
 pub(super) use state::{State, touched};
 pub use tail::Tail;
 pub use xpu::Xpu;

@@ -1,8 +1,8 @@
 //! Arguments and results that are tensors of PyTorch's `xpu` device.
 //!
-//! Their memory is the device's side of a buffer: kernels read and write it in place, and nothing goes up or down. A step that the
-//! CPU does gets a copy ([`OnDevice::bring`]), and what it wrote goes up again before a kernel reads it or the call ends. PyTorch's own
-//! commands are in a queue of SYCL's: a call waits for that queue before it begins, and for its own stream before it returns, so that
+//! Their memory is the device's side of a buffer: kernels read and write it in place, and nothing goes up or down. Calls of PyTorch
+//! run there too (`execute/gpu.rs`). A step that the CPU does gets a copy ([`OnDevice::bring`]), and what it wrote goes up again before a
+//! kernel reads it or the call ends. PyTorch's own commands are in a queue of SYCL's: a call waits for that queue before it begins, and for its own stream before it returns, so that
 //! whatever is queued next finds the results.
 
 use super::super::{Buffer, BufferId, ExternalCall, Plan, Step};
@@ -154,10 +154,26 @@ impl OnDevice {
             tensors[k] = self.take(state, k, tensor, &Buffer::External)?;
             if tensors[k].is_none() {
                 data[k] = std::ptr::null_mut();
-                self.after_pytorch()?;
+            } else {
+                state.places[k] = Place::Host;
             }
         }
         Ok(())
+    }
+
+    /// A result of PyTorch's in memory of its own: a view of an operand may lie in ours.
+    pub(in crate::plan) fn unlent(&self, state: &State, result: Tensor) -> Result<Tensor, Error> {
+        let data = result.data()?.addr();
+        let ours = |b: &level_zero::Buffer| {
+            let start = b.address(0).addr();
+            (start..start + b.bytes()).contains(&data)
+        };
+        let mut buffers = state.buffers.iter().flatten().chain(&state.arena);
+        if !buffers.any(ours) {
+            return Ok(result);
+        }
+        let (_, strides) = result.layout()?;
+        result.copied(strides, result.scalar_type()?)
     }
 
     /// Ends the steps of a call whose results belong to the device: what the CPU wrote of tensors there goes up, and what a kernel

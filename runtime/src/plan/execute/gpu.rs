@@ -1,7 +1,7 @@
 //! Runs a plan on a GPU.
 
 use super::super::device::{self, OnDevice};
-use super::super::{Output, Step, TensorRef};
+use super::super::{CallArg, ExternalCall, Output, Route, Step, TensorRef};
 use super::{Executable, Host, State};
 use crate::Error;
 use crate::aten::Tensor;
@@ -83,6 +83,17 @@ impl Executable {
         state: &mut State,
         host: &mut dyn Host,
     ) -> Result<(), Error> {
+        if let Step::External(call) = step
+            && on_device.home().is_some()
+            && matches!(call.route, Route::Python(_) | Route::Dispatcher { .. })
+        {
+            match self.all_there(call, on_device, mine, state) {
+                Ok(tensors) => return self.on_xpu(call, tensors, on_device, mine, state, host),
+                // PyTorch does not take our memory; the CPU can do it.
+                Err(Error::Aten { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
         on_device.bring(&self.plan, step, mine, &mut state.data, &mut state.tensors)?;
         self.step(step, state, host)?;
         on_device.written(step, mine);
@@ -90,6 +101,72 @@ impl Executable {
             on_device.adopt(call, mine, &mut state.data, &mut state.tensors)?;
         }
         Ok(())
+    }
+
+    /// A call that PyTorch carries out on its device: on tensors of the memory that kernels use.
+    fn on_xpu(
+        &self,
+        call: &ExternalCall,
+        tensors: Vec<Tensor>,
+        on_device: &OnDevice,
+        mine: &mut device::State,
+        state: &mut State,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
+        let mut again = || tensors.iter().map(Tensor::share).collect();
+        let results = self.in_pytorch(call, host, &mut again)?;
+        let own = results.into_iter().map(|r| on_device.unlent(mine, r));
+        self.take_over(call, own.collect::<Result<_, _>>()?, state)?;
+        on_device.adopt(call, mine, &mut state.data, &mut state.tensors)?;
+        on_device.after_pytorch()
+    }
+
+    /// The tensors among a call's arguments, of the device's memory; what was queued to write it has run.
+    fn all_there(
+        &self,
+        call: &ExternalCall,
+        on_device: &OnDevice,
+        mine: &mut device::State,
+        state: &State,
+    ) -> Result<Vec<Tensor>, Error> {
+        let mut tensors = Vec::new();
+        for arg in &call.args {
+            let CallArg::Tensor(t) = arg else { continue };
+            tensors.push((t, self.there(t, on_device, mine, state)?));
+        }
+        // PyTorch's commands know nothing of ours.
+        mine.stream.wait().map_err(device::failed)?;
+        let keeps = |t: &TensorRef| call.keeps && mine.tensors[t.buffer.0 as usize].is_none();
+        let tensors = tensors.into_iter().map(|(t, tensor)| match keeps(t) {
+            true => tensor.copied(&t.strides, t.scalar_type),
+            false => Ok(tensor),
+        });
+        tensors.collect()
+    }
+
+    /// A tensor of a buffer's memory on the device.
+    fn there(
+        &self,
+        t: &TensorRef,
+        on_device: &OnDevice,
+        mine: &mut device::State,
+        state: &State,
+    ) -> Result<Tensor, Error> {
+        let k = t.buffer.0 as usize;
+        if let (None, Some(here)) = (&mine.tensors[k], &state.tensors[k])
+            && mine.places[k] != device::Place::Device
+        {
+            return self.part(&on_device.lift(here)?, t);
+        }
+        let address = on_device.read(&self.plan, mine, t.buffer, state.data[k])?;
+        match (&mine.tensors[k], on_device.home()) {
+            (Some(owner), _) => self.part(owner, t),
+            (None, Some(home)) => {
+                // SAFETY: the plan keeps views inside their buffer, and calls do not outlive the state.
+                unsafe { Tensor::over(self.aten, home, address.cast_mut(), t) }
+            }
+            (None, None) => Err(Error::Plan("a call on no device".into())),
+        }
     }
 
     /// A result on PyTorch's device; one that the CPU has made goes there.
