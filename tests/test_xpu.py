@@ -22,7 +22,18 @@ CASES = {
             "results",
             "constants",
         ),
-        *("order", "stale", "devices", "mixed", "backend", "types", "doubles", "sizes", "threads"),
+        *(
+            "order",
+            "stale",
+            "devices",
+            "mixed",
+            "backend",
+            "types",
+            "doubles",
+            "sizes",
+            "threads",
+            "training",
+        ),
     ],
     "hpc": ["linear", "block", "mutation", "doubles"],
 }
@@ -52,7 +63,11 @@ def outputs(libraries: Path, request: pytest.FixtureRequest) -> dict[str, str]:
     running = {
         device: subprocess.Popen(
             [sys.executable, script, *cases],
-            env=variables(device) | {"IPEX_TEST_XPU": str(libraries)},
+            env=variables(device)
+            | {
+                "IPEX_TEST_XPU": str(libraries),
+                "LD_PRELOAD": str(libraries / "accelerator.so"),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

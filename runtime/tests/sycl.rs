@@ -49,8 +49,8 @@ fn without_the_library() {
 macro_rules! functions {
     ($library:expr, $($name:ident: fn($($arg:ty),*) -> $ret:ty;)*) => {
         $(
-            // SAFETY: the type is that of the headers.
             let $name: unsafe extern "C" fn($($arg),*) -> $ret =
+                // SAFETY: the type is that of the headers.
                 *unsafe { $library.get(stringify!($name).as_bytes()) }.unwrap();
         )*
     };

@@ -1,7 +1,7 @@
 """PyTorch's `xpu` device in a build without it, on the memory of `ze_cpu`.
 
-`build` compiles the two libraries; `install` loads them into this process, before anything is
-compiled.
+`build` compiles the libraries; `install` loads two of them into this process, before anything is
+compiled. `accelerator.so` belongs into `LD_PRELOAD`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ def build(to: Path) -> None:
     compiler = [os.environ.get("CXX", "g++"), "-std=c++20", "-O0", "-fPIC", "-shared", "-w"]
     sycl = [str(HERE / "sycl.cpp"), "-o", str(to / "libsycl.so.9"), "-Wl,-soname,libsycl.so.9"]
     subprocess.run([*compiler, *sycl, "-l:libze_loader.so.1"], check=True)
+    accelerator = [str(HERE / "accelerator.cpp"), "-o", str(to / "accelerator.so")]
+    subprocess.run([*compiler, *accelerator], check=True)
     device = [str(HERE / "device.cpp"), "-o", str(to / "device.so"), f"-I{TORCH}/include"]
     libraries = [f"-L{TORCH}/lib", "-ltorch_cpu", "-lc10", f"-L{to}", "-l:libsycl.so.9"]
     subprocess.run([*compiler, *device, *libraries], check=True)

@@ -346,6 +346,29 @@ def devices() -> None:
     refuses(lambda: compiled(lambda x: x + 1, device="xpu")(x.cpu()), "no tensors of PyTorch's xpu")
 
 
+def training() -> None:
+    """Three steps with momentum: losses and parameters, and nothing moves."""
+    layers = (nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 4))
+    model = nn.Sequential(*layers)
+    on_device = copy.deepcopy(model).to("xpu")
+    x, losses = torch.randn(5, 8), []
+    runs = ((model, model, x), (compiled(on_device), on_device, x.to("xpu")))
+    with torch.enable_grad():
+        for run, own, x in runs:
+            optimizer = torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9)
+            for _ in range(3):
+                loss = run(x).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+    assert torch.allclose(torch.tensor(losses[:3]), torch.tensor(losses[3:])), losses
+    for a, b in zip(model.parameters(), on_device.parameters(), strict=True):
+        assert torch.allclose(a, b.cpu(), atol=1e-6)
+    did = counts()
+    assert did["launches"] and not did["uploads"] + did["downloads"], did
+
+
 def refuses(f: Callable[[], Any], *texts: str) -> None:
     try:
         f()
