@@ -130,8 +130,8 @@ pub trait Emit {
     }
     /// [`Emit::scale`] by two factors, since 2^k itself may be no float.
     fn scale_in_two(&mut self, x: Self::F, shifted: Self::F) -> Self::F {
-        let bits = self.bits(shifted);
-        let k = self.ic(BinaryOp::Sub, bits, SHIFT.to_bits().cast_signed());
+        // Powers take no more than the low bits, where the shift has none, nor its half.
+        let k = self.bits(shifted);
         let half = self.ic(BinaryOp::Shr, k, 1);
         let other = self.ibinary(BinaryOp::Sub, k, half);
         let (half, other) = (self.power(half), self.power(other));
@@ -157,12 +157,11 @@ pub trait Emit {
     }
     /// [`Emit::scale_near`] by one factor.
     fn scale_at_once(&mut self, m: Self::F, shifted: Self::F) -> Self::F {
-        let bits = self.bits(shifted);
-        let k = self.ic(BinaryOp::Sub, bits, SHIFT.to_bits().cast_signed());
+        let k = self.bits(shifted);
         let by = self.power(k);
         self.fma(m, by, by)
     }
-    /// `2^k` for `-127 < k < 128`.
+    /// `2^k` for `-127 < k < 128`, of which the low nine bits count.
     fn power(&mut self, k: Self::I) -> Self::F {
         let biased = self.ic(BinaryOp::Add, k, 127);
         let bits = self.ic(BinaryOp::Shl, biased, 23);

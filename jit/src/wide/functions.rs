@@ -31,6 +31,8 @@ pub const OWN: [UnaryOp; 8] = [
 ];
 /// Values that one of them takes, as [`Lower::copies`](super::loops) counts them.
 pub const VALUES: usize = 24;
+/// Those of them that are wanted at the same time.
+pub const LIVE: usize = 4;
 
 /// The value of a function of [`OWN`].
 pub fn own(lower: &mut Lower, op: UnaryOp, x: Reg) -> Result<Reg, Refused> {

@@ -6,7 +6,7 @@ use super::lir::{Bound, Lir, Mask, Reg, Src};
 use super::lower::{Lanes, Lower, Part, Stream, UNIFORM};
 use super::{Refused, functions, opcode};
 use crate::kernel::{
-    BinaryOp, Carry, CmpOp, Index, Inst, Kernel, Loop, Mem, ReduceOp, Stmt, Type, VarId,
+    BinaryOp, Carry, CmpOp, Index, Inst, Loop, Mem, ReduceOp, Stmt, Type, ValueId, VarId,
 };
 use std::collections::HashSet;
 
@@ -195,9 +195,14 @@ impl Lower<'_> {
             live.div_ceil(6) + 2
         };
         let mut copies = (self.target.for_copies() / values.max(1)).clamp(1, 4);
-        if self.target.has_masks() {
-            copies = copies.min((MASKS / live_masks(self.kernel, l).max(1)).max(1));
-        }
+        let (registers, live) = match self.target.has_masks() {
+            true => (MASKS, most_live(l, |v| self.kernel.values[v] == Type::Bool)),
+            false => {
+                let live = most_live(l, |v| self.varying.contains(v));
+                (self.target.vectors() as usize, live + l.carries.len())
+            }
+        };
+        copies = copies.min((registers / live.max(1)).max(1));
         if let Bound::Imm(n) = end {
             copies = copies.min((i64::from(n) / self.count).max(1) as usize);
         }
@@ -382,16 +387,27 @@ impl Lower<'_> {
     }
 }
 
-/// Truth values of a loop's own body that are wanted at the same time.
-fn live_masks(kernel: &Kernel, l: &Loop) -> usize {
-    let (mut live, mut most) = (HashSet::new(), 0);
+/// Values of a loop's own body, of those that count, that are wanted at the same time.
+fn most_live(l: &Loop, counts: impl Fn(ValueId) -> bool) -> usize {
+    let carried = l.carries.iter().map(|c| c.value);
+    let mut live: HashSet<ValueId> = carried.filter(|v| counts(*v)).collect();
+    let mut most = 0;
     for stmt in l.body.iter().rev() {
-        if let Stmt::Let { value, inst } = stmt {
-            live.remove(value);
-            let masks = inst.operands().into_iter();
-            live.extend(masks.filter(|v| kernel.values[*v] == Type::Bool));
+        match stmt {
+            Stmt::Let { value, inst } => {
+                live.remove(value);
+                live.extend(inst.operands().into_iter().filter(|v| counts(*v)));
+            }
+            Stmt::Store { value, .. } => live.extend(Some(*value).filter(|v| counts(*v))),
+            Stmt::Loop(_) => {}
         }
-        most = most.max(live.len());
+        let within = match stmt {
+            Stmt::Let { value, inst } if functions::is_own(inst) && counts(*value) => {
+                functions::LIVE
+            }
+            _ => 0,
+        };
+        most = most.max(live.len() + within);
     }
     most
 }
