@@ -604,6 +604,8 @@ fn no_instructions_and_why() {
     for ragged in [
         refused(&|p| p.sizes[3] = 60),
         refused(&|p| p.a.strides[1] = 65),
+        refused(&|p| p.a.strides[0] = 2),
+        refused(&|p| p.a.strides[1] = 1 << 26),
         refused(&|p| p.a.data = std::ptr::without_provenance(0x1002)),
     ] {
         assert_eq!(ragged, NoProduct::Ragged.into());
@@ -612,6 +614,13 @@ fn no_instructions_and_why() {
     assert_eq!(far, NoProduct::Far(1 << 26).into());
     let nothing = refused(&|p| p.sizes[3] = 0);
     assert_eq!(nothing, NoProduct::Nothing.into());
+    // Plans ask before, and have the plain kernel compute these.
+    let mut plain = [sums; 4];
+    plain[0].c.strides[1] = 1 << 26;
+    plain[1].c.strides[2] = 2;
+    plain[2].sizes[3] = 0;
+    plain[3].sizes[3] = 1 << 26;
+    assert!(sums.is_dense() && !plain.iter().any(Product::is_dense));
     let floats = of_types(DType::F16, DType::F32);
     let done = product::blocks_kernel(&library, &floats, NONE, Height::Few, Layout::Packed);
     let none = NoBlocks::Types(DType::F16, DType::F32);

@@ -62,3 +62,51 @@ pub fn check(document: &Document) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode;
+
+    /// A document of `neg` whose argument and result are there.
+    fn document(options: &str, input: &str, output: &str) -> String {
+        let tensor = |device: &str, sizes: &str| {
+            format!(r#"{{"dtype": 7, "sizes": {sizes}, "strides": {sizes}, "device": {device}}}"#)
+        };
+        let one = r#"[{"as_int": 1}]"#;
+        let sizes = if input.contains("cpu") { "[]" } else { one };
+        let (x, y) = (tensor(input, sizes), tensor(output, one));
+        format!(
+            r#"{{"protocol": 2, "producer": {{"torch": "2.15.0"}}, "kind": "inference", "options": {options},
+            "graph_module": {{"graph": {{"inputs": [{{"as_tensor": {{"name": "x"}}}}], "outputs": [{{"as_tensor": {{"name": "y"}}}}],
+            "nodes": [{{"target": "torch.ops.aten.neg.default", "inputs": [{{"name": "self", "arg": {{"as_tensor": {{"name": "x"}}}}}}],
+            "outputs": [{{"as_tensor": {{"name": "y"}}}}], "metadata": {{}}}}], "tensor_values": {{"x": {x}, "y": {y}}}}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn what_is_where() {
+        let cpu = r#"{"type": "cpu", "index": null}"#;
+        let [zero, one] = [0, 1].map(|n| format!(r#"{{"type": "xpu", "index": {n}}}"#));
+        let said = |options: &str, x: &str, y: &str| {
+            let text = document(options, x, y);
+            decode(text.as_bytes())
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        let on_zero = r#"{"xpu": 0}"#;
+        assert_eq!(said("{}", cpu, cpu), Ok(()));
+        assert_eq!(said(on_zero, &zero, &zero), Ok(()));
+        // An argument without dimensions may be the CPU's, a result not.
+        assert_eq!(said(on_zero, cpu, &zero), Ok(()));
+        let others = "and others of the graph's arguments and results on xpu:0";
+        for (options, x, y, text) in [
+            ("{}", &*zero, cpu, "x: on xpu:0, not on the CPU".to_string()),
+            (on_zero, &one, &zero, format!("x: on xpu:1, {others}")),
+            (on_zero, &zero, cpu, format!("y: on cpu, {others}")),
+        ] {
+            assert_eq!(said(options, x, y), Err(text));
+        }
+        let both = said(r#"{"gpu": 0, "xpu": 0}"#, &zero, &zero);
+        assert!(both.is_err_and(|e| e.contains("gpu and xpu")));
+    }
+}
