@@ -32,8 +32,11 @@ pub static EACH: &[(&str, &str)] = &[
     ("aten._foreach_abs.default", "aten.abs.default"), ("aten._foreach_neg.default", "aten.neg.default"),
     ("aten._foreach_sqrt.default", "aten.sqrt.default"), ("aten._foreach_rsqrt.default", "aten.rsqrt.default"),
     ("aten._foreach_reciprocal.default", "aten.reciprocal.default"), ("aten._foreach_exp.default", "aten.exp.default"),
-    ("aten._foreach_sign.default", "aten.sign.default"), ("aten._foreach_clone.default", "aten.clone.default"),
+    (NORM, "aten.linalg_vector_norm.default"), ("aten._foreach_sign.default", "aten.sign.default"), ("aten._foreach_clone.default", "aten.clone.default"),
 ];
+
+/// Its norms are of whole tensors: there are no dims among its arguments.
+const NORM: &str = "aten._foreach_norm.Scalar";
 
 /// Translates a call of one of [`EACH`] by `rule`, the other operator's.
 pub fn each(
@@ -46,9 +49,12 @@ pub fn each(
     for k in 0..c.outputs.len() {
         let args = c.args.iter().map(|arg| element(arg, k));
         let args: Option<Vec<OpArg>> = args.collect();
-        let Some(args) = args else {
+        let Some(mut args) = args else {
             return c.refuse("lists of different lengths");
         };
+        if c.target == NORM {
+            args.splice(2..2, [OpArg::None, OpArg::Bool(false)]);
+        }
         let call = NodeCall {
             target,
             args: &args,

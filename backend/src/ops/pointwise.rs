@@ -183,6 +183,21 @@ pub fn scalar_pow(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal
     Ok(vec![round(b, y)?])
 }
 
+/// `prims.fma`: `a·b + c`, rounded once (of narrow floats as f32, and then again).
+pub fn fma(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
+    if !dtype.is_float() {
+        return c.refuse("integers");
+    }
+    let mut operands = Vec::with_capacity(3);
+    for n in 0..3 {
+        operands.push(operand(b, c, n, dtype, &sizes)?);
+    }
+    let meta = b.meta(dtype, &sizes);
+    let v = b.push(Op::Fma, &operands, meta);
+    Ok(vec![round(b, v)?])
+}
+
 /// A float as an integer: truncated, then wrapped to a narrow dtype.
 pub fn cast(b: &mut Builder, v: ValueId, to: DType) -> Result<ValueId, Refusal> {
     let from = b.dtype(v)?;

@@ -136,7 +136,7 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.fill.Scalar", create::copy), ("aten.fill.Tensor", create::copy),
     ("aten.copy.default", create::copy), ("aten.copy_.default", create::assign), ("aten.eye.default", create::eye), ("aten.eye.m", create::eye),
     ("aten.pow.Tensor_Tensor", |b, c| composite::float_binary(b, c, B::Pow)),
-    ("aten.pow.Scalar", pointwise::scalar_pow),
+    ("aten.pow.Scalar", pointwise::scalar_pow), ("prims.fma.default", pointwise::fma),
     ("aten.fmod.Tensor", |b, c| integer::remainder(b, c, B::Fmod)),
     ("aten.fmod.Scalar", |b, c| integer::remainder(b, c, B::Fmod)),
     ("aten.remainder.Tensor", |b, c| integer::remainder(b, c, B::Rem)),
