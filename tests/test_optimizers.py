@@ -1,4 +1,4 @@
-"""Optimizers' steps through `torch.compile`: all parameters in few kernels, with eager's results."""
+"""Optimizers' steps through `torch.compile`: kernels alone, with the results of eager."""
 
 from __future__ import annotations
 
