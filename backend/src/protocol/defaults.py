@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._inductor.inductor_prims  # registers prims.fma
 from ipex.arguments import argument
 
 
