@@ -118,4 +118,42 @@ mod tests {
             give(block, size);
         }
     }
+
+    /// Page faults of this thread.
+    #[cfg(target_os = "linux")]
+    fn faults() -> i64 {
+        // SAFETY: the system fills the structure.
+        unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &mut usage), 0);
+            usage.ru_minflt
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn fresh_blocks_belong_to_whoever_writes_first() {
+        let bytes = (48 << 20) + 4096;
+        let before = faults();
+        let (block, size) = take(bytes).unwrap();
+        // The pool's own list may take some.
+        assert!(faults() - before < 8, "taking a block touches it");
+        let half = size / 2;
+        let writer = |begin: usize| {
+            let start = block as usize + begin;
+            let write = move || {
+                let before = faults();
+                // SAFETY: a half of the block, of this thread alone.
+                unsafe { (start as *mut u8).write_bytes(1, half) };
+                faults() - before
+            };
+            std::thread::spawn(write).join().unwrap()
+        };
+        assert!(writer(0) >= 8 && writer(half) >= 8);
+        let before = faults();
+        // SAFETY: the threads have ended.
+        unsafe { block.write_bytes(2, size) };
+        assert!(faults() - before < 8, "the pages are there");
+        give(block, size);
+    }
 }
