@@ -7,6 +7,7 @@ mod planes;
 mod product;
 mod scratch;
 mod shape;
+mod turned;
 mod window;
 #[cfg_attr(not(target_arch = "x86_64"), path = "winograd/absent.rs")]
 mod winograd;
@@ -18,6 +19,7 @@ use crate::Error;
 use crate::cpu::Isa;
 use planes::Planes;
 use product::Product;
+use turned::Turned;
 
 /// Where loops run in parallel.
 pub trait Threads {
@@ -150,6 +152,14 @@ pub unsafe fn run(
         let shared = Shared(pointers);
         let unit = then.map_or(1, |t| t.unit);
         let planes = shape.images * shape.outputs;
+        let turned = Turned::of(shape, isa, then.as_ref());
+        if let Some(turned) = turned.filter(|_| operation == Operation::Sum) {
+            let unit = turned.unit();
+            return threads.split(planes / unit, grain(shape, unit), &|begin, end| {
+                // SAFETY: by contract; parts are disjoint.
+                unsafe { turned.planes(shared.get(), begin * unit..end * unit, then) };
+            });
+        }
         return threads.split(planes / unit, grain(shape, unit), &|begin, end| {
             let range = begin * unit..end * unit;
             // SAFETY: by contract; parts are disjoint.

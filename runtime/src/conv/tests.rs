@@ -286,6 +286,52 @@ fn depthwise() {
     }
 }
 
+/// Sixteen channels at a time in channels-last order, where rows are short or windows large.
+#[test]
+fn turned_depthwise() {
+    let of = |channels: usize, image: [usize; 2], kernel: [usize; 2], stride, dilation| Shape {
+        images: 3,
+        groups: channels,
+        image,
+        kernel,
+        padding: kernel.map(|k| dilation * (k / 2)),
+        dilation: [dilation; 2],
+        ..plain(channels, channels, 1, 1, stride)
+    };
+    let shapes = [
+        of(16, [7, 7], [3, 3], 1, 1),
+        of(48, [14, 14], [7, 7], 1, 1),
+        of(32, [9, 27], [5, 5], 2, 1),
+        of(32, [30, 21], [7, 7], 1, 1),
+        of(16, [5, 11], [2, 3], 1, 2),
+        of(32, [23, 25], [5, 5], 1, 1),
+        of(16, [1, 1], [3, 1], 1, 1),
+    ];
+    let turns = |shape: &Shape, isa, unit: usize| {
+        let run = |_, _| {};
+        Turned::of(shape, isa, Some(&Then { unit, run: &run })).is_some()
+    };
+    for isa in Isa::available() {
+        for (seed, shape) in (2..).zip(&shapes) {
+            check(shape, isa, true, seed);
+            check(shape, isa, false, seed + 1);
+            let vectors = isa >= Isa::Avx512;
+            assert_eq!(turns(shape, isa, 8), vectors, "{shape:?} {isa:?}");
+            assert_eq!(
+                turns(shape, isa, shape.outputs),
+                vectors,
+                "{shape:?} {isa:?}"
+            );
+            assert!(!turns(shape, isa, 24), "no multiple of what is turned");
+        }
+        assert!(!turns(&of(24, [7, 7], [3, 3], 1, 1), isa, 1));
+        assert!(
+            !turns(&of(32, [56, 56], [3, 3], 1, 1), isa, 1),
+            "as fast as they are"
+        );
+    }
+}
+
 /// Transformed tiles against sums in f64. Pixels and weights are at most 1, so that a transformed tile's
 /// elements are at most 4, a filter's 9/4, and 9 products make a pixel.
 #[cfg(target_arch = "x86_64")]

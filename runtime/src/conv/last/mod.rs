@@ -5,7 +5,7 @@
 
 mod depthwise;
 mod direct;
-mod micro;
+pub(super) mod micro;
 mod windows;
 
 #[cfg(test)]
