@@ -28,13 +28,13 @@ impl Lower<'_> {
         if exact || !self.target.rounds_to_bf16() {
             let x = match exact {
                 true => x,
-                false => self.rounded_by_addition(x),
+                false => self.with_rounded_half(x),
             };
             return self.high_halves(x);
         }
         let packed = self.vector_op(o::TO_BF16, len, Type::F32, None, x, None);
         self.unless_normal(x, |s, denormal| {
-            let exact = s.rounded_by_addition(x);
+            let exact = s.with_rounded_half(x);
             let exact = s.high_halves(exact);
             s.emit(Lir::Vector {
                 op: o::LOAD_16,
@@ -68,6 +68,13 @@ impl Lower<'_> {
 
     /// Rounds by an addition to the bits below the last one.
     fn rounded_by_addition(&mut self, x: Reg) -> Reg {
+        let (sum, len) = (self.with_rounded_half(x), self.len(Type::F32));
+        let high = self.constant(Const::I32(!0xffff));
+        self.vector_op(o::AND, len, Type::I32, Some(sum), high, None)
+    }
+
+    /// The same before the bits that are rounded away are cleared: the high halves are the results.
+    fn with_rounded_half(&mut self, x: Reg) -> Reg {
         let (int, len) = (Type::I32, self.len(Type::F32));
         let half = self.constant(Const::I32(0x7fff));
         let one = self.constant(Const::I32(1));
@@ -75,10 +82,8 @@ impl Lower<'_> {
         let odd = self.vector_op(o::AND, len, int, Some(high), one, None);
         let sum = self.vector_op(o::ADD_32, len, int, Some(x), half, None);
         let sum = self.vector_op(o::ADD_32, len, int, Some(sum), odd, None);
-        let high = self.constant(Const::I32(!0xffff));
-        let rounded = self.vector_op(o::AND, len, int, Some(sum), high, None);
         let quiet = self.constant(Const::I32(0x7fc0_0000));
-        self.merge_where_nan(rounded, quiet, x, Type::F32);
-        rounded
+        self.merge_where_nan(sum, quiet, x, Type::F32);
+        sum
     }
 }
