@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import NoReturn
 
 import ipex.device
 import pytest
 import torch
+from device_cases import check_passed, run_selected
 from ipex import CompileError
-
-ROOT = Path(__file__).parent.parent
-
-
-def not_run(what: str, why: str) -> NoReturn:
-    """Says loudly that tests are not run for want of a tool, and where `make test` counts it."""
-    line = f"NOT RUN: {what}: {why}\n"
-    sys.__stderr__.write(line)
-    if path := os.environ.get("IPEX_NOT_RUN"):
-        with open(path, "a") as file:
-            file.write(line)
-    pytest.skip(line)
-
-
-def variables(device: str) -> dict[str, str]:
-    """The environment that makes a program run on the driver. Says loudly if a part is missing."""
-    command = ["cargo", "run", "-q", "-p", "ze_cpu", "--bin", "gpu-env", "--", device]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        not_run("models on ze_cpu", done.stderr.strip().splitlines()[-1])
-    pairs = (line.removeprefix("export ").split("=", 1) for line in done.stdout.splitlines())
-    return os.environ | {name: value.strip("'") for name, value in pairs}
-
 
 CASES = {
     "hpg": [
@@ -55,31 +29,12 @@ CASES = {
 @pytest.fixture(scope="module")
 def outputs(request: pytest.FixtureRequest) -> dict[str, str]:
     """What the selected cases printed, by device: a process for each, all at the same time."""
-    selected: dict[str, list[str]] = {}
-    for item in request.session.items:
-        if isinstance(item, pytest.Function) and item.function is test_models:
-            device, case = (item.callspec.params[name] for name in ("device", "case"))
-            selected.setdefault(device, []).append(case)
-    script = str(ROOT / "tests/gpu_models.py")
-    running = {
-        device: subprocess.Popen(
-            [sys.executable, script, *cases],
-            env=variables(device),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for device, cases in selected.items()
-    }
-    return {device: process.communicate()[0] for device, process in running.items()}
+    return run_selected(request, test_models, "tests/gpu_models.py")
 
 
 @pytest.mark.parametrize(("device", "case"), [(d, case) for d in CASES for case in CASES[d]])
 def test_models(outputs: dict[str, str], device: str, case: str) -> None:
-    """The process goes on after a case that fails; one that it did not come to has not passed."""
-    before, ended, _ = outputs[device].partition(f"--- {case} passed\n")
-    print(before.rpartition("passed\n")[2])
-    assert ended, outputs[device]
+    check_passed(outputs[device], case)
 
 
 @pytest.mark.skipif(any(Path("/dev/dri").glob("renderD*")), reason="there may be a GPU")

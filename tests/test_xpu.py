@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_gpu import ROOT, not_run, variables
+from device_cases import ROOT, check_passed, not_run, run_selected
 
 CASES = {
     "hpg": [
@@ -54,32 +54,13 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outputs(libraries: Path, request: pytest.FixtureRequest) -> dict[str, str]:
     """What the selected cases printed, by device: a process for each, all at the same time."""
-    selected: dict[str, list[str]] = {}
-    for item in request.session.items:
-        if isinstance(item, pytest.Function) and item.function is test_xpu:
-            device, case = (item.callspec.params[name] for name in ("device", "case"))
-            selected.setdefault(device, []).append(case)
-    script = str(ROOT / "tests/xpu/models.py")
-    running = {
-        device: subprocess.Popen(
-            [sys.executable, script, *cases],
-            env=variables(device)
-            | {
-                "IPEX_TEST_XPU": str(libraries),
-                "LD_PRELOAD": str(libraries / "accelerator.so"),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for device, cases in selected.items()
+    more = {
+        "IPEX_TEST_XPU": str(libraries),
+        "LD_PRELOAD": str(libraries / "accelerator.so"),
     }
-    return {device: process.communicate()[0] for device, process in running.items()}
+    return run_selected(request, test_xpu, "tests/xpu/models.py", more)
 
 
 @pytest.mark.parametrize(("device", "case"), [(d, case) for d in CASES for case in CASES[d]])
 def test_xpu(outputs: dict[str, str], device: str, case: str) -> None:
-    """The process goes on after a case that fails; one that it did not come to has not passed."""
-    before, ended, _ = outputs[device].partition(f"--- {case} passed\n")
-    print(before.rpartition("passed\n")[2])
-    assert ended, outputs[device]
+    check_passed(outputs[device], case)
