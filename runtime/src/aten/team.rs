@@ -355,7 +355,7 @@ mod tests {
             count(5);
             assert_eq!(known(1), Ahead::of(memory(2)));
             assert_eq!(known(2), Ahead::of(Memory::NONE));
-            // SAFETY: nothing.
+            // SAFETY: nothing is said.
             unsafe { look_ahead(std::ptr::null()) };
             assert_eq!(known(0), Ahead::of(Memory::NONE));
         });

@@ -152,7 +152,7 @@ pub unsafe fn run(
         let shared = Shared(pointers);
         let unit = then.map_or(1, |t| t.unit);
         let planes = shape.images * shape.outputs;
-        let turned = Turned::of(shape, isa, then.as_ref());
+        let turned = Turned::of(shape, isa, then.as_ref(), threads.count());
         if let Some(turned) = turned.filter(|_| operation == Operation::Sum) {
             let unit = turned.unit();
             return threads.split(planes / unit, grain(shape, unit), &|begin, end| {

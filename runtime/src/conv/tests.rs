@@ -309,7 +309,7 @@ fn turned_depthwise() {
     ];
     let turns = |shape: &Shape, isa, unit: usize| {
         let run = |_, _| {};
-        Turned::of(shape, isa, Some(&Then { unit, run: &run })).is_some()
+        Turned::of(shape, isa, Some(&Then { unit, run: &run }), 3).is_some()
     };
     for isa in Isa::available() {
         for (seed, shape) in (2..).zip(&shapes) {
@@ -325,6 +325,11 @@ fn turned_depthwise() {
             assert!(!turns(shape, isa, 24), "no multiple of what is turned");
         }
         assert!(!turns(&of(24, [7, 7], [3, 3], 1, 1), isa, 1));
+        let few = of(16, [7, 7], [3, 3], 1, 1);
+        assert!(
+            Turned::of(&few, isa, None, 4).is_none(),
+            "a thread without planes"
+        );
         assert!(
             !turns(&of(32, [56, 56], [3, 3], 1, 1), isa, 1),
             "as fast as they are"

@@ -25,8 +25,14 @@ pub struct Turned<'a> {
 }
 
 impl<'a> Turned<'a> {
-    /// None where planes as they are are as fast, or where whatever follows wants other planes together.
-    pub fn of(shape: &'a Shape, isa: Isa, then: Option<&Then>) -> Option<Turned<'a>> {
+    /// None where planes as they are are as fast, where whatever follows wants other planes together, or where some of these
+    /// threads would have none.
+    pub fn of(
+        shape: &'a Shape,
+        isa: Isa,
+        then: Option<&Then>,
+        threads: usize,
+    ) -> Option<Turned<'a>> {
         let size = shape.result()?;
         let pixels = |[h, w]: [usize; 2]| h * w;
         let unit = match then.map_or(1, |then| then.unit) {
@@ -38,7 +44,8 @@ impl<'a> Turned<'a> {
         let fits = bytes <= Caches::get().l2 / 2;
         let whole = shape.outputs == shape.inputs && shape.outputs.is_multiple_of(CHANNELS);
         let kernel = kernels(isa, DType::F32)?.iter().find(|k| k.0 == CHANNELS)?;
-        (whole && fits && pays(shape, size)).then_some(Turned {
+        let busy = shape.images * shape.outputs / unit >= threads;
+        (whole && fits && busy && pays(shape, size)).then_some(Turned {
             shape,
             part: Shape {
                 groups: CHANNELS,
