@@ -161,6 +161,29 @@ pub trait Emit {
         let by = self.power(k);
         self.fma(m, by, by)
     }
+    /// `x·2^⌊k⌋` for a `|k| < 250`, a multiple of 1/16 that comes with its sum with `SHIFT / 16`, and an `x` in 0.5..4.
+    fn scale_sixteenths(&mut self, x: Self::F, k: Self::F, shifted: Self::F) -> Self::F {
+        let _ = k;
+        let whole = self.sixteenths(shifted);
+        let whole = self.as_float(whole);
+        self.scale_in_two(x, whole)
+    }
+    /// [`Emit::scale_sixteenths`] where `2^⌊k⌋` is a normal number.
+    fn scale_sixteenths_near(&mut self, x: Self::F, k: Self::F, shifted: Self::F) -> Self::F {
+        let _ = k;
+        self.scale_sixteenths_at_once(x, shifted)
+    }
+    /// [`Emit::scale_sixteenths_near`] by one factor.
+    fn scale_sixteenths_at_once(&mut self, x: Self::F, shifted: Self::F) -> Self::F {
+        let whole = self.sixteenths(shifted);
+        let by = self.power(whole);
+        self.mul(x, by)
+    }
+    /// The low bits of `⌊k⌋`.
+    fn sixteenths(&mut self, shifted: Self::F) -> Self::I {
+        let bits = self.bits(shifted);
+        self.ic(BinaryOp::Shr, bits, 4)
+    }
     /// `2^k` for `-127 < k < 128`, of which the low nine bits count.
     fn power(&mut self, k: Self::I) -> Self::F {
         let biased = self.ic(BinaryOp::Add, k, 127);

@@ -49,7 +49,7 @@ pub(super) const LN_2: [f32; 2] = [0.693_145_75, 1.428_606_8e-6];
 /// log10 2, split likewise.
 const LOG10_2: [f32; 2] = [0.301_033_02, -3.024_355_5e-6];
 const TWO_THIRDS: f32 = 2.0 / 3.0;
-const EXPONENT: i32 = 0xff80_0000_u32.cast_signed();
+pub(super) const EXPONENT: i32 = 0xff80_0000_u32.cast_signed();
 
 /// `x = 2^k · m` with `m` in `[2/3, 4/3)`, for positive finite `x`; `k` as a float.
 pub(super) fn decompose<E: Emit>(e: &mut E, x: E::F) -> (E::F, E::F) {

@@ -13,6 +13,7 @@ pub mod erf;
 pub mod exp;
 pub mod log;
 pub mod pow;
+pub mod pow_table;
 pub mod tables;
 pub mod tanh;
 #[cfg(test)]

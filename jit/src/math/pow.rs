@@ -89,7 +89,7 @@ pub fn pow<E: Emit>(e: &mut E, a: E::F, b: E::F) -> E::F {
 }
 
 /// `a^b` where one of both is not finite or `a` is not above 0; `y` is what `|a|` gives if that is finite.
-fn special_values<E: Emit>(e: &mut E, a: E::F, b: E::F, y: E::F) -> E::F {
+pub(super) fn special_values<E: Emit>(e: &mut E, a: E::F, b: E::F, y: E::F) -> E::F {
     use BinaryOp::{And, Or};
     let (inf, nan) = (e.f(f32::INFINITY), e.f(f32::NAN));
     let (zero, one) = (e.f(0.0), e.f(1.0));

@@ -118,6 +118,16 @@ fn every_sine() {
 
 #[test]
 fn pow() {
+    check_pow(1.5, super::pow::pow);
+}
+
+#[test]
+fn pow_by_table() {
+    check_pow(2.0, super::pow_table::pow);
+}
+
+/// Special values, samples of all bit patterns, dense ones around 1 and the edges of tables, numbers below the least normal one, and results of every size.
+fn check_pow(bound: f64, ours: fn(&mut Plain, f32, f32) -> f32) {
     let special = [
         0.0,
         1.0,
@@ -143,9 +153,9 @@ fn pow() {
     let special = special.iter().flat_map(|&x| [x, -x]);
     let mut worst = (0.0, 0.0, 0.0);
     let mut one = |a: f32, b: f32| {
-        let got = super::pow::pow(&mut Plain, a, b);
+        let got = ours(&mut Plain, a, b);
         let error = ulps(got, libm::pow(f64::from(a), f64::from(b)));
-        assert!(error <= 1.5, "pow({a:e}, {b:e}) = {got:e}: {error} ULP");
+        assert!(error <= bound, "pow({a:e}, {b:e}) = {got:e}: {error} ULP");
         if error > worst.0 {
             worst = (error, a, b);
         }
@@ -171,6 +181,21 @@ fn pow() {
         let a = libm::exp2(next() * 4.0f64.powf(next() * 4.0) - 1.0) as f32;
         let b = (next() * 2.0 - 1.0) * 105.0 / libm::log(f64::from(a)).abs();
         one(a, b as f32);
+    }
+    // Large exponents of numbers near 1, where the logarithm's error counts most: each number next to it, then every 41st, and
+    // both sides of what tables end at; and small ones of numbers below the least normal one.
+    let edge = |i: u32| (1.0 + (f64::from(i) + 0.5) / 16.0) as f32;
+    let edges = (0..16).flat_map(|i| (0..800).map(move |d| edge(i).to_bits() - 400 + d));
+    let beside = (0..40_000).map(|d| 1f32.to_bits() - 20_000 + d);
+    let around = (0.5f32.to_bits()..2f32.to_bits()).step_by(41);
+    let least = (1..0x0080_0000).step_by(997);
+    for bits in beside.chain(edges).chain(around).chain(least) {
+        let a = f32::from_bits(bits);
+        let size = 1.0 / libm::log2(f64::from(a)).abs();
+        let sign = if bits % 2 == 0 { 1.0 } else { -1.0 };
+        for t in [100.0 + 50.0 * next(), 20.0 * next(), 124.0 + 3.0 * next()] {
+            one(a, (sign * t * size) as f32);
+        }
     }
     println!("pow: {worst:?}");
 }

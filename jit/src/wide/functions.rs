@@ -46,7 +46,7 @@ pub fn own(lower: &mut Lower, op: UnaryOp, x: Reg) -> Result<Reg, Refused> {
 
 /// `a` to the power `b`.
 pub fn pow(lower: &mut Lower, a: Reg, b: Reg) -> Result<Reg, Refused> {
-    emitted(lower, |e| crate::math::pow::pow(e, a, b))
+    emitted(lower, |e| crate::math::pow_table::pow(e, a, b))
 }
 
 fn emitted<'l, 'k, T>(
@@ -201,6 +201,20 @@ impl Emit for Vectors<'_, '_> {
         }
         let x = self.addc(m, 1.0);
         self.scale(x, k, shifted)
+    }
+    fn scale_sixteenths(&mut self, x: Reg, k: Reg, shifted: Reg) -> Reg {
+        if !self.lower.target.has_masks() {
+            let whole = self.sixteenths(shifted);
+            return self.scale_in_two(x, whole);
+        }
+        // The instruction rounds down.
+        self.scale(x, k, shifted)
+    }
+    fn scale_sixteenths_near(&mut self, x: Reg, k: Reg, shifted: Reg) -> Reg {
+        match self.lower.target.has_masks() {
+            true => self.scale(x, k, shifted),
+            false => self.scale_sixteenths_at_once(x, shifted),
+        }
     }
     fn any_bit(&mut self, x: Reg, bits: i32) -> Reg {
         let bits = self.i(bits);
