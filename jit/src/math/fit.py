@@ -90,3 +90,35 @@ fit("ATANH", 1e-4, 0.2001, lambda x, j: x ** (3 + 2 * j) / (2 * np.arctanh(x)),
 ERF_SLOPE = 2 / math.sqrt(math.pi)
 table("ERF", erf, 0.25, 6, ERF_SLOPE - float(np.float32(ERF_SLOPE)), 4e-8)
 table("TANH", np.tanh, 0.625, 8, 0.0, 0.0)
+
+# pow_table: c near 16/(16 + i), of so few bits that c*m - 1 is exact in f32 for all m around 1 + i/16.
+inverse, ends = [], []
+for i in range(16):
+    a, b = (1 - 1 / 64 if i == 0 else 1 + (i - 0.5) / 16), 1 + (i + 0.5) / 16
+    reach = lambda c: max(abs(a * c - 1), abs(b * c - 1))
+    short = lambda j: reach(j / 64) < (1 / 16 if j % 2 == 0 else 1 / 32)
+    c = 1.0 if i == 0 else min((j / 64 for j in range(32, 65) if short(j)), key=reach)
+    inverse.append(c)
+    ends.append((a, b))
+kept = [round(math.log2(c) * 2 ** 15) / 2 ** 15 for c in inverse]
+print("INVERSE", inverse)
+print("LOG2", [str(np.float32(x)) for x in kept])
+print("LOG2_LOW", [str(np.float32(k - math.log2(c))) for k, c in zip(kept, inverse)])
+print("EXP2", [str(np.float32(2 ** (i / 16))) for i in range(16)])
+
+
+def smallest_log(r):
+    """The least |log2| of a number whose table entry leaves r."""
+    least = np.full_like(r, np.inf)
+    for c, (a, b) in zip(inverse, ends):
+        x = (1 + r) / c
+        for k in (-1, 0):
+            here = (x >= a - 1e-4) & (x <= b + 1e-4)
+            least = np.where(here, np.minimum(least, np.abs(np.log2(x) + k) + 1e-5), least)
+    return np.where(np.isinf(least), 1, least)
+
+
+log_tail = lambda x: sum((-1) ** (k + 1) * x ** k / k for k in range(3, 25)) / L2
+reached = [e * c - 1 for c, pair in zip(inverse, ends) for e in pair]
+fit("P", min(reached), max(reached), lambda x, j: x ** (3 + j) / smallest_log(x), lambda x: log_tail(x) / smallest_log(x), 4)
+fit("Q", -1 / 32 - 1e-6, 1 / 32 + 1e-6, lambda x, j: x ** (1 + j), lambda x: np.expm1(x * L2), 3)
