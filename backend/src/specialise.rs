@@ -36,6 +36,8 @@ pub struct Ready {
     pub attentions: usize,
     /// Of each product that was made of several, how many.
     pub joined: Vec<usize>,
+    /// Number of products that read dequantised matrices as bytes.
+    pub of_bytes: usize,
     /// Whether it has been said which arguments no further call reads.
     pub settled: AtomicBool,
 }
@@ -88,6 +90,7 @@ impl Ready {
             groups: program.clusters.groups.len() - calls - products - attentions,
             attentions,
             joined: program.graph.joined.iter().map(Vec::len).collect(),
+            of_bytes: program.graph.of_bytes.len(),
             calls,
             settled: AtomicBool::new(false),
             executable: executable(program.plan, aten, shared.clone(), document)?,

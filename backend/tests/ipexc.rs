@@ -77,6 +77,27 @@ fn joined_layers_are_explained() {
 }
 
 #[test]
+fn products_of_bytes_are_explained() {
+    let text = explain("bytes.json", &[]);
+    if ipex_runtime::cpu::Isa::detect() < ipex_runtime::cpu::Isa::Avx2 {
+        assert_eq!(text.matches("call ipex.bytes").count(), 0, "{text}");
+        assert!(text.contains("addmm = aten.addmm.default: no kernel of ours"), "{text}");
+        return;
+    }
+    assert_eq!(text.matches("= call ipex.bytes by ipex").count(), 2, "{text}");
+    let (_, found) = text.split_once("\nmultiplied as bytes: ").unwrap();
+    let (found, _) = found.split_once("not joined:").unwrap();
+    let want = "addmm = aten.addmm.default\n\
+                multiplied as bytes: mm = aten.mm.default\n\
+                bytes multiplied as floats:\n    \
+                mm_1 = aten.mm.default: its scale or zero point changes along the dimension that is summed\n    \
+                mm_2 = aten.mm.default: its bytes are computed in the graph\n    \
+                addmm_1 = aten.addmm.default: the product is scaled\n    \
+                mm_4 = aten.mm.default: mul = aten.mul.Tensor between the bytes and the product\n";
+    assert_eq!(found, want);
+}
+
+#[test]
 fn what_a_gpu_leaves_to_the_cpu_is_explained() {
     let title = "left to the CPU by a GPU, of 1 steps:\n";
     let text = explain("softmax.json", &["--stage", "gpu"]);

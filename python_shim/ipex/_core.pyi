@@ -8,6 +8,7 @@ class Compiled:
     calls: int
     attentions: int
     joined: list[int]
+    of_bytes: int
     packed_bytes: int
     freed_bytes: int
     gpu_counts: list[int]

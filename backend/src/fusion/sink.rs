@@ -29,7 +29,10 @@ fn is_own(graph: &Graph, result: ValueId) -> bool {
     };
     matches!(
         route,
-        Route::Convolution(..) | Route::OutFunction { .. } | Route::Joined { .. }
+        Route::Convolution(..)
+            | Route::OutFunction { .. }
+            | Route::Joined { .. }
+            | Route::Bytes
     )
 }
 

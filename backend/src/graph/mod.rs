@@ -11,6 +11,7 @@ pub mod verify;
 pub use verify::verify;
 
 use crate::passes::attention::NotAttention;
+use crate::passes::bytes::NotBytes;
 use crate::passes::join::NotJoined;
 use cranelift_entity::{EntitySet, PrimaryMap, entity_impl};
 use ipex_jit::kernel::{BinaryOp, CmpOp, Const, ReduceOp, Type, UnaryOp};
@@ -200,6 +201,10 @@ pub struct Graph {
     pub joined: Vec<Vec<u32>>,
     /// Products that share their left side with another and are computed alone, by their origin, and why.
     pub not_joined: Vec<(u32, NotJoined)>,
+    /// The origins of products that read dequantised matrices as bytes.
+    pub of_bytes: Vec<u32>,
+    /// Products of dequantised matrices that read them as floats, by their origin, and why.
+    pub not_bytes: Vec<(u32, NotBytes)>,
     /// Origins; entry 0 is the unknown one.
     pub origins: Vec<Origin>,
     /// Whether it is to run on a GPU: then there are kernels that a CPU lacks.

@@ -17,6 +17,7 @@ pub mod integer;
 pub mod loss;
 pub mod pointwise;
 pub mod pool;
+pub mod quantised;
 pub mod reduce;
 pub mod scan;
 pub mod table;

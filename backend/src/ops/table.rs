@@ -2,7 +2,7 @@
 
 use super::{
     NodeCall, activation, attention, bag, compare, composite, conv, create, foreach, im2col, index,
-    integer, loss, pointwise, pool, reduce, scan, view,
+    integer, loss, pointwise, pool, quantised, reduce, scan, view,
 };
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -197,6 +197,13 @@ static RULES: &[(&str, Rule)] = &[
     ("aten._scaled_dot_product_flash_attention.default", attention::flash_on_device),
     ("aten.convolution.default", conv::convolution), ("aten.max_pool2d_with_indices.default", conv::max_pool),
     ("aten.avg_pool2d.default", pool::average), ("aten._adaptive_avg_pool2d.default", pool::adaptive_average),
+    ("quantized_decomposed.quantize_per_tensor.default", quantised::quantize),
+    ("quantized_decomposed.quantize_per_tensor.tensor", quantised::quantize),
+    ("quantized_decomposed.quantize_per_channel.default", quantised::quantize),
+    ("quantized_decomposed.dequantize_per_tensor.default", quantised::dequantize),
+    ("quantized_decomposed.dequantize_per_tensor.tensor", quantised::dequantize),
+    ("quantized_decomposed.dequantize_per_channel.default", quantised::dequantize),
+    ("aten._weight_int8pack_mm.default", quantised::weight_int8pack_mm),
     ("aten.im2col.default", im2col::im2col), ("aten._embedding_bag.default", bag::bag), ("aten._embedding_bag_forward_only.default", bag::bag),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),
     ("aten.index_select.default", index::index_select), ("aten.gather.default", index::gather),

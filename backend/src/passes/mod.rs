@@ -1,6 +1,7 @@
 //! Graph to graph passes.
 
 pub mod attention;
+pub mod bytes;
 pub mod columns;
 pub mod cse;
 pub mod dce;
@@ -28,6 +29,8 @@ fn rebuild(
         not_attention: graph.not_attention.clone(),
         not_joined: graph.not_joined.clone(),
         joined: graph.joined.clone(),
+        of_bytes: graph.of_bytes.clone(),
+        not_bytes: graph.not_bytes.clone(),
         rounds_each: graph.rounds_each,
         ..Graph::default()
     };

@@ -8,8 +8,9 @@ pub fn run(mut graph: Graph, options: &Options) -> Graph {
     super::empty::empty(&mut graph);
     let graph = super::dce::dce(&super::cse::cse(&graph));
     let mut graph = super::dce::dce(&super::attention::attention(&graph));
-    // A GPU has no lanes to fill with columns, and takes one matrix for each product.
+    // A GPU has no lanes to fill with columns, and takes one matrix of floats for each product.
     if !options.on_gpu() {
+        graph = super::dce::dce(&super::bytes::bytes(&graph));
         graph = super::dce::dce(&super::columns::columns(&graph));
         graph = super::join::join(&graph, &options.frozen);
         graph = super::dce::dce(&super::parts::parts(&graph));

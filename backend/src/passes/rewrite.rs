@@ -22,6 +22,8 @@ impl<'a> Rewrite<'a> {
             not_attention: old.not_attention.clone(),
             not_joined: old.not_joined.clone(),
             joined: old.joined.clone(),
+            of_bytes: old.of_bytes.clone(),
+            not_bytes: old.not_bytes.clone(),
             gpu: old.gpu,
             rounds_each: old.rounds_each,
             ..Graph::default()

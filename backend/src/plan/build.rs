@@ -293,6 +293,10 @@ impl Planner<'_> {
                     {
                         let (problem, rivals) = (product.problem(), product.separate());
                         self.own(Step::Product(Box::new(product)), problem, rivals);
+                    } else if let Some(product) =
+                        ProductStep::bytes(&call, precision, |b| self.pack(&[b]))
+                    {
+                        self.plan.steps.push(Step::Product(Box::new(product)));
                     } else {
                         self.plan.steps.push(Step::External(Box::new(call)));
                     }

@@ -103,7 +103,7 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
             (meta.numel() / shape.outputs.max(1) as i64, i64::MAX)
         }
         (Route::Convolution(_, shape), _) => ((shape.images * shape.outputs) as i64, i64::MAX),
-        (Route::OutFunction { .. } | Route::Joined { .. }, [rows @ .., _]) => {
+        (Route::OutFunction { .. } | Route::Joined { .. } | Route::Bytes, [rows @ .., _]) => {
             (rows.iter().product(), 1)
         }
         _ => return None,

@@ -252,6 +252,12 @@ impl Compiled {
         self.first.as_ref().map_or(Vec::new(), |f| f.joined.clone())
     }
 
+    /// Number of products that read dequantised matrices as bytes.
+    #[getter]
+    fn of_bytes(&self) -> usize {
+        self.first.as_ref().map_or(0, |f| f.of_bytes)
+    }
+
     /// Number of the calls that go through Python.
     #[getter]
     fn python_calls(&self) -> usize {

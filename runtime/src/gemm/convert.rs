@@ -34,7 +34,7 @@ pub struct Row {
     pub into: DType,
 }
 
-/// Copies a row, converting its elements. Both types are of the same kind, or bytes become i16.
+/// Copies a row, converting its elements. Both types are of the same kind, or bytes become i16, f32 or bf16, all exactly.
 ///
 /// # Safety
 /// The processor has `isa`; the row's memory is valid and its two ends do not overlap.
@@ -177,6 +177,10 @@ unsafe fn convert_row(row: &Row) {
             (F32, BF16) => map(row, round_to_bf16),
             (U8, I16) => map(row, |x: u8| i16::from(x)),
             (I8, I16) => map(row, |x: i8| i16::from(x)),
+            (U8, F32) => map(row, |x: u8| f32::from(x)),
+            (I8, F32) => map(row, |x: i8| f32::from(x)),
+            (U8, BF16) => map(row, |x: u8| (f32::from(x).to_bits() >> 16) as u16),
+            (I8, BF16) => map(row, |x: i8| (f32::from(x).to_bits() >> 16) as u16),
             (F32 | I32, F32 | I32) => map(row, |x: u32| x),
             (BF16, BF16) | (F16, F16) => map(row, |x: u16| x),
             (U8, U8) | (I8, I8) => map(row, |x: u8| x),

@@ -1,9 +1,10 @@
 //! Which way a product takes, and how it is split over threads.
 
 use super::block::{Part, Sums, Work};
-use super::blocking::{Costs, Grid, grid, part};
+use super::blocking::{Costs, Grid, grid, part, parts};
 use super::convert::element;
 use super::finish::{Finish, add, finish};
+use super::micro::bytes::byte_dots;
 use super::micro::{Dot, Math};
 use super::pack::{Columns, Engine, PackedB};
 use super::parallel::Parallel;
@@ -18,6 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows from which B is packed as a whole first, since each thread would pack a panel several times.
 const PACK_ROWS: usize = 448;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Rows up to which floats by bytes are dot products.
+const BYTE_ROWS: usize = 16;
 
 /// Called for each part of the result that is complete, while it is in cache, by the thread that
 /// computed it: product of the batch, rows, columns. The parts cover the result once.
@@ -106,8 +113,8 @@ unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> 
     // SAFETY: by contract.
     unsafe {
         let made = call.made.is_some();
-        if let Some(engine) = dot_engine(p, call.isa)?.filter(|_| !made) {
-            return dots(p, engine, call, done);
+        if let Some(way) = dot_kernels(p, call.isa)?.filter(|_| !made) {
+            return dots(p, way, call, done);
         }
         let engine = Engine::new(call.isa, p.math(call.isa))?;
         if !made && packs_a(p, &engine) {
@@ -117,7 +124,8 @@ unsafe fn choose(p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> 
             let turned = |item, rows, cols| done(item, cols, rows);
             return tiles(&p, call, Some(&packed), &turned);
         }
-        if p.m >= PACK_ROWS && p.batch.count == 1 {
+        // Bytes become floats a panel at a time: all of them would take four times the memory.
+        if p.m >= PACK_ROWS && p.batch.count == 1 && !p.widens() {
             let math = if made {
                 engine.math
             } else {
@@ -180,24 +188,52 @@ fn packs_a(p: &Product, engine: &Engine) -> bool {
 /// Whether products like this one, of so few rows that reading B takes longest, are as fast on B as it is
 /// as on a packed one.
 pub fn reads_in_place(p: &Product, isa: Isa) -> bool {
-    matches!(dot_engine(p, isa), Ok(Some(_)))
+    matches!(dot_kernels(p, isa), Ok(Some(_)))
+}
+
+/// How dot products of few rows are computed.
+#[derive(Clone, Copy)]
+struct Dots {
+    engine: Engine,
+    /// Most rows of a call of it.
+    rows: usize,
+    dot: unsafe fn(usize, &Dot),
+    /// Whether A is copied, as f32.
+    copies_a: bool,
 }
 
 /// The kernels for few rows and a B whose columns lie along K; none if they do not apply.
-fn dot_engine(p: &Product, isa: Isa) -> Result<Option<Engine>, Error> {
+fn dot_kernels(p: &Product, isa: Isa) -> Result<Option<Dots>, Error> {
+    if p.b.strides[0] != 1 && p.k > 1 {
+        return Ok(None);
+    }
+    let along = p.a.strides[1] == 1 || p.k <= 1;
+    if p.widens() {
+        let engine = Engine::new(isa, Math::F32)?;
+        let found = byte_dots(isa, p.b.dtype).filter(|_| p.m <= BYTE_ROWS);
+        return Ok(found.map(|d| Dots {
+            engine,
+            rows: d.rows,
+            dot: d.dot,
+            copies_a: p.a.dtype != DType::F32 || !along || p.m > 1,
+        }));
+    }
     // Reading B takes longer than f32 arithmetic on so few rows, whatever the precision.
     let engine = Engine::new(isa, math(p.a.dtype, p.b.dtype, Precision::Full, isa))?;
     let own = |t: DType| element(engine.math, t) == t;
-    let applies = p.m <= engine.kernels.dot_rows
-        && own(p.a.dtype)
-        && own(p.b.dtype)
-        && (p.a.strides[1] == 1 || p.k <= 1)
-        && (p.b.strides[0] == 1 || p.k <= 1);
-    Ok(applies.then_some(engine))
+    let kernels = engine.kernels;
+    let applies = p.m <= kernels.dot_rows && own(p.a.dtype) && own(p.b.dtype) && along;
+    Ok(applies.then_some(Dots {
+        engine,
+        rows: kernels.dot_rows,
+        dot: kernels.dot,
+        copies_a: false,
+    }))
 }
 
 /// Dot products of few rows.
-unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Result<(), Error> {
+unsafe fn dots(p: &Product, kernels: Dots, call: &Call, done: Epilogue) -> Result<(), Error> {
+    let engine = kernels.engine;
     let items = p.batch.count;
     let each = call.threads.threads().div_ceil(items);
     let costs = Costs {
@@ -219,7 +255,10 @@ unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Resu
         }
         let copy = way == Finish::Copy;
         let bytes = if copy { 4 * p.m * cols.len() } else { 0 };
-        scratch::with([bytes], |[sums]| {
+        // An odd number of cache lines spreads rows over all sets, beside B's columns.
+        let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
+        let floats = if kernels.copies_a { row * p.m } else { 0 };
+        scratch::with([bytes, floats], |[sums, floats]| {
             let (c, c_stride) = if copy {
                 (sums, 4 * cols.len())
             } else {
@@ -227,10 +266,18 @@ unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Resu
                 (c, p.c.strides[0].unsigned_abs() * 4)
             };
             let size = p.b.dtype.size();
+            let (a, a_stride) = if kernels.copies_a {
+                // SAFETY: by contract; the copy has room for all rows.
+                unsafe { engine.rows(&p.a, 0..p.m, 0..p.k, floats, row) };
+                (floats.cast_const(), row)
+            } else {
+                let stride = p.a.strides[0].unsigned_abs() * p.a.dtype.size();
+                (p.a.data, stride)
+            };
             let dot = Dot {
                 k: p.k,
-                a: p.a.data,
-                a_stride: p.a.strides[0].unsigned_abs() * size,
+                a,
+                a_stride,
                 b: p.b.at(0, cols.start),
                 b_stride: p.b.strides[1].unsigned_abs() * size,
                 c,
@@ -239,7 +286,7 @@ unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Resu
             };
             // SAFETY: by contract; each task has its own columns.
             unsafe {
-                (engine.kernels.dot)(p.m, &dot);
+                each_rows(p.m, &kernels, &dot);
                 if way != Finish::InPlace {
                     finish(&p, engine.isa, 0..p.m, cols.clone(), c, c_stride);
                 }
@@ -248,6 +295,29 @@ unsafe fn dots(p: &Product, engine: Engine, call: &Call, done: Epilogue) -> Resu
         done(item, 0..p.m, cols);
     };
     call.threads.run(items * split, &task)
+}
+
+/// Dot products of any number of rows: all of them with a few columns of B, which are in cache from the second time on.
+unsafe fn each_rows(m: usize, kernels: &Dots, dot: &Dot) {
+    /// Columns that the first cache holds beside rows of A.
+    const COLUMNS: usize = 12;
+    if m <= kernels.rows {
+        // SAFETY: by contract.
+        return unsafe { (kernels.dot)(m, dot) };
+    }
+    for j in (0..dot.cols).step_by(COLUMNS) {
+        for rows in parts(m, kernels.rows) {
+            let dot = Dot {
+                a: dot.a.wrapping_add(rows.start * dot.a_stride),
+                c: dot.c.wrapping_add(rows.start * dot.c_stride + 4 * j),
+                b: dot.b.wrapping_add(j * dot.b_stride),
+                cols: COLUMNS.min(dot.cols - j),
+                ..*dot
+            };
+            // SAFETY: by contract.
+            unsafe { (kernels.dot)(rows.len(), &dot) };
+        }
+    }
 }
 
 /// How register tiles are split over threads.

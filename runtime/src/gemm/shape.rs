@@ -84,7 +84,8 @@ impl Default for Batch {
 /// `C[m, n] = alpha * A[m, k] B[k, n] + beta * input[m, n]`.
 ///
 /// A and B are both f32, both bf16, both f16, or bytes (A u8 or i8, B i8). C is of their type or f32,
-/// for bytes i32; sums are f32 or i32, rounded once at the end.
+/// for bytes i32; sums are f32 or i32, rounded once at the end. Or A is floats and B bytes, which become numbers
+/// where they are multiplied ([`Product::widens`]); then C is f32.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields are named by their role")]
 pub struct Product {
@@ -128,6 +129,7 @@ impl Product {
             (F32, F32) => self.c.dtype == F32,
             (BF16, BF16) => matches!(self.c.dtype, BF16 | F32),
             (F16, F16) => matches!(self.c.dtype, F16 | F32),
+            (F32 | BF16 | F16, I8 | U8) => self.c.dtype == F32,
             (U8 | I8, I8) => {
                 self.c.dtype == I32 && self.alpha == 1.0 && (self.beta == 0.0 || self.beta == 1.0)
             }
@@ -136,6 +138,12 @@ impl Product {
         let input = self.input.is_none_or(|i| i.dtype == self.c.dtype);
         let columns = self.c.strides[1] == 1 || self.n == 1;
         types && input && columns
+    }
+
+    /// Whether floats are multiplied by bytes: those of B lie in memory as bytes, and a panel of them becomes floats in cache
+    /// (for few rows, a vector in registers).
+    pub fn widens(&self) -> bool {
+        self.a.dtype.is_float() && matches!(self.b.dtype, DType::I8 | DType::U8)
     }
 
     /// The arithmetic that is fastest on this instruction set.
@@ -208,9 +216,13 @@ pub(crate) fn math(a: DType, b: DType, precision: Precision, isa: Isa) -> Math {
         (DType::F16, DType::F16) if has_f16 => Math::F16,
         (DType::BF16, DType::BF16) if has_bf16 => Math::Bf16,
         (DType::F32, DType::F32) if precision == Precision::Medium && has_bf16 => Math::Bf16,
+        (DType::BF16, DType::I8 | DType::U8) if has_bf16 => Math::Bf16,
+        (DType::F32, DType::I8 | DType::U8) if precision == Precision::Medium && has_bf16 => {
+            Math::Bf16
+        }
         (DType::U8, DType::I8) if has_bytes => Math::I8,
         (DType::I8, DType::I8) if has_bytes => Math::S8,
-        (_, DType::I8) => Math::I16,
+        (DType::U8 | DType::I8, DType::I8) => Math::I16,
         _ => Math::F32,
     }
 }

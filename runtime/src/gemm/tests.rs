@@ -273,6 +273,11 @@ fn types() -> impl Strategy<Value = [DType; 3]> {
         [F16, F16, F32],
         [U8, I8, I32],
         [I8, I8, I32],
+        [F32, I8, F32],
+        [F32, U8, F32],
+        [BF16, I8, F32],
+        [BF16, U8, F32],
+        [F16, I8, F32],
     ])
 }
 
@@ -387,6 +392,8 @@ fn deep_and_tall_products() {
                     [F16, F16, F16],
                     [U8, I8, I32],
                     [I8, I8, I32],
+                    [F32, I8, F32],
+                    [BF16, U8, F32],
                 ];
                 for (t, packed) in kinds.into_iter().zip([false, true].into_iter().cycle()) {
                     let mut case = plain(isa, shape, b, threads);
@@ -415,6 +422,11 @@ fn every_kernel_on_the_edges() {
         [F16, F16, F16],
         [U8, I8, I32],
         [I8, I8, I32],
+        [F32, I8, F32],
+        [F32, U8, F32],
+        [BF16, I8, F32],
+        [BF16, U8, F32],
+        [F16, I8, F32],
     ];
     let shapes = [
         [0, 3, 5],

@@ -503,6 +503,7 @@ impl Executable {
             }
             Route::Convolution(..)
             | Route::Joined { .. }
+            | Route::Bytes
             | Route::Attention(_)
             | Route::Bag(..) => {
                 return Err(Error::Plan(format!("{} as a call", call.name)));

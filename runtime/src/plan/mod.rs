@@ -4,6 +4,7 @@ mod arena;
 mod attention;
 mod bag;
 mod batch;
+mod bytes;
 mod check;
 mod convolution;
 pub mod device;
@@ -140,6 +141,8 @@ pub enum Route {
     /// A matrix times several that never change, by the kernels of [`crate::gemm`]; the tensors are a row that is added
     /// (`bias`), the matrix, and the others, and the result holds the products side by side.
     Joined { bias: bool },
+    /// A matrix by one of bytes, by the kernels of [`crate::gemm`]: floats by bytes are summed in f32, bytes by bytes in i32.
+    Bytes,
     /// A convolution by the kernels of [`crate::conv`]; the tensors are images, weight and perhaps
     /// bias (maxima have images only), and the result is row-major memory of the plan.
     Convolution(Operation, Shape),
@@ -165,6 +168,7 @@ impl Route {
             self,
             Route::OutFunction { .. }
                 | Route::Joined { .. }
+                | Route::Bytes
                 | Route::Convolution(..)
                 | Route::Attention(_)
         )

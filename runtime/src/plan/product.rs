@@ -367,7 +367,7 @@ fn broadcast(t: &TensorRef, sizes: &[i64]) -> Option<Vec<i64>> {
 }
 
 /// Whether there is enough to compute.
-fn has_work([m, n, k]: [usize; 3]) -> bool {
+pub(super) fn has_work([m, n, k]: [usize; 3]) -> bool {
     m * n * k > FEW
 }
 

@@ -146,6 +146,15 @@ fn write_refusals(out: &mut String, graph: &Graph, clusters: &Clusters) -> fmt::
         let parts: Vec<&str> = parts.iter().map(|&n| origin(n).as_str()).collect();
         writeln!(out, "joined: {}", parts.join(" | "))?;
     }
+    for &n in &graph.of_bytes {
+        writeln!(out, "multiplied as bytes: {}", origin(n))?;
+    }
+    if !graph.not_bytes.is_empty() {
+        writeln!(out, "bytes multiplied as floats:")?;
+    }
+    for (n, reason) in &graph.not_bytes {
+        writeln!(out, "    {}: {reason}", origin(*n))?;
+    }
     if !graph.not_joined.is_empty() {
         writeln!(out, "not joined:")?;
     }

@@ -17,6 +17,7 @@ pub mod amx_tests;
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+pub mod bytes;
 pub mod scalar;
 
 use crate::cpu::Isa;

@@ -1,0 +1,243 @@
+//! Bytes behind a dequantised matrix.
+
+use super::NotBytes;
+use crate::graph::{Graph, Meta, Op, ValueId, View};
+use ipex_jit::kernel::{BinaryOp, Const};
+use ipex_runtime::DType;
+
+/// Operators between a product and the bytes, at most.
+const DEPTH: usize = 16;
+
+/// What bytes are multiplied by, or have subtracted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Factor {
+    Number(f64),
+    Tensor {
+        source: ValueId,
+        /// One for each row (of the left matrix) or column (of the right one), in order; else there is one alone.
+        each: bool,
+        /// Whether its elements are integers.
+        integer: bool,
+    },
+}
+
+impl Factor {
+    /// Whether all are integers, of 32 bits.
+    pub fn is_integer(&self) -> bool {
+        match *self {
+            Factor::Number(x) => x.fract() == 0.0 && x.abs() <= f64::from(1 << 24),
+            Factor::Tensor { integer, .. } => integer,
+        }
+    }
+}
+
+/// `(bytes - zero) * scales` is a matrix.
+#[derive(Clone, Debug)]
+pub struct Bytes {
+    pub value: ValueId,
+    /// What makes the matrix's places of the bytes', the last one first.
+    pub views: Vec<(View, Meta)>,
+    pub zero: Option<Factor>,
+    pub scales: Vec<Factor>,
+}
+
+/// The bytes of a matrix that is summed along dimension `along`; none if it is not made of bytes.
+pub fn find(graph: &Graph, matrix: ValueId, along: usize) -> Option<Result<Bytes, NotBytes>> {
+    if !leads(graph, matrix, DEPTH) {
+        return None;
+    }
+    let mut walk = Walk {
+        graph,
+        at: matrix,
+        along: Some(along),
+        found: Bytes {
+            value: matrix,
+            views: Vec::new(),
+            zero: None,
+            scales: Vec::new(),
+        },
+    };
+    Some(walk.run().map(|()| walk.found))
+}
+
+fn is_bytes(graph: &Graph, v: ValueId) -> bool {
+    matches!(graph.values[v].dtype(), Some(DType::I8 | DType::U8))
+}
+
+/// Whether a value is made of bytes by arithmetic that dequantisation may have.
+fn leads(graph: &Graph, v: ValueId, depth: usize) -> bool {
+    if is_bytes(graph, v) {
+        return true;
+    }
+    let node = graph.producer(v);
+    let deeper = |&v: &ValueId| depth > 0 && leads(graph, v, depth - 1);
+    match node.op {
+        Op::View(_) | Op::Convert { .. } => node.operands.iter().any(deeper),
+        Op::Binary(BinaryOp::Mul | BinaryOp::Sub | BinaryOp::Add | BinaryOp::Div) => {
+            node.operands.iter().any(deeper)
+        }
+        _ => false,
+    }
+}
+
+struct Walk<'a> {
+    graph: &'a Graph,
+    at: ValueId,
+    /// The dimension that is summed, if it is one of this value, and the others are in the matrix's order.
+    along: Option<usize>,
+    found: Bytes,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) -> Result<(), NotBytes> {
+        while !is_bytes(self.graph, self.at) {
+            let node = self.graph.producer(self.at);
+            self.at = match &node.op {
+                Op::View(view) => {
+                    self.view(view, node.operands[0])?;
+                    node.operands[0]
+                }
+                Op::Convert { .. } => {
+                    self.convert(node.operands[0])?;
+                    node.operands[0]
+                }
+                Op::Binary(BinaryOp::Mul) => {
+                    let [x, y] = [node.operands[0], node.operands[1]];
+                    let (inner, scale) = match leads(self.graph, x, DEPTH) {
+                        true => (x, y),
+                        false => (y, x),
+                    };
+                    self.scale(scale)?;
+                    inner
+                }
+                Op::Binary(BinaryOp::Sub) if leads(self.graph, node.operands[0], DEPTH) => {
+                    self.zero(node.operands[1])?;
+                    node.operands[0]
+                }
+                _ => return Err(self.between()),
+            };
+        }
+        self.found.value = self.at;
+        Ok(())
+    }
+
+    fn between(&self) -> NotBytes {
+        let graph = self.graph;
+        let origin = graph.producer(self.at).origin as usize;
+        NotBytes::Between(graph.origins[origin].node.clone())
+    }
+
+    fn view(&mut self, view: &View, from: ValueId) -> Result<(), NotBytes> {
+        let (from, to) = (&self.graph.values[from], &self.graph.values[self.at]);
+        self.found.views.push((view.clone(), to.clone()));
+        self.along = match view {
+            View::Permute(perm) => self.along.map(|d| perm[d]).filter(|&k| {
+                let others: Vec<usize> = perm.iter().copied().filter(|&d| d != k).collect();
+                others.is_sorted()
+            }),
+            View::Reshape => self.along.and_then(|d| same_dim(&from.sizes, &to.sizes, d)),
+            View::Slice { .. } => None,
+            View::Expand => return Err(self.between()),
+        };
+        Ok(())
+    }
+
+    /// Integers that become floats, or floats of another type: what is between keeps what a byte can be.
+    fn convert(&mut self, from: ValueId) -> Result<(), NotBytes> {
+        let dtype = |v: ValueId| self.graph.values[v].dtype();
+        let (from, to) = (dtype(from), dtype(self.at));
+        let (Some(from), Some(to)) = (from, to) else {
+            return Err(self.between());
+        };
+        let wide = matches!(to, DType::I16 | DType::I32 | DType::I64);
+        let keeps = match from {
+            DType::I8 | DType::U8 => to.is_float() || wide,
+            _ if from.is_float() => to.is_float(),
+            _ => to.is_float() || (wide && to.size() >= from.size()),
+        };
+        if keeps { Ok(()) } else { Err(self.between()) }
+    }
+
+    fn scale(&mut self, scale: ValueId) -> Result<(), NotBytes> {
+        let float = self.graph.values[self.at].dtype();
+        if self.found.zero.is_some() || !float.is_some_and(DType::is_float) {
+            return Err(self.between());
+        }
+        let factor = self.factor(scale)?;
+        // The one next to the bytes comes first.
+        self.found.scales.insert(0, factor);
+        Ok(())
+    }
+
+    fn zero(&mut self, zero: ValueId) -> Result<(), NotBytes> {
+        let dtype = self.graph.values[self.at].dtype();
+        let fits = |d: DType| d.is_float() || matches!(d, DType::I32 | DType::I64);
+        if self.found.zero.is_some() || !dtype.is_some_and(fits) {
+            return Err(NotBytes::Zero);
+        }
+        self.found.zero = Some(self.factor(zero)?).filter(|z| *z != Factor::Number(0.0));
+        Ok(())
+    }
+
+    /// What a broadcast operand is.
+    fn factor(&self, v: ValueId) -> Result<Factor, NotBytes> {
+        let graph = self.graph;
+        let node = graph.producer(v);
+        if let Op::Full(c) = node.op {
+            return Ok(Factor::Number(number(c)));
+        }
+        let (source, sizes) = match node.op {
+            Op::View(View::Expand) => (node.operands[0], &graph.values[node.operands[0]].sizes),
+            _ => (v, &graph.values[v].sizes),
+        };
+        let whole = &graph.values[self.at].sizes;
+        let each = match self.along {
+            _ if sizes.iter().all(|&n| n == 1) => false,
+            Some(k) if sizes[k] == 1 => {
+                let others = |sizes: &[i64]| {
+                    let mut others = sizes.to_vec();
+                    others.remove(k);
+                    others
+                };
+                if others(sizes) != others(whole) {
+                    return Err(NotBytes::Along);
+                }
+                true
+            }
+            _ => return Err(NotBytes::Along),
+        };
+        Ok(Factor::Tensor {
+            source,
+            each,
+            integer: self.is_integer(source),
+        })
+    }
+
+    /// Whether a value, or what it was converted of, is integers.
+    fn is_integer(&self, v: ValueId) -> bool {
+        let float = self.graph.values[v].dtype().is_none_or(DType::is_float);
+        let node = self.graph.producer(v);
+        match node.op {
+            _ if !float => true,
+            Op::View(_) | Op::Convert { .. } => self.is_integer(node.operands[0]),
+            _ => false,
+        }
+    }
+}
+
+/// Dimension `d` of the new sizes among the old ones, if it is one there and as many elements are before and after it.
+fn same_dim(from: &[i64], to: &[i64], d: usize) -> Option<usize> {
+    let before = |sizes: &[i64], d: usize| sizes[..d].iter().product::<i64>();
+    let same = |&k: &usize| from[k] == to[d] && before(from, k) == before(to, d);
+    (0..from.len()).find(same)
+}
+
+fn number(c: Const) -> f64 {
+    match c {
+        Const::F32(x) => f64::from(f32::from_bits(x)),
+        Const::F64(x) => f64::from_bits(x),
+        Const::I32(x) => f64::from(x),
+        Const::I64(x) => x as f64,
+        Const::Bool(x) => f64::from(u8::from(x)),
+    }
+}
