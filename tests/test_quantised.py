@@ -97,7 +97,7 @@ BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 @pytest.mark.parametrize("rows", [1, 6, 16, 37])
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_of_bytes(form, rows, dtype, freezing, graphs):
-    """Against f64: errors are of one rounding of the result, also where eager rounds the weight to bf16."""
+    """Against f64: one rounding of the result, also where eager rounds weights."""
     layer = Layer(FORMS[form], 70, 131, dtype)
     x = torch.randn(rows, 131).to(dtype)
     f = torch.compile(layer, backend="ipex", options={**STRICT, "freezing": freezing})
@@ -142,7 +142,7 @@ def test_weight_int8pack_mm(dtype, rows, graphs):
 @pytest.mark.parametrize("rows", [1, 20])
 @pytest.mark.parametrize("form", ["scaled_weight", "scaled_result", "per_channel"])
 def test_numbers_that_are_not_finite(form, rows):
-    """A scale that is NaN or infinite spoils its channel, a number in x its row, and nothing else."""
+    """A scale that is NaN or infinite spoils its channel, one in x its row, nothing else."""
     layer = Layer(FORMS[form], 70, 131)
     layer.s[3], layer.s[5] = float("nan"), float("inf")
     x = torch.randn(rows, 131)
@@ -195,7 +195,7 @@ def quantised(x, scale, zero, of=torch.uint8):
 
 
 class Static(torch.nn.Module):
-    """What `convert_pt2e` leaves of two linear layers. Scales are powers of two, so that every sum is exact."""
+    """What `convert_pt2e` leaves of two layers. Scales are powers of two: all sums are exact."""
 
     def __init__(self, inner, hidden, out, of, activation, zeros):
         super().__init__()
@@ -239,7 +239,7 @@ def test_static_quantisation(shape, of, zeros, freezing, graphs):
 
 
 def test_static_quantisation_with_any_scale():
-    """Sums of integers are exact, so that what is left is the rounding of scales: within f32 of f64."""
+    """Sums of integers are exact; what is left is the rounding of scales, of f32."""
     inner, out = 3000, 90
     w = torch.randint(-128, 128, (out, inner), dtype=torch.int8)
     s, b = torch.rand(out) / 1000, torch.randn(out)
@@ -277,7 +277,7 @@ def test_rows_with_scales_of_their_own(graphs):
 
 
 def test_freezing_keeps_no_floats(graphs):
-    """A weight that is read as bytes is not kept in full size, whatever the rows, and the bytes are not lost."""
+    """A weight that is read as bytes is kept as such, whatever the rows, and not lost."""
     layer = Layer(FORMS["scaled_weight"], 256, 512)
     options = {**STRICT, "freezing": "discard"}
     f = torch.compile(layer, backend="ipex", options=options, dynamic=False)

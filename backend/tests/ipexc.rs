@@ -81,10 +81,17 @@ fn products_of_bytes_are_explained() {
     let text = explain("bytes.json", &[]);
     if ipex_runtime::cpu::Isa::detect() < ipex_runtime::cpu::Isa::Avx2 {
         assert_eq!(text.matches("call ipex.bytes").count(), 0, "{text}");
-        assert!(text.contains("addmm = aten.addmm.default: no kernel of ours"), "{text}");
+        assert!(
+            text.contains("addmm = aten.addmm.default: no kernel of ours"),
+            "{text}"
+        );
         return;
     }
-    assert_eq!(text.matches("= call ipex.bytes by ipex").count(), 2, "{text}");
+    assert_eq!(
+        text.matches("= call ipex.bytes by ipex").count(),
+        2,
+        "{text}"
+    );
     let (_, found) = text.split_once("\nmultiplied as bytes: ").unwrap();
     let (found, _) = found.split_once("not joined:").unwrap();
     let want = "addmm = aten.addmm.default\n\

@@ -1,12 +1,13 @@
-"""Linear layers whose weights are bytes, dequantised in the graph: ipex beside eager and Inductor, interleaved.
+"""Linear layers whose weights are bytes, dequantised in the graph: beside eager and Inductor.
 
-    python benches/kernels/weight_only.py [--rounds 21] [--rows 1 4 8 16 128] [--dtypes float32 bfloat16]
-        [--freezing] [--inductor]
+    python benches/kernels/weight_only.py [--rounds 21] [--rows 1 4 8 16 128]
+        [--dtypes float32 bfloat16] [--freezing] [--inductor]
 
-`F.linear(x, w.to(x.dtype)) * scales` at sizes of Llama 7B's layers. Results are checked against f64 first.
-Prints the median times (us) of eager's linear layer on the same weights as floats of x's type (what dequantising ahead
-would give), of eager and Inductor on the bytes, and of ipex on floats and on bytes; then, of ipex on bytes, GB of
-bytes read in a second, and the others' times over its time.
+`F.linear(x, w.to(x.dtype)) * scales` at sizes of Llama 7B's layers, calls of all ways interleaved.
+Results are checked against f64 first. Prints the median times (us) of eager's linear layer on the
+same weights as floats of x's type (what dequantising ahead would give), of eager and Inductor on
+the bytes, and of ipex on floats and on bytes; then, of ipex on bytes, GB of bytes read in a second,
+and the others' times over its time.
 """
 
 from __future__ import annotations
