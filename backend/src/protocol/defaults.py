@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch._inductor.inductor_prims  # registers prims.fma
+import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
 from ipex.arguments import argument
 
 
