@@ -87,6 +87,7 @@ pub fn bytes(graph: &Graph) -> Graph {
     new.finish()
 }
 
+/// A product of floats; one of bytes (`aten._int_mm`) is what it says.
 fn product(graph: &Graph, node: &Node) -> Option<Product> {
     let Op::External {
         route: Route::OutFunction { .. },
@@ -101,7 +102,8 @@ fn product(graph: &Graph, node: &Node) -> Option<Product> {
         [bias, a, b] => (Some(bias), a, b),
         _ => return None,
     };
-    let matrix = |v: ValueId| graph.values[v].sizes.len() == 2;
+    let float = |v: ValueId| graph.values[v].dtype().is_some_and(|d| d.is_float());
+    let matrix = |v: ValueId| graph.values[v].sizes.len() == 2 && float(v);
     (matrix(a) && matrix(b)).then(|| Product {
         bias,
         a,
