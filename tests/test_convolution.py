@@ -57,6 +57,27 @@ def test_variants(f):
     check(f, torch.randn(2, 8, 12, 12), weights(8, 8, 3, 3))
 
 
+LAST = torch.channels_last
+# What rounding a result once may do, beside sums in f64.
+ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+
+
+def check_wide(f, *args, freezing=False):
+    """A compiled module against itself in f64, of inputs of any type; the strides are eager's."""
+    dtype = args[0].dtype
+    want = f.double()(*(x.double() for x in args))
+    strides = f.to(dtype)(*args).stride()
+    compiled = torch.compile(
+        f, backend="ipex", options={"strict": True, "freezing": freezing}, dynamic=False
+    )
+    with torch.no_grad():
+        for _ in range(2):
+            found = compiled(*args)
+            assert found.dtype == dtype and found.stride() == strides
+            bound = ROUNDING[dtype]
+            torch.testing.assert_close(found.double(), want, rtol=bound, atol=bound)
+
+
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (4, 3)])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_channels_last_patches(kernel, with_bias):
@@ -65,7 +86,21 @@ def test_channels_last_patches(kernel, with_bias):
     check(lambda x: F.gelu(F.conv2d(x, w, b, kernel)), x)
 
 
-LAST = torch.channels_last
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("outputs", [24, 640])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kind", ["1d", "2d", "3d", "tokens"])
+def test_patches(dtype, outputs, last, kind, graphs):
+    """Windows side by side: products of the windows, also with few outputs where these lie last."""
+    sizes = {"1d": (16, 640), "3d": (3, 4, 32, 64)}.get(kind, (3, 64, 96))
+    taps = {"1d": 64, "3d": (2, 16, 16)}.get(kind, (16, 32))
+    make = {"1d": nn.Conv1d, "3d": nn.Conv3d}.get(kind, nn.Conv2d)
+    layers = [make(sizes[0], outputs, taps, taps), nn.SiLU()]
+    model = nn.Sequential(*layers, *([nn.Flatten(2)] if kind == "tokens" else [])).to(dtype)
+    x = torch.randn(2, *sizes, dtype=dtype)
+    x = x.to(memory_format=LAST) if last and x.dim() == 4 else x
+    check_wide(model.eval(), x)
+    assert graphs[0].calls == 0 or outputs == 24
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -280,3 +315,69 @@ def test_max_pool(f):
     x[1, 3, 4, 5] = float("nan")
     x[1, 2, 4, 5] = -float("inf")
     check(f, x)
+
+
+class Shuffled(nn.Module):
+    """Parts of channels, windows of every kind, and a result that shows a tensor from inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 24, 3, 2, 1)
+        self.left = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.right = nn.Conv2d(12, 20, 1)
+        self.patch = nn.Conv2d(32, 40, 2, 2)
+        self.norm = nn.LayerNorm(40)
+        self.grouped = nn.Conv2d(40, 40, 3, padding=1, groups=4)
+
+    def forward(self, x):
+        first = F.hardswish(self.first(x))
+        left, right = first.chunk(2, 1)
+        y = torch.cat([F.relu(self.left(left)), self.right(right)], 1)
+        y = F.interpolate(F.max_pool2d(y, 2), scale_factor=2)
+        z = self.norm(self.patch(y).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        z = self.grouped(z) + z * z.mean((2, 3), keepdim=True)
+        views = F.silu(first).flatten(2), F.relu(first)[:, 1:3], first.sin().transpose(2, 3)
+        return z, y, z.flatten(2), y[:, 1:3].flatten(1), *views
+
+
+@pytest.mark.parametrize("make", [Narrow, Shuffled])
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("freezing", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_bf16_models(make, images, freezing, last):
+    """Their insides lie channels-last, and what the caller gets as eager's does."""
+    model = make().eval().requires_grad_(False).bfloat16()
+    x = torch.randn(images, 3, 64, 64).bfloat16()
+    x = x.to(memory_format=LAST) if last else x
+    eager = model(x)
+    with torch.no_grad():
+        want = model.double()(x.double())
+        model.bfloat16()
+        options = {"strict": True, "freezing": freezing}
+        compiled = torch.compile(model, backend="ipex", options=options, fullgraph=True)
+        for _ in range(2):
+            for found, same, wide in zip(compiled(x), eager, want, strict=True):
+                assert found.stride() == same.stride()
+                torch.testing.assert_close(found.double(), wide, rtol=5e-2, atol=5e-2)
+
+
+@pytest.mark.parametrize("freezing", [False, True])
+def test_bf16_row_major_chain(freezing, graphs):
+    """No call of ATen is left between the first layer's planes and a result without images."""
+    layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.Hardswish(), nn.Conv2d(16, 16, 3, padding=1, groups=16)]
+    layers += [nn.Conv2d(16, 32, 5, 2, 2), nn.ReLU(), nn.Conv2d(32, 300, 3), nn.Conv2d(300, 24, 1)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval().bfloat16()
+    check_wide(model, torch.randn(2, 3, 32, 40).bfloat16(), freezing=freezing)
+    assert graphs[0].calls == 0
+
+
+def test_bf16_row_major_weights_are_never_stale():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten()).eval().bfloat16()
+    x = torch.randn(1, 3, 14, 14).bfloat16()
+    check_wide(model, x)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="ipex", options={"strict": True})
+        compiled(x)
+        model[1].weight.data.mul_(2)
+        model[0].weight.data.mul_(3)
+        torch.testing.assert_close(compiled(x), model(x), rtol=3e-2, atol=3e-2)

@@ -1,6 +1,6 @@
 //! A document's graph in the graph IR.
 
-use super::{Graph, GraphOutput, Meta, Op, Origin, ValueId, layout};
+use super::{Graph, GraphOutput, Meta, Op, Origin, ValueId, layout, pixels};
 use crate::error::Error;
 use crate::ops::{NodeCall, OpArg, external, translate};
 use crate::protocol::Document;
@@ -29,9 +29,11 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
         used: used(source),
         resolver: Resolver::new(document, symbols),
         rows: HashSet::new(),
+        pixels: HashSet::new(),
         left,
     };
     b.rows = layout::rows(document, &|name| b.meta(name).ok());
+    b.pixels = pixels::pixels(document, &|name| b.meta(name).ok());
     b.graph.num_inputs = source.inputs.len() as u32;
     for (n, input) in source.inputs.iter().enumerate() {
         if let Argument::AsTensor(t) = input {
@@ -75,6 +77,8 @@ struct Build<'a> {
     resolver: Resolver<'a>,
     /// Tensors that lie row by row, whatever the document says ([`layout`]).
     rows: HashSet<&'a str>,
+    /// Tensors that lie pixel by pixel ([`pixels`]).
+    pixels: HashSet<&'a str>,
     left: &'a HashSet<u32>,
 }
 
@@ -216,11 +220,17 @@ impl<'a> Build<'a> {
         if target == ASSERT && matches!(args.first(), Some(OpArg::Bool(true) | OpArg::Float(1.0))) {
             return Ok(());
         }
-        let laid_out = |name: &&str| match self.rows.contains(name) {
-            true => self.meta(name).map(layout::by_rows),
-            false => self.meta(name),
+        let laid_out = |name: &&str| {
+            let meta = self.meta(name)?;
+            Ok(
+                match (self.rows.contains(name), self.pixels.contains(name)) {
+                    (true, _) => layout::by_rows(meta),
+                    (_, true) => layout::by_pixels(meta),
+                    _ => meta,
+                },
+            )
         };
-        let metas: Vec<Meta> = names.iter().map(laid_out).collect::<Result<_, _>>()?;
+        let metas: Vec<Meta> = names.iter().map(laid_out).collect::<Result<_, Error>>()?;
         let origin = self.graph.origins.len() as u32;
         let used = names.iter().filter(|name| !name.contains("_unused"));
         let used: Vec<&str> = used.copied().collect();

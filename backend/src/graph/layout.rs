@@ -21,28 +21,52 @@ pub fn rows<'a>(document: &'a Document, meta: &impl Fn(&str) -> Option<Meta>) ->
         && !document.options.on_gpu()
         && Isa::detect() >= Isa::Avx2
         && pays(document, meta);
-    // Somebody else's operator may be written for the strides that it was traced with.
-    let is_own = |n: &&Node| ["aten.", "prims."].iter().any(|p| target(n).starts_with(p));
-    let fixing = graph.nodes.iter().filter(|n| !is_own(n) || sees_strides(n));
-    let operands = fixing.clone().flat_map(|n| n.inputs.iter().map(|i| &i.arg));
-    let mut fixed: HashSet<&str> = operands.flat_map(Argument::tensors).collect();
-    // A view lies as what it shows does.
-    let is_view = |n: &&Node| {
-        let schema = document.schemas.get(&n.target);
-        schema.is_none_or(|text| text.contains("-> Tensor(a"))
-    };
-    let views = graph.nodes.iter().filter(is_view);
-    let mut views = views.flat_map(|n| &n.outputs).flat_map(Argument::tensors);
-    if !ours || views.any(|view| fixed.contains(view)) {
+    if !ours {
         return HashSet::new();
     }
-    let results = fixing.flat_map(|n| &n.outputs).chain(&graph.outputs);
-    fixed.extend(results.flat_map(Argument::tensors));
+    let fixed = fixed(document);
     let inside = graph.nodes.iter().flat_map(|n| &n.outputs);
     let inside = inside.flat_map(Argument::tensors);
     inside
         .filter(|name| !fixed.contains(name) && meta(name).is_some_and(|m| channels_last(&m)))
         .collect()
+}
+
+/// Names of tensors that lie as they were traced, since somebody may look.
+pub fn fixed(document: &Document) -> HashSet<&str> {
+    let graph = &document.graph_module.graph;
+    let fixing = graph.nodes.iter().filter(|n| !is_own(n) || sees_strides(n));
+    let operands = fixing.clone().flat_map(|n| n.inputs.iter().map(|i| &i.arg));
+    let results = fixing.flat_map(|n| &n.outputs).chain(&graph.outputs);
+    let mut names: HashSet<&str> = operands
+        .chain(results)
+        .flat_map(Argument::tensors)
+        .collect();
+    // So does what a view of them shows.
+    for node in graph.nodes.iter().rev().filter(|n| is_view(document, n)) {
+        if node
+            .outputs
+            .iter()
+            .flat_map(Argument::tensors)
+            .any(|view| names.contains(view))
+        {
+            names.extend(node.inputs.iter().flat_map(|i| i.arg.tensors()));
+        }
+    }
+    names
+}
+
+/// Whether an operator is PyTorch's: somebody else's may be written for the strides that it was traced with.
+pub fn is_own(node: &Node) -> bool {
+    ["aten.", "prims."]
+        .iter()
+        .any(|p| target(node).starts_with(p))
+}
+
+/// Whether a node's result is a view, which lies as what it shows does.
+pub fn is_view(document: &Document, node: &Node) -> bool {
+    let schema = document.schemas.get(&node.target);
+    schema.is_none_or(|text| text.contains("-> Tensor(a"))
 }
 
 /// Whether a tensor `[n, c, h, w]` lies as `[n, h, w, c]`, and not row by row as well.
@@ -80,7 +104,8 @@ pub fn by_pixels(meta: Meta) -> Meta {
     Meta { strides, ..meta }
 }
 
-fn target(node: &Node) -> &str {
+/// An operator's name: `aten.add.Tensor`.
+pub fn target(node: &Node) -> &str {
     node.target.trim_start_matches("torch.ops.")
 }
 

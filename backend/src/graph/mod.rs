@@ -4,6 +4,7 @@
 pub mod build;
 pub mod builder;
 pub mod layout;
+pub mod pixels;
 mod print;
 pub mod strided;
 pub mod verify;

@@ -1,6 +1,6 @@
 //! Convolutions: by our kernels, as matrix products, or else by ATen.
 
-use super::{NodeCall, OpArg};
+use super::{NodeCall, OpArg, patches};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::layout::{by_pixels, by_rows, pixel_by_pixel};
@@ -10,14 +10,14 @@ use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
 use ipex_runtime::conv::{Operation, Shape, last as channels_last};
 use ipex_runtime::cpu::Isa;
-use ipex_runtime::plan::Route;
+use ipex_runtime::plan::{CallArg, Route};
 
 /// `aten.convolution`; what is refused here goes to ATen.
 pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     match shape(b, c) {
         Ok(shape) => own(b, c, shape),
         Err(_) => pointwise(b, c)
-            .or_else(|_| patches(b, c))
+            .or_else(|_| patches::product(b, c))
             .or_else(|_| last(b, c)),
     }
 }
@@ -79,23 +79,30 @@ fn sizes(b: &Builder, c: &NodeCall) -> Result<Shape, Refusal> {
     Ok(shape)
 }
 
-/// Images in channels-last order, by the kernels for these, where they win.
+/// Images in channels-last order, by the kernels for these, where they win; of bf16 also those that have to be turned.
 fn last(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let shape = sizes(b, c)?;
     let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
     let bias = c.optional_tensor(2)?;
     let (dtype, out) = (b.dtype(image)?, c.output(0)?.clone());
-    let ordered = [&b.graph.values[image], &out]
-        .iter()
-        .all(|meta| pixel_by_pixel(meta));
+    let turned = [&b.graph.values[image], &out].map(|meta| !pixel_by_pixel(meta));
     let typed = |v: ValueId| b.dtype(v) == Ok(dtype);
     let same = typed(weight) && bias.is_none_or(typed);
+    let ordered = turned == [false; 2] || dtype == DType::BF16 && out.sizes.len() == 4;
     if b.graph.gpu || !ordered || !same {
         return c.refuse("no kernel for this layout");
     }
     if let Some(reason) = channels_last::refusal(&shape, dtype, Isa::detect()) {
         return c.refuse(reason);
     }
+    let planes = channels_last::reads_planes(&shape, dtype, Isa::detect());
+    if turned == [true; 2] && !planes {
+        return c.refuse("images and results that would have to be turned");
+    }
+    let image = match planes && is_row_major(b, image) {
+        true => image,
+        false => in_pixels(b, image),
+    };
     let weight = in_pixels(b, weight);
     let operands: Vec<ValueId> = [image, weight].into_iter().chain(bias).collect();
     let op = Op::External {
@@ -103,10 +110,14 @@ fn last(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         route: Route::Convolution(Operation::Sum, shape),
         args: b.graph.tensor_arguments(&operands),
     };
-    Ok(vec![b.push(op, &operands, out)])
+    let result = b.push(op, &operands, by_pixels(out.clone()));
+    Ok(vec![match turned[1] {
+        true => b.push(Op::Convert { narrow: Narrow::No }, &[result], out),
+        false => result,
+    }])
 }
 
-/// The same weights as they lie in channels-last order: a copy, unless they do.
+/// The same tensor as it lies in channels-last order: a copy, unless it does.
 fn in_pixels(b: &mut Builder, v: ValueId) -> ValueId {
     let meta = &b.graph.values[v];
     if pixel_by_pixel(meta) {
@@ -238,7 +249,7 @@ fn pointwise(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let (channels, pixels) = (kernel[0], sizes[2] * sizes[3]);
     let image = b.reshape(image, &[sizes[1], pixels]);
     let weight = b.reshape(weight, &[channels, sizes[1]]);
-    let product = mm(b, weight, image)?;
+    let product = mm(b, weight, image, None)?;
     let out = c.output(0)?.sizes.clone();
     let mut result = b.reshape(product, &out);
     if let Some(bias) = c.optional_tensor(2)? {
@@ -250,65 +261,37 @@ fn pointwise(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     Ok(vec![result])
 }
 
-/// `aten.convolution` of f32 in channels-last order whose windows lie side by side (1x1, the first layer of a vision
-/// transformer, a step to half the size): `pixels[n, in * taps] @ weight[in * taps, out]`. Only the pixels are
-/// copied, and for 1x1 nothing is.
-fn patches(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let (image, weight) = (c.tensor(0)?, c.tensor(1)?);
-    let (sizes, kernel) = (b.sizes(image), b.sizes(weight));
-    let all = |n: usize, value: i64| -> Result<bool, Refusal> {
-        Ok(c.ints(n)?.iter().all(|&v| v == value))
-    };
-    let plain = all(4, 0)? && all(5, 1)? && !c.flag(6) && c.int(8)? == 1;
-    let (&[n, inputs, h, w], &[outputs, _, kh, kw]) = (sizes.as_slice(), kernel.as_slice()) else {
-        return c.refuse("not two dimensions");
-    };
-    let f32s = [image, weight]
-        .iter()
-        .all(|&v| b.dtype(v) == Ok(DType::F32));
-    let out = c.output(0)?;
-    let tiled = c.ints(3)? == [kh, kw] && h % kh == 0 && w % kw == 0 && out.numel() > 0;
-    let last = [&b.graph.values[image], out]
-        .iter()
-        .all(|meta| pixel_by_pixel(meta));
-    if !(plain && f32s && tiled && last && is_row_major(b, weight)) {
-        return c.refuse("not a product of patches");
-    }
-    let (oh, ow) = (h / kh, w / kw);
-    let image = b.permute(image, &[0, 2, 3, 1]);
-    let image = b.reshape(image, &[n, oh, kh, ow, kw, inputs]);
-    let image = b.permute(image, &[0, 1, 3, 5, 2, 4]);
-    let image = b.reshape(image, &[n * oh * ow, inputs * kh * kw]);
-    let weight = b.reshape(weight, &[outputs, inputs * kh * kw]);
-    let weight = b.permute(weight, &[1, 0]);
-    let mut result = mm(b, image, weight)?;
-    if let Some(bias) = c.optional_tensor(2)? {
-        let bias = b.expand(bias, &[n * oh * ow, outputs]);
-        result = b.binary(BinaryOp::Add, result, bias)?;
-    }
-    let result = b.reshape(result, &[n, oh, ow, outputs]);
-    Ok(vec![b.permute(result, &[0, 3, 1, 2])])
-}
-
 /// Whether the kernels of a GPU read and write images that lie so.
 fn in_order(meta: &Meta) -> bool {
     row_major(meta) || pixel_by_pixel(meta)
 }
 
-fn is_row_major(b: &Builder, v: ValueId) -> bool {
+pub(super) fn is_row_major(b: &Builder, v: ValueId) -> bool {
     row_major(&b.graph.values[v])
 }
 
-/// `p @ q` as a call into memory of the plan.
-fn mm(b: &mut Builder, p: ValueId, q: ValueId) -> Result<ValueId, Refusal> {
-    let args = b.graph.tensor_arguments(&[p, q]);
+/// `p @ q`, and perhaps a bias for each column, as a call into memory of the plan.
+pub(super) fn mm(
+    b: &mut Builder,
+    p: ValueId,
+    q: ValueId,
+    bias: Option<ValueId>,
+) -> Result<ValueId, Refusal> {
+    let operands: Vec<ValueId> = bias.into_iter().chain([p, q]).collect();
+    let mut args = b.graph.tensor_arguments(&operands);
+    let (name, symbol) = match bias {
+        Some(_) => {
+            // beta and alpha
+            args.extend([CallArg::Float(1.0), CallArg::Float(1.0)]);
+            ("aten.addmm.default", "aoti_torch_cpu_addmm_out")
+        }
+        None => ("aten.mm.default", "aoti_torch_cpu_mm_out"),
+    };
     let op = Op::External {
-        name: "aten.mm.default".into(),
-        route: Route::OutFunction {
-            symbol: "aoti_torch_cpu_mm_out",
-        },
+        name: name.into(),
+        route: Route::OutFunction { symbol },
         args,
     };
     let meta = b.meta(b.dtype(p)?, &[b.sizes(p)[0], b.sizes(q)[1]]);
-    Ok(b.push(op, &[p, q], meta))
+    Ok(b.push(op, &operands, meta))
 }

@@ -15,6 +15,7 @@ pub mod im2col;
 pub mod index;
 pub mod integer;
 pub mod loss;
+pub mod patches;
 pub mod pointwise;
 pub mod pool;
 pub mod quantised;

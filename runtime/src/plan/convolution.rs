@@ -97,13 +97,16 @@ impl ConvolutionStep {
             return Err(Error::Plan("no kernel for this convolution".into()));
         };
         let mut copies: Vec<Tensor> = Vec::new();
-        let mut pixels = |t: &TensorRef| {
+        let mut lie = |t: &TensorRef, strides: &[i64]| {
             // SAFETY: by contract.
-            unsafe { lying(t, &pixel_by_pixel(t), data, aten, &mut copies) }
+            unsafe { lying(t, strides, data, aten, &mut copies) }
         };
+        let image = lie(&self.image, &self.image_strides())?;
+        let mut pixels = |t: &TensorRef| lie(t, &pixel_by_pixel(t));
         let tensors = Tensors {
             dtype,
-            image: pixels(&self.image)?,
+            image,
+            planes: self.planes(),
             weight: pixels(weight)?,
             bias: self.bias.as_ref().map(&mut pixels).transpose()?,
             result: data[self.result.0 as usize],
@@ -140,14 +143,30 @@ impl ConvolutionStep {
         })
     }
 
+    /// Whether the image is read as it lies, row by row, by kernels for channels-last order.
+    fn planes(&self) -> bool {
+        let dtype = DType::from_torch(self.image.scalar_type);
+        let reads = |dtype| last::reads_planes(&self.shape, dtype, Isa::detect());
+        self.last && self.image.is_row_major() && dtype.is_some_and(reads)
+    }
+
+    /// How the image has to lie.
+    fn image_strides(&self) -> Vec<i64> {
+        match self.last && !self.planes() {
+            true => pixel_by_pixel(&self.image),
+            false => self.image.row_major(),
+        }
+    }
+
     /// Whether ATen copies a tensor first, since it lies in another order.
     pub(super) fn copies(&self) -> bool {
-        let tensors = [Some(&self.image), self.weight.as_ref(), self.bias.as_ref()];
         let order = |t: &TensorRef| match self.last {
             true => pixel_by_pixel(t),
             false => t.row_major(),
         };
-        !tensors.iter().flatten().all(|t| lies(t, &order(t)))
+        let others = [self.weight.as_ref(), self.bias.as_ref()];
+        let mut others = others.iter().flatten();
+        !lies(&self.image, &self.image_strides()) || !others.all(|t| lies(t, &order(t)))
     }
 
     /// The same by ATen, into a tensor of its own; none for maxima. `result` is all of this step's result.

@@ -1,7 +1,9 @@
 //! Convolutions over all channels without a copy of the windows: neighbouring results of a row of the image are rows of
 //! a product whose left side is the image itself, one row of the window's taps (with dilation one tap) after the other.
-//! What has padding is copied into an image that holds it.
+//! What has padding is copied into an image that holds it, and so are planes, and rows of bf16 that are no whole units of K,
+//! whose pixels get a channel of zeros.
 
+use super::padded::Padded;
 use super::{Images, Then};
 use crate::conv::shape::Shape;
 use crate::cpu::Caches;
@@ -9,9 +11,6 @@ use crate::gemm::micro::Tile;
 use crate::gemm::{PackedB, Parallel, Row, convert, part, parts, scratch};
 use crate::{DType, Error, pool};
 use std::ops::Range;
-
-/// Bytes that are worth a second thread.
-const BYTES: usize = 1 << 16;
 
 /// A convolution and its weights in panels.
 pub struct Direct<'a> {
@@ -21,6 +20,8 @@ pub struct Direct<'a> {
     image: *const u8,
     /// Their height and width.
     size: [usize; 2],
+    /// Channels of their pixels.
+    channels: usize,
     /// The bias in f32; one zero for each output if there is none.
     bias: &'a [f32],
 }
@@ -33,9 +34,10 @@ fn together(s: &Shape) -> usize {
     if s.dilation[1] == 1 { s.kernel[1] } else { 1 }
 }
 
-/// Whether this applies: what is multiplied together is whole units of K.
-pub fn applies(s: &Shape, dtype: DType) -> bool {
-    (together(s) * s.inputs * dtype.size()).is_multiple_of(4)
+/// Channels of a pixel as it is multiplied: so many that what is multiplied together is whole units of K.
+pub fn channels(s: &Shape, dtype: DType) -> usize {
+    let whole = (together(s) * s.inputs * dtype.size()).is_multiple_of(4);
+    s.inputs + usize::from(!whole)
 }
 
 /// Computes a convolution; `then` follows on rows of pixels that are complete.
@@ -51,22 +53,30 @@ pub unsafe fn run(
     let s = images.shape;
     let bias = bias(images, weights);
     let size = [0, 1].map(|d| s.image[d] + 2 * s.padding[d]);
+    let channels = channels(s, images.dtype);
     let work = |image: *const u8| Direct {
         images,
         weights,
         image,
         size,
+        channels,
         bias: &bias,
     };
     // SAFETY: by contract.
     unsafe {
-        if s.padding == [0, 0] {
+        if s.padding == [0, 0] && !images.planes && channels == s.inputs {
             return work(images.image).compute(threads, then);
         }
-        let bytes = s.images * size[0] * size[1] * s.inputs * images.element;
+        let padded = Padded {
+            images,
+            size,
+            channels,
+        };
+        let bytes = s.images * size[0] * padded.row();
         let (data, bytes) = pool::take(bytes.max(pool::SMALLEST))
             .ok_or_else(|| Error::Plan("no memory for a padded image".into()))?;
-        let result = pad(images, size, data, threads)
+        let result = padded
+            .fill(data, threads)
             .and_then(|()| work(data.cast_const()).compute(threads, then));
         pool::give(data, bytes);
         result
@@ -92,46 +102,13 @@ fn bias(images: &Images, weights: &PackedB) -> Vec<f32> {
     bias
 }
 
-/// Copies the images into larger ones of zeros.
-unsafe fn pad(
-    images: &Images,
-    [height, width]: [usize; 2],
-    to: *mut u8,
-    threads: &dyn Parallel,
-) -> Result<(), Error> {
-    let s = images.shape;
-    let pixel = s.inputs * images.element;
-    let (row, from, base) = (width * pixel, images.image as usize, to as usize);
-    let rows = s.images * height;
-    let tasks = (rows * row / BYTES).clamp(1, threads.threads());
-    threads.run(tasks, &|n| {
-        for r in part(rows, tasks, n) {
-            let (image, y) = (r / height, (r % height).wrapping_sub(s.padding[0]));
-            let to = (base as *mut u8).wrapping_add(r * row);
-            // SAFETY: a row of the larger image, and one of the smaller.
-            unsafe {
-                if y >= s.image[0] {
-                    to.write_bytes(0, row);
-                    continue;
-                }
-                let own = s.image[1] * pixel;
-                let from = (from as *const u8).wrapping_add((image * s.image[0] + y) * own);
-                let side = s.padding[1] * pixel;
-                to.write_bytes(0, side);
-                to.add(side).copy_from_nonoverlapping(from, own);
-                to.add(side + own).write_bytes(0, side);
-            }
-        }
-    })
-}
-
 impl Direct<'_> {
     unsafe fn compute(&self, threads: &dyn Parallel, then: Option<&Then>) -> Result<(), Error> {
         let s = self.images.shape;
         let [height, width] = self.images.size;
         let rows = s.images * height;
         // A task's part of the image stays in the second cache while the panels pass.
-        let bytes = self.size[1] * s.stride[0] * s.inputs * self.images.element;
+        let bytes = self.size[1] * s.stride[0] * self.channels * self.images.element;
         let most = (Caches::get().l2 / 3 / bytes.max(1)).max(1);
         let tasks = rows.div_ceil(most).next_multiple_of(threads.threads());
         let tasks = tasks.min(rows);
@@ -174,13 +151,13 @@ impl Direct<'_> {
         let (image, y) = (row / height, row % height);
         let first = panel * across;
         let cols = across.min(s.outputs - first);
-        let pixel = s.inputs * images.element;
+        let pixel = self.channels * images.element;
         let result = s.outputs * images.element;
         let to = images
             .result
             .wrapping_add((row * width + columns.start) * result + first * images.element);
         let taps = together(s);
-        let units = engine.units(taps * s.inputs);
+        let units = engine.units(taps * self.channels);
         let mut tile = Tile {
             k: units,
             a: std::ptr::null(),

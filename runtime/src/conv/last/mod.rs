@@ -6,6 +6,7 @@
 mod depthwise;
 mod direct;
 pub(super) mod micro;
+mod padded;
 mod windows;
 
 #[cfg(test)]
@@ -27,6 +28,11 @@ const ROWS: usize = 448;
 /// pixel in cache.
 const ROWS_PER_THREAD: usize = 24;
 
+/// Channels of an image that are so few that planes are turned while padding is added.
+const FEW: usize = 4;
+/// The last instruction set whose kernels take a few rows at a time.
+const VECTORS: Isa = Isa::Avx512Bf16;
+
 /// Pointers of a call, of the sizes that the shape says, and of one type; `bias` has `outputs` elements. Weights lie as
 /// `[outputs, kh, kw, inputs / groups]`.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +40,8 @@ const ROWS_PER_THREAD: usize = 24;
 pub struct Tensors {
     pub dtype: DType,
     pub image: *const u8,
+    /// The image is row-major: only where [`reads_planes`].
+    pub planes: bool,
     pub weight: *const u8,
     pub bias: Option<*const u8>,
     pub result: *mut u8,
@@ -48,9 +56,12 @@ struct Images<'a> {
     /// The result's height and width.
     size: [usize; 2],
     image: *const u8,
+    /// The image is row-major.
+    planes: bool,
     bias: Option<*const u8>,
     result: *mut u8,
     dtype: DType,
+    isa: Isa,
     /// Bytes of an element.
     element: usize,
 }
@@ -76,6 +87,11 @@ pub fn refusal(s: &Shape, dtype: DType, isa: Isa) -> Option<&'static str> {
     seldom.then_some("channels-last order, and too few outputs for copies of the windows")
 }
 
+/// Whether images may as well be row-major: a first layer's.
+pub fn reads_planes(s: &Shape, dtype: DType, isa: Isa) -> bool {
+    s.groups == 1 && s.inputs <= FEW && is_direct(s, dtype, isa)
+}
+
 /// Weights in the form that the kernels read, for as long as they do not change.
 ///
 /// # Safety
@@ -87,9 +103,29 @@ pub unsafe fn pack(
     weight: *const u8,
     threads: &dyn Parallel,
 ) -> Result<PackedB, Error> {
-    let depth = shape.taps() * shape.inputs / shape.groups;
+    let is_direct = shape.groups == 1 && is_direct(shape, dtype, isa);
+    let channels = match is_direct {
+        true => direct::channels(shape, dtype),
+        false => shape.inputs / shape.groups,
+    };
+    let isa = if is_direct { isa.min(VECTORS) } else { isa };
+    let own = shape.inputs / shape.groups * dtype.size();
+    let mut wider = Vec::new();
+    let data = match channels * dtype.size() == own {
+        true => weight,
+        false => {
+            for n in 0..shape.outputs * shape.taps() {
+                // SAFETY: by contract.
+                let pixel = unsafe { std::slice::from_raw_parts(weight.add(n * own), own) };
+                wider.extend_from_slice(pixel);
+                wider.resize((n + 1) * channels * dtype.size(), 0);
+            }
+            wider.as_ptr()
+        }
+    };
+    let depth = shape.taps() * channels;
     let b = Matrix {
-        data: weight,
+        data,
         dtype,
         strides: [1, depth as isize],
     };
@@ -129,6 +165,8 @@ pub unsafe fn run(
         shape,
         size,
         image: tensors.image,
+        planes: tensors.planes,
+        isa,
         bias: tensors.bias,
         result: tensors.result,
         dtype: tensors.dtype,
@@ -168,7 +206,7 @@ pub unsafe fn run(
 /// Whether the image is read in place. Else its windows are copied, which pays if many outputs use the copy, leaves a split by
 /// columns, and suits tile registers, which want many rows.
 fn is_direct(s: &Shape, dtype: DType, isa: Isa) -> bool {
-    isa < Isa::Amx && few_outputs(s, dtype) && direct::applies(s, dtype) && !in_place(s)
+    (isa <= VECTORS || s.inputs <= FEW) && few_outputs(s, dtype) && !in_place(s)
 }
 
 /// So few outputs that copied windows are used too seldom (measured on Zen 5).
