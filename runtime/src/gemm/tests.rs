@@ -491,6 +491,8 @@ fn products_of(kernels: &'static super::micro::Kernels, math: Math, dtype: DType
         [64, 64, 768],
         [300, 96, 512],
         [101, 128, 96],
+        // Panels whose sums are rounded by the kernel, and K in unequal steps.
+        [100, 300, 800],
     ];
     for [m, n, k] in shapes {
         for (a_layout, c_type, input) in [

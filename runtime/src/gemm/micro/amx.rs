@@ -25,6 +25,16 @@ const STEP: usize = 192;
 /// a row by one of a panel in 0.19 ns.
 const FETCH: [usize; 2] = [3, 100];
 
+/// Which operand passes the first cache by (`tileloaddt1`), so that the other one stays in it (docs/products.md).
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Passing {
+    /// A's rows, while all of them pass a part of a panel: fastest for one thread.
+    A,
+    /// B's panels, each read for a few rows: fastest for threads that share cores and their first caches.
+    B,
+    Neither,
+}
+
 /// The kernels for this arithmetic; the caller has checked the processor.
 pub fn kernels(math: Math) -> Option<&'static Kernels> {
     match math {
@@ -79,6 +89,7 @@ pub(super) const fn table<T: Registers>() -> Kernels {
 pub(super) trait Registers {
     /// See [`Math::parts`].
     const PARTS: usize;
+    const PASSING: Passing;
     /// Products of the parts of two elements.
     const PRODUCTS: usize = Self::PARTS * (Self::PARTS + 1) / 2;
     /// The sum of two numbers of 32 bits.
@@ -87,17 +98,44 @@ pub(super) trait Registers {
     unsafe fn release();
     unsafe fn zero<const R: usize>();
     unsafe fn load<const R: usize>(from: usize, stride: usize);
+    /// As `load`, for lines that need not stay in the first cache.
+    unsafe fn load_passing<const R: usize>(from: usize, stride: usize);
     unsafe fn store<const R: usize>(to: usize, stride: usize);
     /// Adds products of A and B to the sums in register `C`.
     unsafe fn multiply<const C: usize, const A: usize, const B: usize>();
+
+    /// Loads rows of A.
+    #[inline(always)]
+    unsafe fn load_a<const R: usize>(from: usize, stride: usize) {
+        // SAFETY: by contract.
+        unsafe {
+            match Self::PASSING {
+                Passing::A => Self::load_passing::<R>(from, stride),
+                _ => Self::load::<R>(from, stride),
+            }
+        }
+    }
+
+    /// Loads columns of B.
+    #[inline(always)]
+    unsafe fn load_b<const R: usize>(from: usize, stride: usize) {
+        // SAFETY: by contract.
+        unsafe {
+            match Self::PASSING {
+                Passing::B => Self::load_passing::<R>(from, stride),
+                _ => Self::load::<R>(from, stride),
+            }
+        }
+    }
 }
 
 macro_rules! registers {
-    ($name:ident, $parts:literal, $instruction:literal, $add:expr) => {
+    ($name:ident, $parts:literal, $passing:expr, $instruction:literal, $add:expr) => {
         pub(super) struct $name;
 
         impl Registers for $name {
             const PARTS: usize = $parts;
+            const PASSING: Passing = $passing;
 
             #[inline(always)]
             fn add(x: u32, y: u32) -> u32 {
@@ -134,6 +172,15 @@ macro_rules! registers {
             }
 
             #[inline(always)]
+            unsafe fn load_passing<const R: usize>(from: usize, stride: usize) {
+                // SAFETY: by contract.
+                unsafe {
+                    asm!("tileloaddt1 tmm{}, [{} + {}*1]", const R, in(reg) from, in(reg) stride,
+                        options(nostack, readonly, preserves_flags));
+                }
+            }
+
+            #[inline(always)]
             unsafe fn store<const R: usize>(to: usize, stride: usize) {
                 // SAFETY: by contract.
                 unsafe {
@@ -154,12 +201,13 @@ macro_rules! registers {
     };
 }
 
-registers!(Bf16, 1, "tdpbf16ps", add_floats);
-registers!(Halves, 1, "tdpfp16ps", add_floats);
-registers!(UnsignedBytes, 1, "tdpbusd", u32::wrapping_add);
-registers!(SignedBytes, 1, "tdpbssd", u32::wrapping_add);
-registers!(Bf16x2, 2, "tdpbf16ps", add_floats);
-registers!(Bf16x3, 3, "tdpbf16ps", add_floats);
+registers!(Bf16, 1, Passing::B, "tdpbf16ps", add_floats);
+registers!(Bf16Alone, 1, Passing::A, "tdpbf16ps", add_floats);
+registers!(Halves, 1, Passing::B, "tdpfp16ps", add_floats);
+registers!(UnsignedBytes, 1, Passing::B, "tdpbusd", u32::wrapping_add);
+registers!(SignedBytes, 1, Passing::B, "tdpbssd", u32::wrapping_add);
+registers!(Bf16x2, 2, Passing::Neither, "tdpbf16ps", add_floats);
+registers!(Bf16x3, 3, Passing::Neither, "tdpbf16ps", add_floats);
 
 pub(super) fn add_floats(x: u32, y: u32) -> u32 {
     (f32::from_bits(x) + f32::from_bits(y)).to_bits()
@@ -233,12 +281,7 @@ unsafe fn side_by_side<T: Registers>(rows: usize, t: &Tile, b_panel: usize) {
 
 /// A tile in steps of K. `configured`: the rows that the registers are configured for, 0 for none.
 pub(super) unsafe fn steps<T: Registers>(rows: usize, t: &Tile, configured: &mut usize) {
-    let steps = if rows > HEIGHT {
-        t.k.div_ceil(STEP / T::PARTS).max(1)
-    } else {
-        1
-    };
-    let step = t.k.div_ceil(steps).next_multiple_of(SIDE).max(SIDE);
+    let step = step::<T>(rows, t.k);
     for unit in (0..t.k.max(1)).step_by(step) {
         let k = step.min(t.k - unit);
         let part = Tile {
@@ -254,6 +297,16 @@ pub(super) unsafe fn steps<T: Registers>(rows: usize, t: &Tile, configured: &mut
     }
 }
 
+/// Units of K at a time, so that their part of B stays in the first cache while rows pass it; all of them if B does not
+/// stay there, or few rows pass.
+fn step<T: Registers>(rows: usize, k: usize) -> usize {
+    let steps = match T::PASSING {
+        Passing::A | Passing::Neither if rows > HEIGHT => k.div_ceil(STEP / T::PARTS),
+        _ => 1,
+    };
+    k.div_ceil(steps.max(1)).next_multiple_of(SIDE).max(SIDE)
+}
+
 /// How 32 rows of sums lie in registers.
 pub(super) trait Form<T: Registers> {
     /// Makes the sums zeros.
@@ -261,6 +314,11 @@ pub(super) trait Form<T: Registers> {
     /// # Safety
     /// As of [`Registers`], also below.
     unsafe fn zero();
+    /// Goes on with what `store` wrote.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn load(from: usize, stride: usize);
     /// Adds products of 16 units; of A and B the address and the stride.
     ///
     /// # Safety
@@ -284,6 +342,12 @@ impl<T: Registers> Form<T> for Square {
     }
 
     #[inline(always)]
+    unsafe fn load(from: usize, stride: usize) {
+        // SAFETY: by contract.
+        unsafe { load_sums::<T, true, true>(from, stride) }
+    }
+
+    #[inline(always)]
     unsafe fn multiply(a: [usize; 2], b: [usize; 2]) {
         // SAFETY: by contract.
         unsafe { multiply::<T, true, true>(a, b) }
@@ -300,7 +364,7 @@ impl<T: Registers> Form<T> for Square {
 #[repr(C, align(64))]
 struct Sums<const COLS: usize>([[f32; COLS]; HEIGHT]);
 
-/// See [`Kernels::rounded`]. The sums of 32 rows stay in registers for all of K, and are rounded while those of
+/// See [`Kernels::rounded`]. The sums of 32 rows stay in registers for a step of K, and are rounded while those of
 /// the next are computed.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) unsafe fn rounded<T: Registers, F: Form<T>, const COLS: usize>(
@@ -310,31 +374,45 @@ pub(super) unsafe fn rounded<T: Registers, F: Form<T>, const COLS: usize>(
 ) {
     debug_assert!(rows.is_multiple_of(HEIGHT) && t.k.is_multiple_of(SIDE) && t.cols == COLS);
     let mut sums = [const { Sums([[0.0; COLS]; HEIGHT]) }; 2];
-    let steps = t.k / SIDE;
-    let each = HEIGHT.div_ceil(steps.max(1));
+    let step = step::<T>(rows, t.k);
     let mut soon = Soon::of(t);
     // SAFETY: by contract.
     unsafe {
         T::configure(&CONFIGURATIONS[HEIGHT - 1]);
-        for (n, first) in (0..rows).step_by(HEIGHT).enumerate() {
-            let [sums, before] = &mut sums;
-            let (sums, before) = match n % 2 {
-                0 => (sums, &*before),
-                _ => (before, &*sums),
-            };
-            let mut rounding = if n == 0 { HEIGHT..HEIGHT } else { 0..HEIGHT };
-            let (mut a, mut b) = (t.a as usize + first * t.a_stride, t.b as usize);
-            F::zero();
-            for _ in 0..steps {
-                F::multiply([a, t.a_stride], [b, t.b_stride]);
-                soon.fetch();
-                for row in rounding.by_ref().take(each) {
-                    round_row(&before.0[row], out, first - HEIGHT + row);
+        for unit in (0..t.k).step_by(step) {
+            let units = step.min(t.k - unit);
+            let last = unit + units == t.k;
+            let each = HEIGHT.div_ceil(units / SIDE);
+            for (n, first) in (0..rows).step_by(HEIGHT).enumerate() {
+                let [sums, before] = &mut sums;
+                let (sums, before) = match n % 2 {
+                    0 => (sums, &*before),
+                    _ => (before, &*sums),
+                };
+                let kept = t.c as usize + first * t.c_stride;
+                if unit == 0 {
+                    F::zero();
+                } else {
+                    F::load(kept, t.c_stride);
                 }
-                a += LINE;
-                b += SIDE * t.b_stride;
+                let mut rounding = if last && n > 0 { 0..HEIGHT } else { 0..0 };
+                let mut a = t.a as usize + first * t.a_stride + 4 * unit;
+                let mut b = t.b as usize + unit * t.b_stride;
+                for _ in 0..units / SIDE {
+                    F::multiply([a, t.a_stride], [b, t.b_stride]);
+                    soon.fetch();
+                    for row in rounding.by_ref().take(each) {
+                        round_row(&before.0[row], out, first - HEIGHT + row);
+                    }
+                    a += LINE;
+                    b += SIDE * t.b_stride;
+                }
+                if last {
+                    F::store(sums.0.as_mut_ptr() as usize, 4 * COLS);
+                } else {
+                    F::store(kept, t.c_stride);
+                }
             }
-            F::store(sums.0.as_mut_ptr() as usize, 4 * COLS);
         }
         T::release();
         let last = &sums[(rows / HEIGHT + 1) % 2];
@@ -463,16 +541,16 @@ unsafe fn multiply<T: Registers, const LOWER: bool, const RIGHT: bool>(
 ) {
     // SAFETY: by the caller's contract.
     unsafe {
-        T::load::<4>(a, a_stride);
-        T::load::<6>(b, b_stride);
+        T::load_a::<4>(a, a_stride);
+        T::load_b::<6>(b, b_stride);
         T::multiply::<0, 4, 6>();
         if RIGHT {
-            T::load::<7>(b + LINE, b_stride);
+            T::load_b::<7>(b + LINE, b_stride);
             T::multiply::<1, 4, 7>();
         }
         T::zero::<4>();
         if LOWER {
-            T::load::<5>(a + SIDE * a_stride, a_stride);
+            T::load_a::<5>(a + SIDE * a_stride, a_stride);
             T::multiply::<2, 5, 6>();
         }
         T::zero::<6>();
@@ -541,15 +619,15 @@ unsafe fn load_sums<T: Registers, const LOWER: bool, const RIGHT: bool>(
 ) {
     // SAFETY: by the caller's contract.
     unsafe {
-        T::load::<0>(from, stride);
+        T::load_passing::<0>(from, stride);
         if RIGHT {
-            T::load::<1>(from + LINE, stride);
+            T::load_passing::<1>(from + LINE, stride);
         }
         if LOWER {
-            T::load::<2>(from + SIDE * stride, stride);
+            T::load_passing::<2>(from + SIDE * stride, stride);
         }
         if LOWER && RIGHT {
-            T::load::<3>(from + SIDE * stride + LINE, stride);
+            T::load_passing::<3>(from + SIDE * stride + LINE, stride);
         }
     }
 }

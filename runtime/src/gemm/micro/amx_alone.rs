@@ -3,7 +3,7 @@
 //! is busy too, six sums leave too few registers to load operands ahead (docs/products.md), so that products that
 //! many threads share keep two by two.
 
-use super::amx::{BF16, Form, LINE, Registers, SIDE, rounded, steps};
+use super::amx::{BF16, Bf16Alone, Form, LINE, Registers, SIDE, rounded, steps};
 use super::{Kernels, Rounded, Tile};
 
 /// Columns of a panel.
@@ -15,7 +15,7 @@ const LEFT: usize = 2 * SIDE;
 pub static KERNELS: Kernels = Kernels {
     dot: BF16.dot,
     dot_rows: BF16.dot_rows,
-    ..table::<super::amx::Bf16>()
+    ..table::<Bf16Alone>()
 };
 
 /// Kernels without dot products.
@@ -82,23 +82,37 @@ impl<T: Registers> Form<T> for TwoByThree {
         }
     }
 
+    #[inline(always)]
+    unsafe fn load(from: usize, stride: usize) {
+        let lower = from + SIDE * stride;
+        // SAFETY: by contract.
+        unsafe {
+            T::load_passing::<0>(from, stride);
+            T::load_passing::<1>(from + LINE, stride);
+            T::load_passing::<2>(from + 2 * LINE, stride);
+            T::load_passing::<3>(lower, stride);
+            T::load_passing::<4>(lower + LINE, stride);
+            T::load_passing::<5>(lower + 2 * LINE, stride);
+        }
+    }
+
     /// The lower half goes through B backwards, which saves a load.
     #[inline(always)]
     unsafe fn multiply([a, a_stride]: [usize; 2], [b, b_stride]: [usize; 2]) {
         // SAFETY: by contract.
         unsafe {
-            T::load::<6>(a, a_stride);
-            T::load::<7>(b, b_stride);
+            T::load_a::<6>(a, a_stride);
+            T::load_b::<7>(b, b_stride);
             T::multiply::<0, 6, 7>();
-            T::load::<7>(b + LINE, b_stride);
+            T::load_b::<7>(b + LINE, b_stride);
             T::multiply::<1, 6, 7>();
-            T::load::<7>(b + 2 * LINE, b_stride);
+            T::load_b::<7>(b + 2 * LINE, b_stride);
             T::multiply::<2, 6, 7>();
-            T::load::<6>(a + SIDE * a_stride, a_stride);
+            T::load_a::<6>(a + SIDE * a_stride, a_stride);
             T::multiply::<5, 6, 7>();
-            T::load::<7>(b + LINE, b_stride);
+            T::load_b::<7>(b + LINE, b_stride);
             T::multiply::<4, 6, 7>();
-            T::load::<7>(b, b_stride);
+            T::load_b::<7>(b, b_stride);
             T::multiply::<3, 6, 7>();
             T::zero::<6>();
             T::zero::<7>();

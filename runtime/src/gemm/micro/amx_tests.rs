@@ -1,7 +1,7 @@
 //! The AMX kernels on tile registers in memory, so that all but the instructions is tested everywhere;
 //! the instructions run in the tests of whole products, on processors that have them.
 
-use super::amx::{Configuration, Registers, add_floats, square, table};
+use super::amx::{Configuration, Passing, Registers, add_floats, square, table};
 use super::{Kernels, Math, Tile, amx_alone, kernels};
 use crate::cpu::Isa;
 use half::{bf16, f16};
@@ -28,6 +28,8 @@ const BF16: u8 = 0;
 const U8: u8 = 1;
 const S8: u8 = 2;
 const F16: u8 = 3;
+/// As `BF16`, for one thread.
+const ALONE: u8 = 4;
 /// These two have so many parts.
 const BF16X2: u8 = 12;
 const BF16X3: u8 = 13;
@@ -37,7 +39,7 @@ fn products<const KIND: u8>(sum: u32, a: [u8; 4], b: [u8; 4]) -> u32 {
     let bytes = |a: i32, b: u8| (a * i32::from(b as i8)) as u32;
     let n = 0..4;
     match KIND {
-        BF16 | BF16X2 | BF16X3 => {
+        BF16 | ALONE | BF16X2 | BF16X3 => {
             let sum = f32::from_bits(sum) + bf16_at(a, 0) * bf16_at(b, 0);
             (sum + bf16_at(a, 1) * bf16_at(b, 1)).to_bits()
         }
@@ -60,8 +62,14 @@ impl<const KIND: u8> Registers for InMemory<KIND> {
         _ => 1,
     };
 
+    const PASSING: Passing = match KIND {
+        ALONE => Passing::A,
+        BF16X2 | BF16X3 => Passing::Neither,
+        _ => Passing::B,
+    };
+
     fn add(x: u32, y: u32) -> u32 {
-        if matches!(KIND, BF16 | F16 | BF16X2 | BF16X3) {
+        if matches!(KIND, BF16 | ALONE | F16 | BF16X2 | BF16X3) {
             add_floats(x, y)
         } else {
             x.wrapping_add(y)
@@ -101,6 +109,11 @@ impl<const KIND: u8> Registers for InMemory<KIND> {
         });
     }
 
+    unsafe fn load_passing<const R: usize>(from: usize, stride: usize) {
+        // SAFETY: by contract.
+        unsafe { Self::load::<R>(from, stride) };
+    }
+
     unsafe fn store<const R: usize>(to: usize, stride: usize) {
         TILES.with_borrow(|tiles| {
             assert!(tiles[R].rows > 0, "register {R} has no rows");
@@ -135,7 +148,7 @@ pub static IN_MEMORY: Kernels = Kernels {
     ..table::<InMemory<BF16>>()
 };
 /// Those of one thread.
-pub static ALONE_IN_MEMORY: Kernels = amx_alone::table::<InMemory<BF16>>();
+pub static ALONE_IN_MEMORY: Kernels = amx_alone::table::<InMemory<ALONE>>();
 /// Those of f32 in parts.
 pub static TWO_PARTS_IN_MEMORY: Kernels = table::<InMemory<BF16X2>>();
 /// The same.

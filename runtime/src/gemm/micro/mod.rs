@@ -235,7 +235,7 @@ pub struct Kernels {
     /// As above.
     pub side_by_side: Option<unsafe fn(rows: usize, tile: &Tile, b_panel: usize)>,
     /// As `tile`, but the result is rounded to bf16: all columns of a panel for a multiple of `height` rows,
-    /// whole registers of K, no `init`. None where rounding afterwards is as fast.
+    /// whole registers of K, no `init`; `c` is room for sums. None where rounding afterwards is as fast.
     ///
     /// # Safety
     /// As above; the processor has AVX512-BF16.
