@@ -8,7 +8,8 @@ use std::sync::Mutex;
 pub const SMALLEST: usize = 128 << 10;
 /// Most bytes that wait to be used again.
 const KEPT: usize = 1 << 30;
-const HUGE_PAGE: usize = 2 << 20;
+/// Bytes of a huge page; blocks of so many and more lie in them.
+pub const HUGE_PAGE: usize = 2 << 20;
 
 #[derive(Default)]
 struct Pool {

@@ -3,18 +3,20 @@
 use super::blocking::{Larger, block_rows, block_units, conflicts, part};
 use super::dispatch::Rows;
 use super::finish::{Finish, finish};
-use super::micro::{Rounded, Tile, Transpose};
+use super::micro::{Left, Rounded, Tile, Transpose};
 use super::pack::{Engine, PackedB};
 use super::scratch;
 use super::shape::{Matrix, Product};
 use crate::DType;
-use crate::cpu::Isa;
+use crate::cpu::{Caches, Isa};
 use std::ops::Range;
 
 /// Units of K at a time when B is read in place: rows of B that are streamed side by side.
 const STREAMS: usize = 16;
 /// Panels for which a copy of A without conflicts pays.
 const PANELS_PER_COPY: usize = 2;
+/// Panels for which A as tiles pays.
+const PANELS_PER_TILES: usize = 6;
 
 /// See [`super::micro::Kernels::rounded`].
 type RoundedTiles = unsafe fn(usize, &Tile, &Rounded);
@@ -75,6 +77,8 @@ struct Block<'a> {
     panel: *mut u8,
     spare: *mut u8,
     turned: *mut u8,
+    /// For rows of A as tiles; null if that doesn't pay.
+    tiles: *mut u8,
 }
 
 impl Work<'_> {
@@ -149,6 +153,13 @@ impl Work<'_> {
         } else {
             columns.len()
         };
+        let tiles_bytes = 4 * rows.len() * units;
+        let tiled = kernels.tiled
+            && by_panel
+            && !copies_a
+            && finish == Finish::Copy
+            && part.panels.len() >= PANELS_PER_TILES
+            && tiles_bytes <= Caches::get().l2 / 2;
         let bytes = [
             if copies_a { rows.len() * a_stride } else { 0 },
             panel_bytes,
@@ -163,8 +174,9 @@ impl Work<'_> {
             } else {
                 0
             },
+            if tiled { tiles_bytes } else { 0 },
         ];
-        scratch::with(bytes, |[a, panel, spare, sums, turned]| {
+        scratch::with(bytes, |[a, panel, spare, sums, turned, tiles]| {
             let sums = match (part.partial, finish) {
                 (Some(to), _) => Sums {
                     data: to
@@ -202,6 +214,7 @@ impl Work<'_> {
                 panel,
                 spare,
                 turned,
+                tiles: if tiled { tiles } else { std::ptr::null_mut() },
             };
             // SAFETY: by contract.
             unsafe { block.run(part.partial.is_some(), part.ks.end) };
@@ -506,6 +519,12 @@ impl Block<'_> {
             stride: 2 * p.c.strides[0].unsigned_abs(),
             added: input.map_or(std::ptr::null(), |i| i.at(row, col)),
             added_stride: input.map_or(0, |i| 2 * i.strides[0].unsigned_abs()),
+            left: match self.tiles {
+                tiles if tiles.is_null() => Left::Rows,
+                // The first panel's rows become tiles, which the others read.
+                tiles if panel == self.panels.start => Left::ToTiles(tiles),
+                tiles => Left::Tiles(tiles),
+            },
         };
         applies.then_some((rounded, out))
     }

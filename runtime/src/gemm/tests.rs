@@ -12,6 +12,8 @@ use std::sync::Mutex;
 pub(super) enum Layout {
     Rows,
     PaddedRows,
+    /// Rows that begin at cache lines.
+    Lines,
     Columns,
     PaddedColumns,
     Both,
@@ -19,9 +21,10 @@ pub(super) enum Layout {
     OneColumn,
 }
 
-const LAYOUTS: [Layout; 7] = [
+const LAYOUTS: [Layout; 8] = [
     Layout::Rows,
     Layout::PaddedRows,
+    Layout::Lines,
     Layout::Columns,
     Layout::PaddedColumns,
     Layout::Both,
@@ -45,6 +48,7 @@ impl Owned {
         let strides = match layout {
             Layout::Rows => [cols, 1],
             Layout::PaddedRows => [cols + 5, 1],
+            Layout::Lines => [(cols * dtype.size()).next_multiple_of(64) / dtype.size(), 1],
             Layout::Columns => [1, rows],
             Layout::PaddedColumns => [1, rows + 3],
             Layout::Both => [2 * cols + 1, 2],
@@ -53,21 +57,25 @@ impl Owned {
         };
         let size = dtype.size();
         let last = rows.saturating_sub(1) * strides[0] + cols.saturating_sub(1) * strides[1];
-        let mut bytes = vec![0; (last + 1) * size];
+        let mut bytes = vec![0; (last + 1) * size + 64];
+        let start = match layout {
+            Layout::Lines => bytes.as_ptr().align_offset(64),
+            _ => 0,
+        };
         let gap = if dtype.is_float() { f64::NAN } else { 77.0 };
         bytes
             .chunks_exact_mut(size)
             .for_each(|e| write(dtype, e, gap));
         for i in 0..rows {
             for j in 0..cols {
-                let at = (i * strides[0] + j * strides[1]) * size;
+                let at = start + (i * strides[0] + j * strides[1]) * size;
                 let i = if strides[0] == 0 { 0 } else { i };
                 let j = if strides[1] == 0 { 0 } else { j };
                 write(dtype, &mut bytes[at..at + size], value(i, j));
             }
         }
         let view = Matrix {
-            data: bytes.as_ptr(),
+            data: bytes[start..].as_ptr(),
             dtype,
             strides: strides.map(|s| s as isize),
         };
@@ -492,11 +500,15 @@ fn products_of(kernels: &'static super::micro::Kernels, math: Math, dtype: DType
         [300, 96, 512],
         [101, 128, 96],
         // Panels whose sums are rounded by the kernel, and K in unequal steps.
-        [100, 300, 800],
+        [64, 150, 800],
+        // A as tiles: several panels for each of two threads.
+        [70, 620, 416],
     ];
     for [m, n, k] in shapes {
         for (a_layout, c_type, input) in [
             (Layout::Rows, dtype, None),
+            (Layout::Lines, dtype, None),
+            (Layout::Lines, dtype, Some(Layout::OneRow)),
             (Layout::Rows, dtype, Some(Layout::OneRow)),
             (Layout::Rows, dtype, Some(Layout::PaddedRows)),
             (Layout::Columns, DType::F32, None),

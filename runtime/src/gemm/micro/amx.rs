@@ -5,10 +5,10 @@
 //! ran before or runs next. [`crate::cpu`] has asked Linux for the permission to use them.
 
 use super::avx512::{DOT_ROWS, bf16_dot, transpose};
-use super::{Kernels, Math, Rounded, Tile, amx_parts, no_dot};
+use super::{Kernels, Left, Math, Rounded, Tile, amx_parts, no_dot};
 use crate::gemm::bf16::round_row;
 use std::arch::asm;
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch, _mm512_loadu_si512, _mm512_storeu_si512};
 
 /// Rows of a tile register, and units of four bytes in each of them.
 pub(super) const SIDE: usize = 16;
@@ -75,6 +75,7 @@ pub(super) const fn table<T: Registers>() -> Kernels {
         tile: tile::<T>,
         side_by_side: Some(side_by_side::<T>),
         rounded: None,
+        tiled: false,
         transpose,
         dot: no_dot,
         dot_rows: 0,
@@ -396,15 +397,30 @@ pub(super) unsafe fn rounded<T: Registers, F: Form<T>, const COLS: usize>(
                     F::load(kept, t.c_stride);
                 }
                 let mut rounding = if last && n > 0 { 0..HEIGHT } else { 0..0 };
-                let mut a = t.a as usize + first * t.a_stride + 4 * unit;
+                let tiles = first * 4 * t.k + unit * HEIGHT * 4;
+                let (mut a, a_stride, a_step) = match out.left {
+                    Left::Tiles(from) => (from as usize + tiles, LINE, HEIGHT * LINE),
+                    _ => (
+                        t.a as usize + first * t.a_stride + 4 * unit,
+                        t.a_stride,
+                        LINE,
+                    ),
+                };
                 let mut b = t.b as usize + unit * t.b_stride;
-                for _ in 0..units / SIDE {
-                    F::multiply([a, t.a_stride], [b, t.b_stride]);
+                for step in 0..units / SIDE {
+                    F::multiply([a, a_stride], [b, t.b_stride]);
                     soon.fetch();
                     for row in rounding.by_ref().take(each) {
                         round_row(&before.0[row], out, first - HEIGHT + row);
                     }
-                    a += LINE;
+                    if let Left::ToTiles(to) = out.left {
+                        copy_tile(
+                            a as *const u8,
+                            a_stride,
+                            to.add(tiles + step * HEIGHT * LINE),
+                        );
+                    }
+                    a += a_step;
                     b += SIDE * t.b_stride;
                 }
                 if last {
@@ -418,6 +434,19 @@ pub(super) unsafe fn rounded<T: Registers, F: Form<T>, const COLS: usize>(
         let last = &sums[(rows / HEIGHT + 1) % 2];
         for (row, sums) in last.0.iter().enumerate() {
             round_row(sums, out, rows - HEIGHT + row);
+        }
+    }
+}
+
+/// Copies a line of 32 rows, which the tile registers have just been loaded from, to where they are neighbours.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn copy_tile(from: *const u8, stride: usize, to: *mut u8) {
+    for row in 0..HEIGHT {
+        // SAFETY: by contract.
+        unsafe {
+            let line = _mm512_loadu_si512(from.add(row * stride).cast());
+            _mm512_storeu_si512(to.add(row * LINE).cast(), line);
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) const fn table<T: Registers>() -> Kernels {
         tile: tile::<T>,
         side_by_side: None,
         rounded: Some(wide::<T>),
+        tiled: true,
         ..super::amx::table::<T>()
     }
 }

@@ -33,6 +33,7 @@ macro_rules! table {
             tile: $tile,
             side_by_side: None,
             rounded: None,
+            tiled: false,
             transpose,
             dot: $dot,
             dot_rows: $dot_rows,

@@ -151,6 +151,20 @@ pub struct Rounded {
     pub added: *const u8,
     /// Between rows of `added`; 0 adds the same row everywhere.
     pub added_stride: usize,
+    /// Which rows of A are read.
+    pub left: Left,
+}
+
+/// Rows of A for [`Kernels::rounded`]. As tiles they lie as tile registers hold them: 16 units of 32 rows, then the next 16
+/// units, so that a register is a kilobyte of neighbouring lines.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// Those of [`Tile::a`].
+    Rows,
+    /// The same, which become tiles here at the same time.
+    ToTiles(*mut u8),
+    /// These tiles.
+    Tiles(*const u8),
 }
 
 /// The work of one call of [`Kernels::dot`], for a B whose columns lie along K:
@@ -240,6 +254,8 @@ pub struct Kernels {
     /// # Safety
     /// As above; the processor has AVX512-BF16.
     pub rounded: Option<unsafe fn(rows: usize, tile: &Tile, out: &Rounded)>,
+    /// Whether `rounded` reads tiles of A faster than rows.
+    pub tiled: bool,
     /// Rows of units become columns of a panel.
     ///
     /// # Safety

@@ -38,6 +38,7 @@ macro_rules! table {
                 tile: entry,
                 side_by_side: None,
                 rounded: None,
+                tiled: false,
                 transpose,
                 dot: no_dot,
                 dot_rows: 0,
