@@ -207,7 +207,7 @@ registers!(Bf16Alone, 1, Passing::A, "tdpbf16ps", add_floats);
 registers!(Halves, 1, Passing::B, "tdpfp16ps", add_floats);
 registers!(UnsignedBytes, 1, Passing::B, "tdpbusd", u32::wrapping_add);
 registers!(SignedBytes, 1, Passing::B, "tdpbssd", u32::wrapping_add);
-registers!(Bf16x2, 2, Passing::Neither, "tdpbf16ps", add_floats);
+registers!(Bf16x2, 2, Passing::B, "tdpbf16ps", add_floats);
 registers!(Bf16x3, 3, Passing::Neither, "tdpbf16ps", add_floats);
 
 pub(super) fn add_floats(x: u32, y: u32) -> u32 {

@@ -71,9 +71,9 @@ unsafe fn load_a<T: Registers, const LOWER: bool>([a, stride]: [usize; 2], part:
     let a = a + part * (stride / T::PARTS);
     // SAFETY: by contract.
     unsafe {
-        T::load::<4>(a, stride);
+        T::load_a::<4>(a, stride);
         if LOWER {
-            T::load::<5>(a + SIDE * stride, stride);
+            T::load_a::<5>(a + SIDE * stride, stride);
         }
     }
 }
@@ -83,9 +83,9 @@ unsafe fn load_b<T: Registers, const RIGHT: bool>([b, stride]: [usize; 2], part:
     let b = b + part * (stride / T::PARTS);
     // SAFETY: by contract.
     unsafe {
-        T::load::<6>(b, stride);
+        T::load_b::<6>(b, stride);
         if RIGHT {
-            T::load::<7>(b + LINE, stride);
+            T::load_b::<7>(b + LINE, stride);
         }
     }
 }

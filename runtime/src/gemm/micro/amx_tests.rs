@@ -64,7 +64,7 @@ impl<const KIND: u8> Registers for InMemory<KIND> {
 
     const PASSING: Passing = match KIND {
         ALONE => Passing::A,
-        BF16X2 | BF16X3 => Passing::Neither,
+        BF16X3 => Passing::Neither,
         _ => Passing::B,
     };
 
