@@ -50,7 +50,7 @@ def run_selected(
     running = {
         device: subprocess.Popen(
             [sys.executable, str(ROOT / script), *cases],
-            env=variables(device) | (more or {}),
+            env=variables(device) | {"PYTHONPATH": str(ROOT / "tests")} | (more or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -12,22 +12,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from ipex import _core
-
-COMPILED: list[_core.Compiled] = []
-
-
-def _record(compile: Callable[..., Any]) -> Callable[..., Any]:
-    """Keeps what is compiled, to ask it what ran where."""
-
-    def run(*args: Any) -> Any:
-        COMPILED.append(compile(*args))
-        return COMPILED[-1]
-
-    return run
-
-
-_core.compile = _record(_core.compile)  # type: ignore[assignment]
+from recording import COMPILED
 
 
 def compiled(f: Any, freezing: bool = False) -> Any:

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from processor import has
 
 STRICT = {"strict": True}
 
@@ -155,12 +155,11 @@ def test_lower_precision_is_obeyed(precision):
     finally:
         torch.set_float32_matmul_precision("highest")
     error = (got.double() - want).abs().max().item()
-    flags = Path("/proc/cpuinfo").read_text()
-    has, most, least = {
-        "high": ("amx_bf16" in flags, 1e-4, 1e-6),
-        "medium": ("avx512_bf16" in flags, 2e-2, 1e-5),
+    isa, most, least = {
+        "high": ("amx", 1e-4, 1e-6),
+        "medium": ("avx512_bf16", 2e-2, 1e-5),
     }[precision]
-    assert error < most and (not has or error > least)
+    assert error < most and (not has(isa) or error > least)
 
 
 def test_nan_and_infinity():
@@ -254,8 +253,7 @@ def test_products_of_bytes(m, n, k, transposed, freezing, graphs):
         if not freezing:
             net.w.data.neg_()
             torch.testing.assert_close(compiled(x, rows), want())
-    flags = Path("/proc/cpuinfo").read_text()
-    if "avx512_vnni" in flags and "IPEX_ISA" not in os.environ:
+    if has("avx512_vnni"):
         assert (graphs[0].calls == 0) == (freezing or 9 <= m <= 32)
 
 

@@ -1,7 +1,7 @@
 //! Memory that a thread reads in the next loop, and fetches while it waits for the others.
 
-use crate::attention::micro::prefetch;
 use crate::cpu::Caches;
+use crate::prefetch;
 
 /// Bytes between two looks at whether the wait is over.
 const STEP: usize = 512;
@@ -56,7 +56,7 @@ impl Ahead {
     /// Fetches a little more.
     pub fn fetch(&mut self) {
         if let Some((from, bytes)) = self.next() {
-            prefetch(from, bytes);
+            prefetch::read(from, bytes);
         }
     }
 

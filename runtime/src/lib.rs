@@ -14,6 +14,7 @@ pub mod gemm;
 pub mod level_zero;
 pub mod plan;
 pub mod pool;
+mod prefetch;
 #[cfg(test)]
 mod testing;
 

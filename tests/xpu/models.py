@@ -16,24 +16,10 @@ import device as xpu
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from ipex import _core
 from ipex.errors import FallbackWarning
+from recording import COMPILED
 
 SYCL = xpu.install()
-COMPILED: list[_core.Compiled] = []
-
-
-def _record(compile: Callable[..., Any]) -> Callable[..., Any]:
-    """Keeps what is compiled, to ask it what ran where."""
-
-    def run(*args: Any) -> Any:
-        COMPILED.append(compile(*args))
-        return COMPILED[-1]
-
-    return run
-
-
-_core.compile = _record(_core.compile)  # type: ignore[assignment]
 
 
 def compiled(f: Any, **options: Any) -> Any:

@@ -1,10 +1,11 @@
 //! What a task has summed so far, and how sums become the result.
 
-use super::micro::{Kernels, RowMask, Sums, claim, prefetch};
+use super::micro::{Kernels, RowMask, Sums};
 use super::shape::{Attention, MaskKind, MaskedRows};
 use crate::DType;
 use crate::cpu::Isa;
 use crate::gemm::{Engine, Math, Matrix, Row, convert, scratch};
+use crate::prefetch;
 use std::ops::Range;
 
 /// An attention with what all threads share.
@@ -243,7 +244,7 @@ impl<'a> Work<'a> {
         // Columns that are apart are on too many lines.
         if of.strides[1] == 1 {
             for row in rows {
-                prefetch(of.at(row, 0), columns * of.dtype.size());
+                prefetch::read(of.at(row, 0), columns * of.dtype.size());
             }
         }
     }
@@ -254,7 +255,7 @@ impl<'a> Work<'a> {
         for row in task.rows.clone() {
             let (head, query) = a.place(task.kv_head, row);
             let to = a.out.row(task.batch, head, query);
-            claim(to, a.width * a.out.dtype.size());
+            prefetch::write(to, a.width * a.out.dtype.size());
         }
     }
 

@@ -155,28 +155,6 @@ pub struct Kernels {
     pub weigh_bf16: unsafe fn(usize, &Weigh),
 }
 
-/// Asks for memory that will be read soon; any address.
-pub fn prefetch(from: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch of any address does no harm.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(at).cast()) };
-    }
-    let _ = (from, bytes);
-}
-
-/// Asks for memory that will be written soon, so that no other core has it; any address.
-pub fn claim(to: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a prefetch of any address does no harm.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.wrapping_add(at).cast()) };
-    }
-    let _ = (to, bytes);
-}
-
 /// See [`Kernels::pairs`]; inlined into a function for each instruction set.
 #[inline(always)]
 unsafe fn pairs_loop(to: *mut u32, [p, q]: [*const u16; 2], len: usize) {
