@@ -128,6 +128,9 @@ def test_freezing_packs_once(dtype, graphs):
         want = model(x)
         bound = {"rtol": 2e-2, "atol": 2e-2} if dtype is torch.bfloat16 else {}
         torch.testing.assert_close(f(x), want, **bound)
+        if dtype is torch.bfloat16 and not has("avx512_bf16"):
+            assert graphs[0].packed_bytes == 0  # products of ATen's
+            return
         assert graphs[0].packed_bytes >= (65 * 130 + 130 * 48) * dtype.itemsize
         model[0].weight.mul_(2)  # documented as unseen
         torch.testing.assert_close(f(x), want, **bound)
