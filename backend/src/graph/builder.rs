@@ -65,6 +65,12 @@ impl Builder<'_> {
         self.push(Op::Full(c), &[], meta)
     }
 
+    /// `start + step * index[dim]` as i64.
+    pub fn iota(&mut self, sizes: &[i64], dim: usize, start: i64, step: i64) -> ValueId {
+        let meta = self.meta(DType::I64, sizes);
+        self.push(Op::Iota { dim, start, step }, &[], meta)
+    }
+
     /// `v` in another dtype; values of narrow dtypes are rounded.
     pub fn convert(&mut self, v: ValueId, dtype: DType) -> Result<ValueId, Refusal> {
         if self.dtype(v)? == dtype {

@@ -42,7 +42,7 @@ pub fn arange(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     };
     let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
     if let (&OpArg::Int(start), &OpArg::Int(step)) = (start, step) {
-        let v = iota(b, &sizes, 0, start, step);
+        let v = b.iota(&sizes, 0, start, step);
         return Ok(vec![b.convert(v, dtype)?]);
     }
     let number = |arg: &OpArg| match arg {
@@ -56,10 +56,10 @@ pub fn arange(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
         if !(whole(start) && whole(step)) {
             return c.refuse("integers from fractions");
         }
-        let v = iota(b, &sizes, 0, start as i64, step as i64);
+        let v = b.iota(&sizes, 0, start as i64, step as i64);
         return Ok(vec![b.convert(v, dtype)?]);
     }
-    let v = iota(b, &sizes, 0, 0, 1);
+    let v = b.iota(&sizes, 0, 0, 1);
     let v = b.convert(v, DType::F64)?;
     let v = b.with(BinaryOp::Mul, v, step)?;
     let v = b.with(BinaryOp::Add, v, start)?;
@@ -69,15 +69,9 @@ pub fn arange(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
 /// `aten.eye`, `aten.eye.m`
 pub fn eye(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let (dtype, sizes) = (c.output_dtype(0)?, c.output(0)?.sizes.clone());
-    let (row, col) = (iota(b, &sizes, 0, 0, 1), iota(b, &sizes, 1, 0, 1));
+    let (row, col) = (b.iota(&sizes, 0, 0, 1), b.iota(&sizes, 1, 0, 1));
     let v = b.compare(CmpOp::Eq, row, col);
     Ok(vec![b.convert(v, dtype)?])
-}
-
-/// `start + step * index[dim]` as i64
-fn iota(b: &mut Builder, sizes: &[i64], dim: usize, start: i64, step: i64) -> ValueId {
-    let meta = b.meta(DType::I64, sizes);
-    b.push(Op::Iota { dim, start, step }, &[], meta)
 }
 
 /// `aten.fill` and `aten.copy`: the second operand in the first's place.

@@ -6,6 +6,7 @@ use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
 use crate::graph::strided::contiguous;
 use crate::graph::{Op, ValueId};
+use crate::passes::whole::part_of;
 use ipex_jit::kernel::{BinaryOp as B, ReduceOp, UnaryOp as U};
 use ipex_runtime::DType;
 
@@ -52,9 +53,29 @@ pub fn truth(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>
 pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
     let v = ranked(b, c)?;
     let dims = c.dims(1, b.sizes(v).len())?;
+    let at = places(b, v, op, dims);
+    Ok(vec![b.reshape(at, &c.output(0)?.sizes)])
+}
+
+/// `aten.max.dim` and `aten.min.dim`: extrema, and their places.
+pub fn extremum(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
+    let v = ranked(b, c)?;
+    let dims = vec![c.dim(1, b.sizes(v).len())?];
+    let most = b.reduce(op, v, &dims)?;
+    let at = places(b, v, op, dims);
+    let most = b.reshape(most, &c.output(0)?.sizes);
+    Ok(vec![most, b.reshape(at, &c.output(1)?.sizes)])
+}
+
+/// The first places of extrema.
+fn places(b: &mut Builder, v: ValueId, op: ReduceOp, dims: Vec<usize>) -> ValueId {
     let sizes = b.sizes(v);
+    let kept = |sizes: &[i64], dims: &[usize]| -> Vec<i64> {
+        let kept = sizes.iter().enumerate().filter(|(d, _)| !dims.contains(d));
+        kept.map(|(_, &n)| n).collect()
+    };
     if dims.iter().all(|&d| sizes[d] == 1) {
-        return Ok(vec![b.full(DType::I64, &c.output(0)?.sizes, 0.0)]);
+        return b.full(DType::I64, &kept(&sizes, &dims), 0.0);
     }
     // Without a dim, the position is one in the flat tensor.
     let (v, sizes, dims) = if dims.len() > 1 {
@@ -63,11 +84,8 @@ pub fn position(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<Value
     } else {
         (v, sizes, dims)
     };
-    let kept = sizes.iter().enumerate().filter(|(d, _)| !dims.contains(d));
-    let kept: Vec<i64> = kept.map(|(_, &n)| n).collect();
-    let meta = b.meta(DType::I64, &kept);
-    let v = b.push(Op::ArgReduce { op, dims }, &[v], meta);
-    Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
+    let meta = b.meta(DType::I64, &kept(&sizes, &dims));
+    b.push(Op::ArgReduce { op, dims }, &[v], meta)
 }
 
 /// `aten.var.correction(input, dim, *, correction, keepdim)` and `aten.std.correction`
@@ -86,8 +104,8 @@ pub fn var_mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
 /// Elements of a row up to which sums in f32, of 64 lanes or more, are as exact as their result can be.
 const SHORT: i64 = 8192;
 
-/// Variance (or its root) and mean, in two passes over the data. Sums are f64, as eager's, but for short rows: there the
-/// sum of the distances from the mean corrects for its rounding (Chan, Golub and LeVeque, 1983).
+/// Variance (or its root) and mean, in two passes over the data. Sums are f64, as eager's, but for short rows and parts of
+/// longer ones.
 fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal> {
     let v = float_input(b, c)?;
     let sizes = b.sizes(v);
@@ -99,29 +117,72 @@ fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal>
     };
     let n: i64 = dims.iter().map(|&d| sizes[d]).product();
     let over = (n as f64 - correction).max(0.0);
-    let short = n <= SHORT && b.dtype(v)? == DType::F32 && is_row(b, v, &dims);
-    let mut mean = match short {
-        true => mean_of(b, v, &dims)?,
-        false => double_mean(b, v, &dims, n as f64)?,
-    };
-    let spread = b.spread(mean, &dims, &sizes);
-    let centered = b.binary(B::Sub, v, spread)?;
-    let square = b.binary(B::Mul, centered, centered)?;
-    let mut v = if short {
-        let off = mean_of(b, centered, &dims)?;
-        let sum = b.reduce(ReduceOp::Sum, square, &dims)?;
-        let aside = b.binary(B::Mul, off, off)?;
-        let aside = b.with(B::Mul, aside, n as f64)?;
-        let sum = b.binary(B::Sub, sum, aside)?;
-        mean = b.binary(B::Add, mean, off)?;
-        b.with(B::Div, sum, over)?
-    } else {
-        double_mean(b, square, &dims, over)?
+    let is_row = b.dtype(v)? == DType::F32 && is_row(b, v, &dims);
+    let inner = &sizes[sizes.len() - dims.len()..];
+    let (mut v, mean) = match part_of(inner).filter(|_| is_row) {
+        _ if is_row && n <= SHORT => {
+            let (sum, mean) = short_moments(b, v, &dims, n)?;
+            (b.with(B::Div, sum, over)?, mean)
+        }
+        Some(part) => moments_of_parts(b, v, n, part, over)?,
+        None => {
+            let mean = double_mean(b, v, &dims, n as f64)?;
+            let spread = b.spread(mean, &dims, &sizes);
+            let centered = b.binary(B::Sub, v, spread)?;
+            let square = b.binary(B::Mul, centered, centered)?;
+            (double_mean(b, square, &dims, over)?, mean)
+        }
     };
     if c.target.starts_with("aten.std") {
         v = b.unary(U::Sqrt, v)?;
     }
     Ok((v, mean))
+}
+
+/// The sum of squared distances from the mean, and the mean, of `n` elements at a time. The sum of the distances corrects
+/// for the mean's rounding (Chan, Golub and LeVeque, 1983).
+fn short_moments(
+    b: &mut Builder,
+    v: ValueId,
+    dims: &[usize],
+    n: i64,
+) -> Result<(ValueId, ValueId), Refusal> {
+    let sizes = b.sizes(v);
+    let mean = mean_of(b, v, dims)?;
+    let spread = b.spread(mean, dims, &sizes);
+    let centered = b.binary(B::Sub, v, spread)?;
+    let square = b.binary(B::Mul, centered, centered)?;
+    let off = mean_of(b, centered, dims)?;
+    let sum = b.reduce(ReduceOp::Sum, square, dims)?;
+    let aside = b.binary(B::Mul, off, off)?;
+    let aside = b.with(B::Mul, aside, n as f64)?;
+    let sum = b.binary(B::Sub, sum, aside)?;
+    Ok((sum, b.binary(B::Add, mean, off)?))
+}
+
+/// Variance and mean of rows of `n` elements by those of their parts, in one pass over memory: a part stays in cache. What
+/// parts give is put together in f64.
+fn moments_of_parts(
+    b: &mut Builder,
+    v: ValueId,
+    n: i64,
+    part: i64,
+    over: f64,
+) -> Result<(ValueId, ValueId), Refusal> {
+    let rows = b.graph.values[v].numel() / n;
+    let sizes = [rows, n / part];
+    let v = b.reshape(v, &[rows, n / part, part]);
+    let (sum, mean) = short_moments(b, v, &[2], part)?;
+    let (sum, part_mean) = (b.convert(sum, DType::F64)?, b.convert(mean, DType::F64)?);
+    let mean = mean_of(b, part_mean, &[1])?;
+    let spread = b.spread(mean, &[1], &sizes);
+    let off = b.binary(B::Sub, part_mean, spread)?;
+    let aside = b.binary(B::Mul, off, off)?;
+    let aside = b.with(B::Mul, aside, part as f64)?;
+    let sum = b.binary(B::Add, sum, aside)?;
+    let sum = b.reduce(ReduceOp::Sum, sum, &[1])?;
+    let v = b.with(B::Div, sum, over)?;
+    Ok((b.convert(v, DType::F32)?, b.convert(mean, DType::F32)?))
 }
 
 /// Whether dims are the last ones of what lies row by row.
@@ -143,11 +204,12 @@ fn double_mean(b: &mut Builder, v: ValueId, dims: &[usize], over: f64) -> Result
 /// sum, prod, amax, amin over dims
 pub fn simple(b: &mut Builder, c: &NodeCall, op: ReduceOp) -> Result<Vec<ValueId>, Refusal> {
     let v = ranked(b, c)?;
-    // `aten.sum.default` has no dims; the second argument is a dtype.
-    let n = if matches!(c.target, "aten.sum.default" | "aten.prod.default") {
-        usize::MAX
-    } else {
-        1
+    // Where these have an argument, it is a dtype.
+    let n = match c.target {
+        "aten.sum.default" | "aten.prod.default" | "aten.max.default" | "aten.min.default" => {
+            usize::MAX
+        }
+        _ => 1,
     };
     let dims = c.dims(n, b.sizes(v).len())?;
     let out = c.output_dtype(0)?;

@@ -58,10 +58,7 @@ impl Rewrite<'_> {
         let sizes = &self.old.values[operand].sizes;
         let (before, after) = (&sizes[..first], &sizes[last + 1..]);
         let mut rows: i64 = sizes[first..=last].iter().product();
-        let mut b = Builder {
-            graph: &mut self.graph,
-            origin: node.origin,
-        };
+        let mut b = self.builder(node.origin);
         let reduce = |b: &mut Builder, value, dims: Vec<usize>, sizes: Vec<i64>| {
             let meta = Meta {
                 strides: contiguous(&sizes),
@@ -85,7 +82,7 @@ impl Rewrite<'_> {
     }
 
     /// `value` by nodes of its own, in the graph's order.
-    fn again(&mut self, nodes: &[NodeId], value: ValueId) -> ValueId {
+    pub(super) fn again(&mut self, nodes: &[NodeId], value: ValueId) -> ValueId {
         let mut own: HashMap<ValueId, ValueId> = HashMap::new();
         for &id in nodes {
             let node = &self.old.nodes[id];
@@ -109,7 +106,7 @@ fn part(rows: i64) -> Option<i64> {
 }
 
 /// The nodes that compute a value from tensors that are in memory anyway, if they are cheap.
-fn cheap(graph: &Graph, value: ValueId) -> Option<Vec<NodeId>> {
+pub(super) fn cheap(graph: &Graph, value: ValueId) -> Option<Vec<NodeId>> {
     let full = graph.values[value].numel();
     let (mut nodes, mut leaves) = (Vec::new(), Vec::new());
     let mut todo = vec![value];

@@ -3,7 +3,6 @@
 //! packed ahead; what is refused keeps its reason ([`Graph::not_joined`]), which `ipexc explain` prints.
 
 use super::rewrite::Rewrite;
-use crate::graph::builder::Builder;
 use crate::graph::strided::contiguous;
 use crate::graph::{Graph, GraphOutput, Meta, Node, NodeId, Op, ValueId, View};
 use cranelift_entity::{EntitySet, SecondaryMap};
@@ -298,12 +297,5 @@ impl Rewrite<'_> {
             _ => Const::F32(0),
         };
         self.builder(origin).push(Op::Full(zero), &[], meta)
-    }
-
-    fn builder(&mut self, origin: u32) -> Builder<'_> {
-        Builder {
-            graph: &mut self.graph,
-            origin,
-        }
     }
 }

@@ -12,6 +12,7 @@ pub mod parts;
 pub mod pipeline;
 mod rewrite;
 mod uses;
+pub mod whole;
 
 use crate::graph::{Graph, GraphOutput, Node, NodeId, ValueId};
 use cranelift_entity::SecondaryMap;

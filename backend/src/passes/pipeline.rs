@@ -12,6 +12,7 @@ pub fn run(mut graph: Graph, options: &Options) -> Graph {
     if !options.on_gpu() {
         graph = super::dce::dce(&super::bytes::bytes(&graph));
         graph = super::dce::dce(&super::columns::columns(&graph));
+        graph = super::dce::dce(&super::whole::whole(&graph));
         graph = super::join::join(&graph, &options.frozen);
         graph = super::dce::dce(&super::parts::parts(&graph));
     }

@@ -1,5 +1,6 @@
 //! A new graph that is made of another one node by node.
 
+use crate::graph::builder::Builder;
 use crate::graph::{Graph, GraphOutput, Node, ValueId};
 use cranelift_entity::SecondaryMap;
 
@@ -38,6 +39,14 @@ impl<'a> Rewrite<'a> {
     /// What an old value, whose node was copied or replaced, is now.
     pub fn at(&self, old: ValueId) -> ValueId {
         self.map[old].expect("values come before their uses")
+    }
+
+    /// Appends primitives of this origin.
+    pub fn builder(&mut self, origin: u32) -> Builder<'_> {
+        Builder {
+            graph: &mut self.graph,
+            origin,
+        }
     }
 
     /// A node like an old one with these operands; its results.
