@@ -310,6 +310,7 @@ mod tests {
         let gaps = [131072, 2, 4096, 128];
         assert_eq!(stages(&[0, 1, 2, 3], &sizes, &gaps), [none]);
         assert_eq!(stages(&[1, 2, 3], &sizes, &last), [[8]]);
+        assert_eq!(stages(&[1], &[LONG, 4], &[1, LONG]), [[LONG]]);
     }
 
     #[test]

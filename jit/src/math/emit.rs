@@ -184,6 +184,15 @@ pub trait Emit {
         let bits = self.bits(shifted);
         self.ic(BinaryOp::Shr, bits, 4)
     }
+    /// `2^k` for a whole k of -160 to 63, also where that is below the least normal number; `shifted` is [`SHIFT`] - k.
+    fn power_below_64(&mut self, k: Self::F, shifted: Self::F) -> Self::F {
+        let _ = k;
+        let bits = self.bits(shifted);
+        let more = self.i(64);
+        let up = self.ibinary(BinaryOp::Sub, more, bits);
+        let up = self.power(up);
+        self.mulc(up, 1.0 / 18_446_744_073_709_551_616.0)
+    }
     /// `2^k` for `-127 < k < 128`, of which the low nine bits count.
     fn power(&mut self, k: Self::I) -> Self::F {
         let biased = self.ic(BinaryOp::Add, k, 127);

@@ -58,12 +58,24 @@ impl<E: Emit> Power<E> {
 
 /// `e^r - 1`
 fn small<E: Emit>(e: &mut E, r: E::F) -> E::F {
+    let p = second_order(e, r);
+    e.fma(p.0, p.1, r)
+}
+
+/// `e^r - 1 + more`
+fn small_and<E: Emit>(e: &mut E, r: E::F, more: E::F) -> E::F {
+    let p = second_order(e, r);
+    let r = e.add(r, more);
+    e.fma(p.0, p.1, r)
+}
+
+/// `r²`, and `(e^r - 1 - r)/r²`.
+fn second_order<E: Emit>(e: &mut E, r: E::F) -> (E::F, E::F) {
     let r2 = e.mul(r, r);
     // In pairs: a processor has only so many vectors in flight, so that a long chain is a slow one.
     let [low, mid, high] = [0, 2, 4].map(|n| e.poly(&EXPM1[n..n + 2], r));
     let p = e.fma(r2, high, mid);
-    let p = e.fma(r2, p, low);
-    e.fma(r2, p, r)
+    (r2, e.fma(r2, p, low))
 }
 
 fn reduce<E: Emit>(e: &mut E, x: E::F) -> Reduced<E> {
@@ -144,24 +156,24 @@ pub fn expm1<E: Emit>(e: &mut E, x: E::F) -> E::F {
     e.fsel(tiny, x, y)
 }
 
-/// `1 / (1 + e^-x)`, as `z/(1 + z)` or `1/(1 + z)` with `z = e^-|x|`, which does not overflow.
+/// `1 / (1 + e^-x)`, which with `e^-x = 2^-k · (1 + m)` is `2^k / (2^k + 1 + m)`: neither overflows, nor do they lose
+/// anything but to the sum's rounding and the quotient's.
 pub fn sigmoid<E: Emit>(e: &mut E, x: E::F) -> E::F {
-    let bits = e.bits(x);
-    let bits = e.ic(BinaryOp::Or, bits, i32::MIN);
-    let down = e.as_float(bits);
-    let down = e.at_least(down, NOTHING);
-    let Reduced { m, k } = reduce(e, down);
-    let z = e.addc(m, 1.0);
-    let z = k.scale(e, z, down, NOTHING);
-    let d = e.addc(z, 1.0);
-    let below = e.fcmpc(CmpOp::Lt, x, 0.0);
-    let one = e.f(1.0);
-    let n = e.fsel(below, z, one);
-    let q = e.div(n, d);
-    // What rounding d added, by the derivative -q/d; 1/d is 1 - q below 0, where that counts.
-    let kept = e.addc(d, -1.0);
-    let added = e.sub(kept, z);
-    let rest = e.mul(q, added);
-    let inverse = e.sub(one, q);
-    e.fma(rest, inverse, q)
+    // 1 from 17.4 on.
+    let x = e.at_most(x, 40.0);
+    let x = e.at_least(x, NOTHING);
+    let minus = e.neg(x);
+    let shift = e.f(SHIFT);
+    let shifted = e.fmac(minus, std::f32::consts::LOG2_E, shift);
+    let k = e.sub(shift, shifted);
+    let r = e.fmac(k, LN2[0], minus);
+    let r = e.fmac(k, LN2[1], r);
+    let power = e.power_below_64(k, shifted);
+    let sum = e.addc(power, 1.0);
+    // A power below 2^-23 is lost, which with the next sum's rounding would be too much.
+    let kept = e.addc(sum, -1.0);
+    let lost = e.sub(power, kept);
+    let m = small_and(e, r, lost);
+    let d = e.add(sum, m);
+    e.div(power, d)
 }

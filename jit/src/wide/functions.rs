@@ -216,6 +216,17 @@ impl Emit for Vectors<'_, '_> {
             false => self.scale_sixteenths_at_once(x, shifted),
         }
     }
+    fn power_below_64(&mut self, k: Reg, shifted: Reg) -> Reg {
+        if self.lower.target.has_masks() {
+            let one = self.f(1.0);
+            return self.scale(one, k, shifted);
+        }
+        // By a biased exponent.
+        let bias = self.i(64 + 127);
+        let up = self.ibinary(BinaryOp::Sub, bias, shifted);
+        let up = self.ic(BinaryOp::Shl, up, 23);
+        self.mulc(up, 1.0 / 18_446_744_073_709_551_616.0)
+    }
     fn any_bit(&mut self, x: Reg, bits: i32) -> Reg {
         let bits = self.i(bits);
         self.lower.any_bit(Type::I32, x, bits)
