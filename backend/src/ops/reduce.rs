@@ -101,6 +101,8 @@ pub fn var_mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     Ok(vec![b.reshape(v, &sizes), b.reshape(mean, &sizes)])
 }
 
+/// Most elements of a part of a longer row: at least eight parts, whose errors are apart.
+const PART: i64 = 1024;
 /// Elements of a row up to which sums in f32, of 64 lanes or more, are as exact as their result can be.
 const SHORT: i64 = 8192;
 
@@ -119,10 +121,10 @@ fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal>
     let over = (n as f64 - correction).max(0.0);
     let is_row = b.dtype(v)? == DType::F32 && is_row(b, v, &dims);
     let inner = &sizes[sizes.len() - dims.len()..];
-    let (mut v, mean) = match part_of(inner).filter(|_| is_row) {
+    let (mut v, mean) = match part_of(inner, PART).filter(|_| is_row) {
         _ if is_row && n <= SHORT => {
-            let (sum, mean) = short_moments(b, v, &dims, n)?;
-            (b.with(B::Div, sum, over)?, mean)
+            let [sum, mean, off] = short_moments(b, v, &dims, n)?;
+            (b.with(B::Div, sum, over)?, b.binary(B::Add, mean, off)?)
         }
         Some(part) => moments_of_parts(b, v, n, part, over)?,
         None => {
@@ -139,14 +141,14 @@ fn moments(b: &mut Builder, c: &NodeCall) -> Result<(ValueId, ValueId), Refusal>
     Ok((v, mean))
 }
 
-/// The sum of squared distances from the mean, and the mean, of `n` elements at a time. The sum of the distances corrects
-/// for the mean's rounding (Chan, Golub and LeVeque, 1983).
+/// The sum of squared distances from the mean, and the mean in two parts, of `n` elements at a time. The sum of the
+/// distances corrects for the mean's rounding (Chan, Golub and LeVeque, 1983).
 fn short_moments(
     b: &mut Builder,
     v: ValueId,
     dims: &[usize],
     n: i64,
-) -> Result<(ValueId, ValueId), Refusal> {
+) -> Result<[ValueId; 3], Refusal> {
     let sizes = b.sizes(v);
     let mean = mean_of(b, v, dims)?;
     let spread = b.spread(mean, dims, &sizes);
@@ -157,7 +159,7 @@ fn short_moments(
     let aside = b.binary(B::Mul, off, off)?;
     let aside = b.with(B::Mul, aside, n as f64)?;
     let sum = b.binary(B::Sub, sum, aside)?;
-    Ok((sum, b.binary(B::Add, mean, off)?))
+    Ok([sum, mean, off])
 }
 
 /// Variance and mean of rows of `n` elements by those of their parts, in one pass over memory: a part stays in cache. What
@@ -172,8 +174,10 @@ fn moments_of_parts(
     let rows = b.graph.values[v].numel() / n;
     let sizes = [rows, n / part];
     let v = b.reshape(v, &[rows, n / part, part]);
-    let (sum, mean) = short_moments(b, v, &[2], part)?;
-    let (sum, part_mean) = (b.convert(sum, DType::F64)?, b.convert(mean, DType::F64)?);
+    let short = short_moments(b, v, &[2], part)?;
+    let mut double = |v| b.convert(v, DType::F64);
+    let [sum, mean, off] = [double(short[0])?, double(short[1])?, double(short[2])?];
+    let part_mean = b.binary(B::Add, mean, off)?;
     let mean = mean_of(b, part_mean, &[1])?;
     let spread = b.spread(mean, &[1], &sizes);
     let off = b.binary(B::Sub, part_mean, spread)?;

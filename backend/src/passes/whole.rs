@@ -63,20 +63,20 @@ fn part(rows: i64, inner: &[i64]) -> Option<i64> {
         2..=FEW => columns >= LONG,
         _ => false,
     };
-    many.then(|| part_of(inner)).flatten()
+    many.then(|| part_of(inner, *PART.end())).flatten()
 }
 
-/// Elements of a part of a row of these sizes: whole trailing dims, and a divisor of the next one, so that loops over parts
-/// are loops over dims.
-pub fn part_of(inner: &[i64]) -> Option<i64> {
+/// Elements of a part of a row of these sizes, `most` at most: whole trailing dims, and a divisor of the next one, so that
+/// loops over parts are loops over dims.
+pub fn part_of(inner: &[i64], most: i64) -> Option<i64> {
     let mut part = 1;
     for &size in inner.iter().rev() {
-        if part * size <= *PART.end() {
+        if part * size <= most {
             part *= size;
             continue;
         }
         let divides = |n: &i64| size % n == 0;
-        part *= (1..=PART.end() / part).rev().find(divides)?;
+        part *= (1..=most / part).rev().find(divides)?;
         break;
     }
     PART.contains(&part).then_some(part)
