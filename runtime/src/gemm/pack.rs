@@ -2,6 +2,7 @@
 
 use super::blocking::part;
 use super::convert::{Row, convert, element, interleave};
+use super::micro::bytes::{Widen, widener};
 use super::micro::{Kernels, Math, Transpose, kernels, kernels_alone};
 use super::parallel::Parallel;
 use super::scratch;
@@ -147,6 +148,12 @@ impl Engine {
                 (self.kernels.transpose)(&work);
                 return true;
             }
+            if b.strides[0] == 1
+                && let Some(widen) = widener(self.isa, self.math, b.dtype)
+            {
+                self.panel_of_bytes(b, (cols, ks), (panel, spare), widen);
+                return true;
+            }
             if b.strides[1] == 1 {
                 self.interleave(b, cols, ks, panel);
                 return true;
@@ -160,6 +167,68 @@ impl Engine {
             (self.kernels.transpose)(&work);
         }
         true
+    }
+
+    /// As [`Engine::panel`] for bytes that lie along K: transposed as bytes, a quarter of what they become.
+    unsafe fn panel_of_bytes(
+        &self,
+        b: &Matrix,
+        (cols, ks): (Range<usize>, Range<usize>),
+        (panel, spare): (*mut u8, *mut u8),
+        widen: unsafe fn(&Widen),
+    ) {
+        /// Bytes of a unit.
+        const UNIT: usize = 4;
+        /// Rows of units that the first cache holds beside what they become.
+        const ROWS: usize = 32;
+        let width = self.kernels.cols;
+        let whole = ks.len() / UNIT;
+        let row_bytes = UNIT / self.math.per_unit() * self.panel_stride();
+        for first in (0..whole).step_by(ROWS) {
+            let rows = ROWS.min(whole - first);
+            let transpose = Transpose {
+                panel: spare.cast(),
+                panel_stride: width,
+                rows: b.at(ks.start + UNIT * first, cols.start),
+                row_stride: b.strides[1],
+                cols: cols.len(),
+                units: rows,
+                fill: width,
+            };
+            let work = Widen {
+                from: spare.cast(),
+                rows,
+                cols: width,
+                to: panel.wrapping_add(first * row_bytes).cast(),
+            };
+            // SAFETY: by contract; `spare` has room for a panel.
+            unsafe {
+                (self.kernels.transpose)(&transpose);
+                widen(&work);
+            }
+        }
+        // What fills no unit of bytes, line by line.
+        let rest = ks.start + UNIT * whole..ks.end;
+        if rest.is_empty() {
+            return;
+        }
+        let units = self.units(rest.len());
+        for (n, j) in cols.clone().enumerate() {
+            let to = spare.wrapping_add(n * 4 * units);
+            // SAFETY: as above.
+            unsafe { self.line(b, b.at(rest.start, j), 1, rest.len(), to) };
+        }
+        let work = Transpose {
+            panel: panel.wrapping_add(whole * row_bytes).cast(),
+            panel_stride: width,
+            rows: spare,
+            row_stride: 4 * units as isize,
+            cols: cols.len(),
+            units,
+            fill: width,
+        };
+        // SAFETY: as above.
+        unsafe { (self.kernels.transpose)(&work) };
     }
 
     /// As [`Engine::panel`] of f32 in parts.

@@ -5,6 +5,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod widen;
+
+pub use widen::{Widen, widener};
 
 use super::Dot;
 use crate::DType;
