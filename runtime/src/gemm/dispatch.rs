@@ -4,7 +4,7 @@ use super::block::{Part, Sums, Work};
 use super::blocking::{Costs, Grid, grid, part, parts};
 use super::convert::element;
 use super::finish::{Finish, add, finish};
-use super::micro::bytes::byte_dots;
+use super::micro::bytes::{ByteDots, byte_dots};
 use super::micro::{Dot, Math};
 use super::pack::{Columns, Engine, PackedB};
 use super::parallel::Parallel;
@@ -198,7 +198,7 @@ struct Dots {
     /// Most rows of a call of it.
     rows: usize,
     dot: unsafe fn(usize, &Dot),
-    /// Whether A is copied, as f32.
+    /// Whether A is copied, as the kernels read it.
     copies_a: bool,
 }
 
@@ -209,14 +209,17 @@ fn dot_kernels(p: &Product, isa: Isa) -> Result<Option<Dots>, Error> {
     }
     let along = p.a.strides[1] == 1 || p.k <= 1;
     if p.widens() {
-        let engine = Engine::new(isa, Math::F32)?;
-        let found = byte_dots(isa, p.b.dtype).filter(|_| p.m <= BYTE_ROWS);
-        return Ok(found.map(|d| Dots {
-            engine,
-            rows: d.rows,
-            dot: d.dot,
-            copies_a: p.a.dtype != DType::F32 || !along || p.m > 1,
-        }));
+        let found = byte_dots(isa, p.a.dtype, p.b.dtype).filter(|_| p.m <= BYTE_ROWS);
+        let of = |d: ByteDots| {
+            let engine = Engine::new(isa, math(d.a, d.a, Precision::Full, isa))?;
+            Ok(Dots {
+                engine,
+                rows: d.rows,
+                dot: d.dot,
+                copies_a: p.a.dtype != d.a || !along || p.m > 1,
+            })
+        };
+        return found.map(of).transpose();
     }
     // Reading B takes longer than f32 arithmetic on so few rows, whatever the precision.
     let engine = Engine::new(isa, math(p.a.dtype, p.b.dtype, Precision::Full, isa))?;
@@ -256,7 +259,7 @@ unsafe fn dots(p: &Product, kernels: Dots, call: &Call, done: Epilogue) -> Resul
         let copy = way == Finish::Copy;
         let bytes = if copy { 4 * p.m * cols.len() } else { 0 };
         // An odd number of cache lines spreads rows over all sets, beside B's columns.
-        let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
+        let row = ((4 * engine.units(p.k)).div_ceil(LINE) | 1) * LINE;
         let floats = if kernels.copies_a { row * p.m } else { 0 };
         scratch::with([bytes, floats], |[sums, floats]| {
             let (c, c_stride) = if copy {

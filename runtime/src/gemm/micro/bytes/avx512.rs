@@ -1,6 +1,7 @@
 //! See [`super`]. Sums of as many rows and columns as the registers hold.
 
 use super::{ByteDots, Dot};
+use crate::DType;
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
@@ -10,6 +11,7 @@ const LINE: usize = 64;
 /// The kernels; the caller has checked the processor.
 pub fn dots(signed: bool) -> ByteDots {
     ByteDots {
+        a: DType::F32,
         rows: 8,
         dot: if signed { dot::<true> } else { dot::<false> },
     }

@@ -1,0 +1,111 @@
+//! See [`super`], of bf16 by bytes: pairs of products at a time, which takes half of the multiplications.
+
+use super::{ByteDots, Dot};
+use crate::DType;
+use std::arch::x86_64::*;
+
+const LANES: usize = 32;
+/// Bytes of a cache line: of a column, so many are fetched at a time.
+const LINE: usize = 64;
+
+/// The kernels; the caller has checked the processor.
+pub fn dots(signed: bool) -> ByteDots {
+    ByteDots {
+        a: DType::BF16,
+        rows: 8,
+        dot: if signed { dot::<true> } else { dot::<false> },
+    }
+}
+
+/// See [`ByteDots::dot`].
+unsafe fn dot<const SIGNED: bool>(rows: usize, d: &Dot) {
+    macro_rules! dots {
+        ($($n:literal $r:literal),*) => {
+            match rows {
+                $($n => {
+                    let whole = d.cols / $r * $r;
+                    for j in (0..whole).step_by($r) {
+                        dot_of::<$n, $r, SIGNED>(&d.from(j));
+                    }
+                    for j in whole..d.cols {
+                        dot_of::<$n, 1, SIGNED>(&d.from(j));
+                    }
+                })*
+                _ => debug_assert!(false, "{rows} rows"),
+            }
+        };
+    }
+    // SAFETY: by contract.
+    unsafe { dots!(1 4, 2 4, 3 4, 4 4, 5 4, 6 4, 7 3, 8 3) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn dot_of<const M: usize, const R: usize, const SIGNED: bool>(d: &Dot) {
+    let mut acc = [[_mm512_setzero_ps(); R]; M];
+    let whole = d.k / LANES * LANES;
+    // One loop alone: nested ones move the sums between registers and the stack.
+    for k in (0..whole).step_by(LANES) {
+        // What comes after these columns: the processor's own prefetching ends at pages.
+        if k.is_multiple_of(LINE) {
+            for r in R..2 * R {
+                let line = d.b.wrapping_add(r * d.b_stride + k);
+                _mm_prefetch::<_MM_HINT_T0>(line.cast());
+            }
+        }
+        // SAFETY: whole vectors of each row and column.
+        unsafe {
+            let load = |column: *const u8| _mm256_loadu_si256(column.add(k).cast());
+            let row = |row: *const i16| _mm512_loadu_epi16(row.add(k));
+            step::<M, R, SIGNED>(d, &mut acc, load, row);
+        }
+    }
+    if whole < d.k {
+        let keep = (1u32 << (d.k - whole)) - 1;
+        // SAFETY: masked lanes touch no memory.
+        unsafe {
+            let load = |column: *const u8| _mm256_maskz_loadu_epi8(keep, column.add(whole).cast());
+            let row = |row: *const i16| _mm512_maskz_loadu_epi16(keep, row.add(whole));
+            step::<M, R, SIGNED>(d, &mut acc, load, row);
+        }
+    }
+    for (i, acc) in acc.iter().enumerate() {
+        for (r, &acc) in acc.iter().enumerate() {
+            // SAFETY: an element of the result.
+            unsafe {
+                let c = d.c.add(i * d.c_stride).cast::<f32>().add(r);
+                c.write(_mm512_reduce_add_ps(acc));
+            }
+        }
+    }
+}
+
+/// Adds the products of one vector of each row and column.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn step<const M: usize, const R: usize, const SIGNED: bool>(
+    d: &Dot,
+    acc: &mut [[__m512; R]; M],
+    bytes: impl Fn(*const u8) -> __m256i,
+    row: impl Fn(*const i16) -> __m512i,
+) {
+    let float = |x: __m128i| {
+        _mm512_cvtepi32_ps(match SIGNED {
+            true => _mm512_cvtepi8_epi32(x),
+            false => _mm512_cvtepu8_epi32(x),
+        })
+    };
+    let b: [_; R] = std::array::from_fn(|r| {
+        let x = bytes(d.b.wrapping_add(r * d.b_stride));
+        let low = float(_mm256_castsi256_si128(x));
+        // Exact: bytes have no more bits than bf16.
+        _mm512_cvtne2ps_pbh(float(_mm256_extracti128_si256::<1>(x)), low)
+    });
+    for (i, acc) in acc.iter_mut().enumerate() {
+        let a = row(d.a.wrapping_add(i * d.a_stride).cast());
+        for r in 0..R {
+            // SAFETY: both are 512 bits.
+            let a = unsafe { std::mem::transmute::<__m512i, __m512bh>(a) };
+            acc[r] = _mm512_dpbf16_ps(acc[r], a, b[r]);
+        }
+    }
+}
