@@ -98,7 +98,8 @@ def measure(
     on_bytes = on_bytes.to(dtype)
     ways: list[Callable[[torch.Tensor], torch.Tensor]] = [floats, on_bytes]
     if args.inductor:
-        ways.append(torch.compile(on_bytes, dynamic=False))
+        own = {"freezing": args.freezing}
+        ways.append(torch.compile(on_bytes, dynamic=False, options=own))
     ways.append(torch.compile(floats, backend="ipex", dynamic=False, options=options))
     ways.append(torch.compile(on_bytes, backend="ipex", dynamic=False, options=options))
     bound = 1e-5 if dtype is torch.float32 else 3e-2

@@ -77,7 +77,20 @@ pub fn quantize(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     let high = b.full(DType::F32, &sizes, high);
     let v = b.binary(B::Max, v, low)?;
     let v = b.binary(B::Min, v, high)?;
-    Ok(vec![b.convert(v, dtype)?])
+    Ok(vec![integers(b, v, dtype)?])
+}
+
+/// Floats that are integers of this type, as such. Vectors have no saturating conversion, which these do not need: of a float
+/// between 2^23 and 2^24 the last bits are an integer.
+fn integers(b: &mut Builder, v: ValueId, dtype: DType) -> Result<ValueId, Refusal> {
+    const MIDDLE: f64 = 12_582_912.0;
+    if !matches!(dtype, DType::U8 | DType::I8) {
+        return b.convert(v, dtype);
+    }
+    let v = b.with(B::Add, v, MIDDLE)?;
+    let meta = b.meta(DType::I32, &b.sizes(v));
+    let bits = b.push(Op::Unary(U::Bitcast), &[v], meta);
+    b.convert(bits, dtype)
 }
 
 /// `quantized_decomposed.dequantize_per_tensor` and `per_channel`: `(x - zero) * scale`

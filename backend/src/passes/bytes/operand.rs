@@ -16,8 +16,8 @@ pub enum Factor {
         source: ValueId,
         /// One for each row (of the left matrix) or column (of the right one), in order; else there is one alone.
         each: bool,
-        /// Whether its elements are integers.
-        integer: bool,
+        /// Its elements as integers, if they are such.
+        integers: Option<ValueId>,
     },
 }
 
@@ -26,7 +26,7 @@ impl Factor {
     pub fn is_integer(&self) -> bool {
         match *self {
             Factor::Number(x) => x.fract() == 0.0 && x.abs() <= f64::from(1 << 24),
-            Factor::Tensor { integer, .. } => integer,
+            Factor::Tensor { integers, .. } => integers.is_some(),
         }
     }
 }
@@ -209,18 +209,19 @@ impl Walk<'_> {
         Ok(Factor::Tensor {
             source,
             each,
-            integer: self.is_integer(source),
+            integers: self.integers(source),
         })
     }
 
-    /// Whether a value, or what it was converted of, is integers.
-    fn is_integer(&self, v: ValueId) -> bool {
+    /// A value of integers that a value was converted of, or that value itself, in the same order.
+    fn integers(&self, v: ValueId) -> Option<ValueId> {
         let float = self.graph.values[v].dtype().is_none_or(DType::is_float);
         let node = self.graph.producer(v);
         match node.op {
-            _ if !float => true,
-            Op::View(_) | Op::Convert { .. } => self.is_integer(node.operands[0]),
-            _ => false,
+            _ if !float => Some(v),
+            Op::View(View::Reshape) | Op::Convert { .. } => self.integers(node.operands[0]),
+            Op::View(_) => self.integers(node.operands[0]).map(|_| v),
+            _ => None,
         }
     }
 }

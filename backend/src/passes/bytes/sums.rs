@@ -107,7 +107,15 @@ impl Sums<'_> {
         let [m, n] = self.sizes;
         match *factor {
             Factor::Number(x) => self.b.full(dtype, &[m, n], x),
-            Factor::Tensor { source, each, .. } => {
+            Factor::Tensor {
+                source,
+                each,
+                integers,
+            } => {
+                let source = match dtype {
+                    DType::I32 => integers.unwrap_or(source),
+                    _ => source,
+                };
                 let of = match side {
                     _ if !each => [1, 1],
                     Side::Left => [m, 1],
