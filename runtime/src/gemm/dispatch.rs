@@ -1,7 +1,7 @@
 //! Which way a product takes, and how it is split over threads.
 
 use super::block::{Part, Sums, Work};
-use super::blocking::{Costs, Grid, conflicts, grid, part, parts};
+use super::blocking::{Costs, Grid, grid, part, parts};
 use super::convert::element;
 use super::finish::{Finish, add, finish};
 use super::micro::bytes::{ByteDots, byte_dots};
@@ -221,8 +221,6 @@ fn dot_kernels(p: &Product, isa: Isa) -> Result<Option<Dots>, Error> {
         };
         return found.map(of).transpose();
     }
-    /// Columns of B that are read beside rows of A.
-    const COLUMNS: usize = 4;
     // Reading B takes longer than f32 arithmetic on so few rows, whatever the precision.
     let engine = Engine::new(isa, math(p.a.dtype, p.b.dtype, Precision::Full, isa))?;
     let own = |t: DType| element(engine.math, t) == t;
@@ -232,11 +230,7 @@ fn dot_kernels(p: &Product, isa: Isa) -> Result<Option<Dots>, Error> {
         engine,
         rows: kernels.dot_rows,
         dot: kernels.dot,
-        copies_a: p.m > 1
-            && conflicts(
-                p.m + COLUMNS,
-                p.a.strides[0].unsigned_abs() * p.a.dtype.size(),
-            ),
+        copies_a: false,
     }))
 }
 

@@ -269,7 +269,7 @@ macro_rules! dots {
 }
 
 macro_rules! dot {
-    ($entry:ident, $dot:ident, $features:literal, $elements:literal, $load:expr, $masked:expr, $fma:expr) => {
+    ($entry:ident, $dot:ident, $features:literal, $elements:literal, $load:expr, $fma:expr) => {
         /// See [`Kernels::dot`].
         pub(super) unsafe fn $entry(rows: usize, d: &Dot) {
             // SAFETY: by contract.
@@ -279,33 +279,19 @@ macro_rules! dot {
         #[target_feature(enable = $features)]
         unsafe fn $dot<const M: usize, const R: usize>(d: &Dot) {
             let mut acc = [[_mm512_setzero_ps(); R]; M];
-            let whole = d.k / $elements * $elements;
-            // Without masks: loads with them come first, and leave sums no registers.
-            for k in (0..whole).step_by($elements) {
+            for k in (0..d.k).step_by($elements) {
+                let left = d.k - k;
                 // What comes after these columns: the processor's own prefetching ends at pages.
                 for r in R..2 * R {
                     let line = d.b.wrapping_add(r * d.b_stride + 64 * (k / $elements));
                     _mm_prefetch::<_MM_HINT_T0>(line.cast());
                 }
-                // SAFETY: whole vectors of each row and column.
-                unsafe {
-                    let b: [_; R] = std::array::from_fn(|r| ($load)(d.b.add(r * d.b_stride), k));
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        let a = ($load)(d.a.add(i * d.a_stride), k);
-                        for r in 0..R {
-                            acc[r] = ($fma)(a, b[r], acc[r]);
-                        }
-                    }
-                }
-            }
-            if whole < d.k {
-                let left = d.k - whole;
                 // SAFETY: masked lanes touch no memory.
                 unsafe {
                     let b: [_; R] =
-                        std::array::from_fn(|r| ($masked)(d.b.add(r * d.b_stride), whole, left));
+                        std::array::from_fn(|r| ($load)(d.b.add(r * d.b_stride), k, left));
                     for (i, acc) in acc.iter_mut().enumerate() {
-                        let a = ($masked)(d.a.add(i * d.a_stride), whole, left);
+                        let a = ($load)(d.a.add(i * d.a_stride), k, left);
                         for r in 0..R {
                             acc[r] = ($fma)(a, b[r], acc[r]);
                         }
@@ -330,7 +316,6 @@ dot!(
     f32_dot_of,
     "avx512f",
     16,
-    |row: *const u8, k| _mm512_loadu_ps(row.cast::<f32>().add(k)),
     |row: *const u8, k, left| _mm512_maskz_loadu_ps(mask(left), row.cast::<f32>().add(k)),
     |a, b, acc| _mm512_fmadd_ps(a, b, acc)
 );
@@ -339,12 +324,9 @@ dot!(
     bf16_dot_of,
     "avx512f,avx512bw,avx512bf16",
     32,
-    |row: *const u8, k| {
-        let x = _mm512_loadu_epi16(row.cast::<i16>().add(k));
-        std::mem::transmute::<__m512i, __m512bh>(x)
-    },
     |row: *const u8, k, left: usize| {
-        let x = _mm512_maskz_loadu_epi16((1u32 << left) - 1, row.cast::<i16>().add(k));
+        let keep = if left >= 32 { !0 } else { (1u32 << left) - 1 };
+        let x = _mm512_maskz_loadu_epi16(keep, row.cast::<i16>().add(k));
         std::mem::transmute::<__m512i, __m512bh>(x)
     },
     |a, b, acc| _mm512_dpbf16_ps(acc, a, b)
