@@ -1,5 +1,7 @@
 """Convolutions and what is fused with them, against eager."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -381,3 +383,34 @@ def test_bf16_row_major_weights_are_never_stale():
         model[1].weight.data.mul_(2)
         model[0].weight.data.mul_(3)
         torch.testing.assert_close(compiled(x), model(x), rtol=3e-2, atol=3e-2)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kind", ["3x3", "1x1", "depthwise", "1d", "strided"])
+def test_f16(kind, last, graphs):
+    """Computed in f32 where the processor has no arithmetic of f16, and rounded once."""
+    make = {
+        "3x3": lambda: nn.Conv2d(12, 20, 3, padding=1),
+        "1x1": lambda: nn.Conv2d(12, 20, 1, bias=False),
+        "depthwise": lambda: nn.Conv2d(12, 12, 5, padding=2, groups=12),
+        "1d": lambda: nn.Conv1d(12, 20, 3, 2),
+        "strided": lambda: nn.Conv2d(12, 300, 3, 2, 1),
+    }[kind]
+    x = torch.randn(2, 12, 20, 24).half()
+    x = x[:, :, 0] if kind == "1d" else x
+    model = make().half().eval()
+    if last and x.dim() == 4:
+        model, x = (v.to(memory_format=LAST) for v in (model, x))
+    check_wide(model, x)
+    has_f16 = "avx512_fp16" in Path("/proc/cpuinfo").read_text()
+    assert graphs[0].calls == 0 or has_f16
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("width", [33, 48, 95])
+@pytest.mark.parametrize("images", [1, 3])
+def test_few_channels(groups, width, images):
+    """Rows of the planes are read where they are."""
+    x, w, b = torch.randn(images, 6, 17, width), weights(22, 6 // groups, 5, 3), torch.randn(22)
+    check(lambda x: F.relu(F.conv2d(x, w, b, (2, 1), (2, 1), 1, groups)), x)
+    check(lambda x: F.conv2d(x, w[..., :1], None, 2, 1, 2, groups).mean((2, 3)), x)

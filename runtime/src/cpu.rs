@@ -118,6 +118,14 @@ fn amx() -> bool {
     has && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) } == 0
 }
 
+/// Whether the processor has arithmetic of f16: PyTorch's convolutions of f16 are plain loops where it has none.
+pub fn multiplies_f16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512fp16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true;
+}
+
 /// Whether the processor has tiles of f16, beside what [`amx`] asks for.
 #[cfg(target_arch = "x86_64")]
 fn amx_fp16() -> bool {

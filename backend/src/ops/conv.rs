@@ -9,17 +9,44 @@ use crate::graph::{Meta, Narrow, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
 use ipex_runtime::conv::{Operation, Shape, last as channels_last};
-use ipex_runtime::cpu::Isa;
+use ipex_runtime::cpu::{self, Isa};
 use ipex_runtime::plan::{CallArg, Route};
 
 /// `aten.convolution`; what is refused here goes to ATen.
 pub fn convolution(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    if b.dtype(c.tensor(0)?)? == DType::F16 && !b.graph.gpu && !cpu::multiplies_f16() {
+        return widened(b, c);
+    }
     match shape(b, c) {
         Ok(shape) => own(b, c, shape),
         Err(_) => pointwise(b, c)
             .or_else(|_| patches::product(b, c))
             .or_else(|_| last(b, c)),
     }
+}
+
+/// A convolution of f16 in f32, rounded once: ATen has no vectors for f16 where the processor has none.
+fn widened(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let mut args = c.args.to_vec();
+    for arg in &mut args {
+        if let OpArg::Tensor(v) = arg {
+            *v = b.convert(*v, DType::F32)?;
+        }
+    }
+    let outputs = [Some(Meta {
+        scalar_type: DType::F32.torch_code(),
+        ..c.output(0)?.clone()
+    })];
+    let wide = NodeCall {
+        args: &args,
+        outputs: &outputs,
+        ..c.clone()
+    };
+    let results = convolution(b, &wide)?;
+    results
+        .into_iter()
+        .map(|v| b.convert(v, DType::F16))
+        .collect()
 }
 
 /// The shape of a convolution that [`ipex_runtime::conv`] computes.

@@ -64,7 +64,6 @@ fn is_faster(b: &Builder, image: ValueId, weight: ValueId) -> Result<bool, Refus
     let typed = match dtype {
         DType::F32 => true,
         DType::BF16 => Isa::detect() >= Isa::Avx512Bf16,
-        DType::F16 => Isa::detect() >= Isa::Avx512,
         _ => false,
     };
     Ok(typed && b.dtype(weight)? == dtype && !b.graph.gpu)

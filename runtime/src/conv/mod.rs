@@ -3,6 +3,7 @@
 mod columns;
 pub mod last;
 mod micro;
+mod near;
 mod planes;
 mod product;
 mod scratch;
@@ -17,6 +18,7 @@ pub use winograd::Weights;
 
 use crate::Error;
 use crate::cpu::Isa;
+use near::Near;
 use planes::Planes;
 use product::Product;
 use turned::Turned;
@@ -195,15 +197,17 @@ unsafe fn direct(
         return unsafe { multiply(shape, isa, pointers, pointers.image, threads, then) };
     }
     let planes = Planes::of(shape);
-    scratch::with(
-        &scratch::PLANES,
-        shape.images * shape.inputs * planes.len(),
-        |padded| {
-            fill(shape, &planes, pointers.image, padded, threads)?;
+    let len = shape.images * shape.inputs * planes.len();
+    scratch::with(&scratch::PLANES, len + near::SLACK, |padded| {
+        fill(shape, &planes, pointers.image, padded, threads)?;
+        if near::pays(shape, &planes, isa) {
+            let near = Near::new(shape, isa, &planes, pointers, padded.as_ptr());
             // SAFETY: by contract.
-            unsafe { multiply(shape, isa, pointers, padded.as_ptr(), threads, then) }
-        },
-    )
+            return unsafe { near.run(threads, then) };
+        }
+        // SAFETY: by contract.
+        unsafe { multiply(shape, isa, pointers, padded.as_ptr(), threads, then) }
+    })
 }
 
 /// Units of planes that are worth a second thread.
@@ -221,20 +225,20 @@ fn fill(
 ) -> Result<(), Error> {
     let pixels = shape.image[0] * shape.image[1];
     let (image, to) = (image as usize, padded.as_mut_ptr() as usize);
-    let channels = shape.images * shape.inputs;
-    threads.split(channels, GRAIN.div_ceil(planes.len()), &|begin, end| {
-        for channel in begin..end {
-            // SAFETY: the image has this channel, and each channel of the planes has one writer.
+    let phases = planes.phases();
+    let len = planes.len() / phases;
+    let all = shape.images * shape.inputs * phases;
+    threads.split(all, GRAIN.div_ceil(len), &|begin, end| {
+        for n in begin..end {
+            // SAFETY: the image has this channel, and each phase of the planes has one writer.
             let (from, to) = unsafe {
+                let from = (image as *const f32).add(n / phases * pixels);
                 (
-                    std::slice::from_raw_parts((image as *const f32).add(channel * pixels), pixels),
-                    std::slice::from_raw_parts_mut(
-                        (to as *mut f32).add(channel * planes.len()),
-                        planes.len(),
-                    ),
+                    std::slice::from_raw_parts(from, pixels),
+                    std::slice::from_raw_parts_mut((to as *mut f32).add(n * len), len),
                 )
             };
-            planes.fill(shape, from, to);
+            planes.fill(shape, from, n % phases, to);
         }
     })
 }

@@ -58,28 +58,40 @@ impl Planes {
         self.size[1]
     }
 
-    /// Writes one channel's planes.
-    pub fn fill(&self, shape: &Shape, image: &[f32], planes: &mut [f32]) {
+    /// Number of phases, each of so many rows and columns.
+    pub fn phases(&self) -> usize {
+        self.phases[0].len() * self.phases[1].len()
+    }
+
+    /// Writes one of a channel's phases.
+    pub fn fill(&self, shape: &Shape, image: &[f32], phase: usize, plane: &mut [f32]) {
         let full = [0, 1].map(|d| self.size[d] * shape.stride[d] == shape.image[d]);
         if full != [true; 2] {
-            planes.fill(0.0);
+            plane.fill(0.0);
         }
-        self.copy(shape, image, planes);
+        self.copy_phase(shape, image, phase, plane);
     }
 
     /// Writes one channel's pixels, and leaves its padding as it is.
     pub fn copy(&self, shape: &Shape, image: &[f32], planes: &mut [f32]) {
+        let all = planes.chunks_exact_mut(self.size[0] * self.size[1]);
+        for (phase, plane) in all.take(self.phases()).enumerate() {
+            self.copy_phase(shape, image, phase, plane);
+        }
+    }
+
+    fn copy_phase(&self, shape: &Shape, image: &[f32], phase: usize, plane: &mut [f32]) {
         let [h, w] = shape.image;
-        let mut rows = planes.chunks_exact_mut(self.size[1]);
-        for &py in &self.phases[0] {
-            for &px in &self.phases[1] {
-                let columns = Columns::of(self.size[1], px, w, shape.padding[1], shape.stride[1]);
-                for (r, row) in rows.by_ref().take(self.size[0]).enumerate() {
-                    let y = (r * shape.stride[0] + py).wrapping_sub(shape.padding[0]);
-                    if y < h {
-                        columns.copy(&image[y * w..][..w], row);
-                    }
-                }
+        let across = self.phases[1].len();
+        let (py, px) = (
+            self.phases[0][phase / across],
+            self.phases[1][phase % across],
+        );
+        let columns = Columns::of(self.size[1], px, w, shape.padding[1], shape.stride[1]);
+        for (r, row) in plane.chunks_exact_mut(self.size[1]).enumerate() {
+            let y = (r * shape.stride[0] + py).wrapping_sub(shape.padding[0]);
+            if y < h {
+                columns.copy(&image[y * w..][..w], row);
             }
         }
     }

@@ -215,6 +215,38 @@ fn blocks() {
     }
 }
 
+/// Rows of few channels are read where they are: every rest of rows and lanes, strides, groups and gaps between taps.
+#[test]
+fn few_channels() {
+    let near = |s: &Shape, isa| near::pays(s, &Planes::of(s), isa);
+    for (inputs, outputs, size, kernel, stride) in [
+        (3, 19, 61, 3, 2),
+        (3, 16, 64, 7, 2),
+        (1, 1, 32, 3, 1),
+        (4, 9, 94, 2, 1),
+        (2, 33, 30, 5, 1),
+        (1, 7, 96, 3, 3),
+    ] {
+        let mut shape = plain(inputs, outputs, size, kernel, stride);
+        for (groups, dilation) in [(1, 1), (2, 2)] {
+            (shape.images, shape.groups, shape.dilation) = (2, groups, [dilation, 1]);
+            (shape.inputs, shape.outputs) = (inputs * groups, outputs * groups);
+            for isa in Isa::available() {
+                let depthwise = shape.is_depthwise();
+                assert!(depthwise || near(&shape, isa), "{shape:?} {isa:?}");
+                check(&shape, isa, true, 2);
+                check(&shape, isa, false, 3);
+            }
+        }
+    }
+    assert!(!near(&plain(128, 9, 30, 3, 1), Isa::Avx2), "many channels");
+    assert!(
+        !near(&plain(3, 9, 33, 3, 1), Isa::Avx512),
+        "lanes for nothing"
+    );
+    assert!(!near(&plain(3, 9, 32, 1, 2), Isa::Avx2), "one tap");
+}
+
 /// Maxima and what is not finite: a NaN under the window wins, and nothing else changes the bits.
 fn check_maxima(shape: &Shape, isa: Isa, seed: u32) {
     let shape = Shape {

@@ -27,11 +27,33 @@ pub static MICRO: Micro = Micro {
             tile::<6, 2>,
         ],
     ],
+    near: &[
+        &[near::<1, 1>, near::<2, 1>, near::<3, 1>, near::<4, 1>],
+        &[near::<1, 2>, near::<2, 2>, near::<3, 2>, near::<4, 2>],
+    ],
     dots: &[dots::<1>, dots::<2>],
     pack,
     sums,
     maxima,
 };
+
+/// Writes a tile's sums; no function, since sums whose address is taken leave their registers.
+macro_rules! store {
+    ($t:expr, $sums:expr) => {
+        for (m, sums) in $sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                let mask = first($t.columns.saturating_sub(v * LANES).min(LANES));
+                let c = $t.c.wrapping_add(m * $t.ldc + v * LANES);
+                let sum = match $t.start {
+                    Start::Zero => sum,
+                    Start::Bias(bias) => _mm256_add_ps(sum, _mm256_set1_ps(*bias.add(m))),
+                    Start::Sum => _mm256_add_ps(sum, _mm256_maskload_ps(c, mask)),
+                };
+                _mm256_maskstore_ps(c, mask, sum);
+            }
+        }
+    };
+}
 
 /// A mask of the first `n` lanes.
 #[target_feature(enable = "avx2")]
@@ -55,18 +77,26 @@ unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
                 }
             }
         }
-        for (m, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                let mask = first(t.columns.saturating_sub(v * LANES).min(LANES));
-                let c = t.c.wrapping_add(m * t.ldc + v * LANES);
-                let sum = match t.start {
-                    Start::Zero => sum,
-                    Start::Bias(bias) => _mm256_add_ps(sum, _mm256_set1_ps(*bias.add(m))),
-                    Start::Sum => _mm256_add_ps(sum, _mm256_maskload_ps(c, mask)),
-                };
-                _mm256_maskstore_ps(c, mask, sum);
+        store!(t, sums);
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn near<const M: usize, const V: usize>(t: &Tile, offsets: &[usize]) {
+    let mut sums = [[_mm256_setzero_ps(); V]; M];
+    // SAFETY: the caller's pointers hold what `NearFn` says.
+    unsafe {
+        for (k, &offset) in offsets.iter().enumerate() {
+            let b = t.b.add(offset);
+            let b: [__m256; V] = std::array::from_fn(|v| _mm256_loadu_ps(b.add(v * LANES)));
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let a = _mm256_set1_ps(*t.a.add(m * t.row + k * t.step));
+                for (sum, &b) in sums.iter_mut().zip(&b) {
+                    *sum = _mm256_fmadd_ps(a, b, *sum);
+                }
             }
         }
+        store!(t, sums);
     }
 }
 

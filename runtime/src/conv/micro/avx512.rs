@@ -1,12 +1,15 @@
 //! AVX-512: 24 sums in 32 registers of 16 lanes.
 
-use super::{Micro, Rows, Source, Start, Tile, TileFn};
+use super::{Micro, NearFn, Rows, Source, Start, Tile, TileFn};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
 
 macro_rules! tiles {
     ($v:literal: $($m:literal)*) => { &[$(tile::<$m, $v> as TileFn),*] };
+}
+macro_rules! near {
+    ($v:literal: $($m:literal)*) => { &[$(near::<$m, $v> as NearFn),*] };
 }
 
 /// The functions of this file.
@@ -18,11 +21,34 @@ pub static MICRO: Micro = Micro {
         tiles!(3: 1 2 3 4 5 6 7 8),
         tiles!(4: 1 2 3 4 5 6),
     ],
+    near: &[
+        near!(1: 1 2 3 4 5 6 7 8),
+        near!(2: 1 2 3 4 5 6 7 8),
+        near!(3: 1 2 3 4 5 6 7 8),
+    ],
     dots: &[dots::<1>, dots::<2>, dots::<3>, dots::<4>],
     pack,
     sums,
     maxima,
 };
+
+/// Writes a tile's sums; no function, since sums whose address is taken leave their registers.
+macro_rules! store {
+    ($t:expr, $sums:expr) => {
+        for (m, sums) in $sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                let mask = first($t.columns.saturating_sub(v * LANES));
+                let c = $t.c.wrapping_add(m * $t.ldc + v * LANES);
+                let sum = match $t.start {
+                    Start::Zero => sum,
+                    Start::Bias(bias) => _mm512_add_ps(sum, _mm512_set1_ps(*bias.add(m))),
+                    Start::Sum => _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, c)),
+                };
+                _mm512_mask_storeu_ps(c, mask, sum);
+            }
+        }
+    };
+}
 
 /// A mask of the first `n` lanes.
 fn first(n: usize) -> __mmask16 {
@@ -56,18 +82,28 @@ unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
             }
             k += LANES;
         }
-        for (m, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                let mask = first(t.columns.saturating_sub(v * LANES));
-                let c = t.c.wrapping_add(m * t.ldc + v * LANES);
-                let sum = match t.start {
-                    Start::Zero => sum,
-                    Start::Bias(bias) => _mm512_add_ps(sum, _mm512_set1_ps(*bias.add(m))),
-                    Start::Sum => _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, c)),
-                };
-                _mm512_mask_storeu_ps(c, mask, sum);
+        store!(t, sums);
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn near<const M: usize, const V: usize>(t: &Tile, offsets: &[usize]) {
+    let mut sums = [[_mm512_setzero_ps(); V]; M];
+    let mut a = t.a;
+    // SAFETY: the caller's pointers hold what `NearFn` says.
+    unsafe {
+        for &offset in offsets {
+            let b = t.b.add(offset);
+            let vectors: [__m512; V] = std::array::from_fn(|v| _mm512_loadu_ps(b.add(v * LANES)));
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let a = _mm512_set1_ps(*a.add(m * t.row));
+                for (sum, &b) in sums.iter_mut().zip(&vectors) {
+                    *sum = _mm512_fmadd_ps(a, b, *sum);
+                }
             }
+            a = a.wrapping_add(t.step);
         }
+        store!(t, sums);
     }
 }
 

@@ -68,6 +68,9 @@ pub enum Start {
 /// Computes a tile.
 pub type TileFn = unsafe fn(&Tile);
 
+/// Computes a tile whose k-th row of `b` begins at the k-th of these offsets; `depth` and `ldb` are not read.
+pub type NearFn = unsafe fn(&Tile, offsets: &[usize]);
+
 /// A few columns that fill no vector, each without gaps: `c[m*ldc + n] = start + Σ_k a[m*row + k] *
 /// b[n*ldb + k]` for all rows and columns below `columns`; `step` is 1.
 pub type DotsFn = unsafe fn(&Tile, rows: usize);
@@ -119,6 +122,8 @@ pub struct Micro {
     pub lanes: usize,
     /// `tiles[v - 1][m - 1]` computes m rows of v vectors.
     pub tiles: &'static [&'static [TileFn]],
+    /// `near[v - 1][m - 1]` computes m rows of v vectors.
+    pub near: &'static [&'static [NearFn]],
     /// `dots[n - 1]` computes n columns; those of more are cheaper as a vector.
     pub dots: &'static [DotsFn],
     /// Packs columns.

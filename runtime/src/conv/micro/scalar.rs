@@ -11,6 +11,7 @@ pub static MICRO: Micro = Micro {
         &[tile::<1, 1>, tile::<2, 1>, tile::<3, 1>, tile::<4, 1>],
         &[tile::<1, 2>, tile::<2, 2>, tile::<3, 2>, tile::<4, 2>],
     ],
+    near: &[&[near::<1>, near::<2>]],
     dots: &[dots::<1>],
     pack,
     sums,
@@ -34,6 +35,20 @@ unsafe fn tile<const M: usize, const V: usize>(t: &Tile) {
         for (m, sums) in sums.iter().enumerate() {
             for (n, sum) in sums.as_flattened().iter().enumerate().take(t.columns) {
                 t.finish(m, n, *sum);
+            }
+        }
+    }
+}
+
+unsafe fn near<const M: usize>(t: &Tile, offsets: &[usize]) {
+    for m in 0..M {
+        for n in 0..t.columns {
+            // SAFETY: the caller's pointers hold what `NearFn` says.
+            unsafe {
+                let terms = offsets.iter().enumerate();
+                let terms =
+                    terms.map(|(k, &at)| *t.a.add(m * t.row + k * t.step) * *t.b.add(at + n));
+                t.finish(m, n, terms.sum());
             }
         }
     }
