@@ -414,3 +414,14 @@ def test_few_channels(groups, width, images):
     x, w, b = torch.randn(images, 6, 17, width), weights(22, 6 // groups, 5, 3), torch.randn(22)
     check(lambda x: F.relu(F.conv2d(x, w, b, (2, 1), (2, 1), 1, groups)), x)
     check(lambda x: F.conv2d(x, w[..., :1], None, 2, 1, 2, groups).mean((2, 3)), x)
+
+
+@pytest.mark.parametrize("dilation,calls", [(4, 0), (12, 1)])
+def test_taps_on_padding_are_left_out(dilation, calls, graphs):
+    """Where most of a window is padding, ATen is faster: it leaves those taps out."""
+    w = weights(12, 8, 3, 3)
+    check(
+        lambda x: F.relu(F.conv2d(x, w, padding=dilation, dilation=dilation)),
+        torch.randn(1, 8, 28, 28),
+    )
+    assert graphs[0].calls == calls
