@@ -425,3 +425,29 @@ def test_taps_on_padding_are_left_out(dilation, calls, graphs):
         torch.randn(1, 8, 28, 28),
     )
     assert graphs[0].calls == calls
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [(4, 7), (2, 2)])
+def test_results_that_lie_in_both_orders(dtype, last, size):
+    """One channel or one pixel: strides say nothing about the order that the kernel has."""
+    for images, inputs, outputs, dilation in (
+        (3, 5, 1, 1),
+        (2, 6, 1, 1),
+        (1, 4, 9, 1),
+        (3, 5, 1, 2),
+    ):
+        if min(size) <= dilation:
+            continue
+        x = torch.randn(images, inputs, *size).to(dtype)
+        w = weights(outputs, inputs, 2, 2).to(dtype)
+        b = torch.randn(outputs).to(dtype)
+        if last:
+            x, w = (t.contiguous(memory_format=LAST) for t in (x, w))
+        f = lambda x: F.relu(F.conv2d(x, w, b, 2, 0, dilation))  # noqa: B023, E731
+        with torch.no_grad():
+            compiled = torch.compile(f, backend="ipex", options={"strict": True}, dynamic=False)
+            bound = {"rtol": 2e-2, "atol": 2e-2} if dtype is torch.bfloat16 else {}
+            for _ in range(3):
+                torch.testing.assert_close(compiled(x), f(x), **bound)

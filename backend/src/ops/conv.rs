@@ -8,7 +8,7 @@ use crate::graph::strided::row_major;
 use crate::graph::{Meta, Narrow, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
 use ipex_runtime::DType;
-use ipex_runtime::conv::{Operation, Shape, last as channels_last};
+use ipex_runtime::conv::{Operation, Order, Shape, last as channels_last};
 use ipex_runtime::cpu::{self, Isa};
 use ipex_runtime::plan::{CallArg, Route};
 
@@ -155,7 +155,7 @@ fn last(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let operands: Vec<ValueId> = [image, weight].into_iter().chain(bias).collect();
     let op = Op::External {
         name: c.target.into(),
-        route: Route::Convolution(Operation::Sum, shape),
+        route: Route::Convolution(Order::Pixels, Operation::Sum, shape),
         args: b.graph.tensor_arguments(&operands),
     };
     let result = b.push(op, &operands, by_pixels(out.clone()));
@@ -181,7 +181,7 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
     operands.extend(c.optional_tensor(2)?);
     let op = Op::External {
         name: c.target.into(),
-        route: Route::Convolution(Operation::Sum, shape),
+        route: Route::Convolution(Order::Planes, Operation::Sum, shape),
         args: b.graph.tensor_arguments(&operands),
     };
     let out = c.output(0)?.clone();
@@ -254,7 +254,7 @@ pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     }
     let op = Op::External {
         name: c.target.into(),
-        route: Route::Convolution(Operation::Max, shape),
+        route: Route::Convolution(Order::Planes, Operation::Max, shape),
         args: b.graph.tensor_arguments(&[image]),
     };
     let meta = out.clone();

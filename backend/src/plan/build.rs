@@ -5,13 +5,13 @@ use super::constant::constant;
 use super::offsets::{Interval, assign};
 use super::planewise::{Follower, followers};
 use crate::fusion::cluster::{Clusters, Group};
-use crate::graph::layout::channels_last;
 use crate::graph::strided::{Strided, strided};
 use crate::graph::{Graph, GraphOutput, Node, Op, ValueId};
 use crate::lower::kernel::Lowered;
 use crate::protocol::document::{Document, Options};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
+use ipex_runtime::conv::Order;
 use ipex_runtime::plan::{
     AttentionStep, BagStep, BatchStep, Buffer, BufferId, CallArg, ConvolutionStep, Either,
     ExternalCall, IndexRule, KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
@@ -237,7 +237,7 @@ impl Planner<'_> {
             let node = &graph.nodes[n];
             match &node.op {
                 Op::External {
-                    route: Route::Convolution(operation, shape),
+                    route: Route::Convolution(order, operation, shape),
                     ..
                 } => {
                     let tensor = |n: usize| {
@@ -245,10 +245,9 @@ impl Planner<'_> {
                         v.map(|&v| self.reference(v)).transpose()
                     };
                     let (weight, bias) = (tensor(1)?, tensor(2)?);
-                    let result = &graph.values[node.results[0]];
                     let convolution = ConvolutionStep {
                         operation: *operation,
-                        last: channels_last(result),
+                        last: *order == Order::Pixels,
                         shape: *shape,
                         image: self.reference(node.operands[0])?,
                         pack: weight.as_ref().and_then(|w| self.pack(&[w])),

@@ -4,10 +4,9 @@
 use crate::fusion::cluster::Group;
 use crate::fusion::sink::{reads, through_views};
 use crate::gpu::epilogue::{Before, tail};
-use crate::graph::layout::channels_last;
 use crate::graph::{Graph, GraphOutput, NodeId, Op, ValueId};
 use ipex_jit::kernel::{Index, Inst, Kernel, Mem, ParamId, Stmt, VarId};
-use ipex_runtime::conv::Operation;
+use ipex_runtime::conv::{Operation, Order};
 use ipex_runtime::level_zero::epilogue::Axis;
 use ipex_runtime::plan::Route;
 use ipex_runtime::plan::device::Tail;
@@ -60,13 +59,13 @@ fn epilogue(graph: &Graph, first: &Group, then: &Group, follower: Follower) -> O
     let Op::External { route, .. } = &node.op else {
         return None;
     };
-    let (numel, is_convolution) = (meta.numel(), matches!(route, Route::Convolution(..)));
+    let numel = meta.numel();
     let sizes = match (route, meta.sizes.as_slice()) {
-        (Route::Convolution(Operation::Sum, shape), _) => {
+        (&Route::Convolution(order, Operation::Sum, shape), _) => {
             let (outputs, planes) = (shape.outputs as i64, (shape.images * shape.outputs) as i64);
-            match channels_last(meta) {
-                true => [numel / outputs.max(1), outputs],
-                false => [outputs, numel / planes.max(1)],
+            match order {
+                Order::Pixels => [numel / outputs.max(1), outputs],
+                Order::Planes => [outputs, numel / planes.max(1)],
             }
         }
         (Route::OutFunction { .. }, &[.., rows, columns]) => [rows, columns],
@@ -77,10 +76,11 @@ fn epilogue(graph: &Graph, first: &Group, then: &Group, follower: Follower) -> O
         numel,
         dtype: meta.dtype()?,
         has_input: node.operands.len() > 2,
-        convolution: is_convolution.then(|| match channels_last(meta) {
-            true => Axis::Column,
-            false => Axis::Row,
-        }),
+        convolution: match route {
+            Route::Convolution(Order::Pixels, ..) => Some(Axis::Column),
+            Route::Convolution(Order::Planes, ..) => Some(Axis::Row),
+            _ => None,
+        },
     };
     let at = lowered.tensors.iter().position(|&v| v == follower.result)?;
     let tail = tail(&lowered.kernel, ParamId::from_u32(at as u32), before)?;
@@ -99,10 +99,12 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
     };
     let meta = &graph.values[result];
     let (planes, together) = match (route, meta.sizes.as_slice()) {
-        (Route::Convolution(_, shape), _) if channels_last(meta) => {
+        (Route::Convolution(Order::Pixels, _, shape), _) => {
             (meta.numel() / shape.outputs.max(1) as i64, i64::MAX)
         }
-        (Route::Convolution(_, shape), _) => ((shape.images * shape.outputs) as i64, i64::MAX),
+        (Route::Convolution(Order::Planes, _, shape), _) => {
+            ((shape.images * shape.outputs) as i64, i64::MAX)
+        }
         (Route::OutFunction { .. } | Route::Joined { .. } | Route::Bytes, [rows @ .., _]) => {
             (rows.iter().product(), 1)
         }

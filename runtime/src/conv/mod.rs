@@ -36,6 +36,15 @@ pub trait Threads {
     ) -> Result<(), Error>;
 }
 
+/// How images and results lie. Where both orders are the same (one channel, one pixel), kernels differ nevertheless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// `[images, channels, h, w]`, row by row.
+    Planes,
+    /// `[images, h, w, channels]`: [`last`].
+    Pixels,
+}
+
 /// What becomes of the pixels under a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {

@@ -31,7 +31,7 @@ pub use shared::Shared;
 
 use crate::aten::dispatch::Operator;
 use crate::attention::Rule;
-use crate::conv::{Operation, Shape};
+use crate::conv::{Operation, Order, Shape};
 use std::sync::Arc;
 
 /// A block of memory of the plan; an index into [`Plan::buffers`].
@@ -145,7 +145,7 @@ pub enum Route {
     Bytes,
     /// A convolution by the kernels of [`crate::conv`]; the tensors are images, weight and perhaps
     /// bias (maxima have images only), and the result is row-major memory of the plan.
-    Convolution(Operation, Shape),
+    Convolution(Order, Operation, Shape),
     /// Attention by the kernels of [`crate::attention`]; the tensors are queries, keys, values and perhaps
     /// a mask, all of four dimensions, and the results are memory of the plan.
     Attention(Rule),
