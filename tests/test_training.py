@@ -79,6 +79,42 @@ def test_dropout_draws_what_eager_draws():
         assert torch.equal(torch.get_rng_state(), state)
 
 
+def drawn(f, *args):
+    """A training function's result and gradients, and the generator's state afterwards."""
+    torch.manual_seed(1)
+    args = [arg.detach().requires_grad_() for arg in args]
+    result = f(*args)
+    result.square().sum().backward()
+    return result, [arg.grad for arg in args], torch.get_rng_state()
+
+
+@pytest.mark.parametrize("p", [0.3, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_is_part_of_a_kernel(p, dtype, graphs):
+    def f(x, y):
+        return (F.dropout(x, p) + y).relu()
+
+    args = torch.randn(2, 30, 40).to(dtype).unbind()
+    args[0][3, 5] = torch.nan  # stays NaN, dropped or not
+    bound = {"rtol": 2e-2, "atol": 2e-2} if dtype is torch.bfloat16 else {}
+    got = drawn(torch.compile(f, **STRICT), *args)
+    torch.testing.assert_close(got, drawn(f, *args), equal_nan=True, **bound)
+    # An empty tensor, the numbers drawn into it, and a kernel.
+    assert (graphs[0].calls, graphs[0].groups) == (2, 1)
+
+
+@pytest.mark.parametrize("turn", [lambda x: x.mT, lambda x: x[:, ::2], lambda x: x[:0]])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_dropout_draws_in_the_order_of_memory(turn, dynamic):
+    def f(x):
+        return F.dropout(turn(x), 0.4).relu()
+
+    for sizes in ((12, 30), (14, 30), (16, 30)):
+        compiled = torch.compile(f, dynamic=dynamic, **STRICT)
+        x = torch.randn(sizes)
+        torch.testing.assert_close(drawn(compiled, x), drawn(f, x))
+
+
 def test_accumulation_and_updates_in_place():
     torch.manual_seed(0)
     models = [nn.Linear(4, 3), nn.Linear(4, 3)]

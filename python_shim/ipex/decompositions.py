@@ -12,10 +12,20 @@ from torch._decomp import get_decompositions
 aten = torch.ops.aten
 
 
+def native_dropout(input: torch.Tensor, p: float, train: bool | None) -> Any:
+    """Eager's random numbers by eager's call; the arithmetic may be fused with its neighbours."""
+    # Numbers are drawn in the order of memory, which only a contiguous mask is sure to share.
+    if train is False or not input.is_contiguous():
+        return NotImplemented
+    keep = 1.0 - p
+    mask = aten.bernoulli.p(torch.empty_like(input, dtype=torch.bool), keep)
+    return input * mask * (1.0 / keep if keep else 0.0), mask
+
+
 @cache
 def table() -> dict[Any, Callable[..., Any]]:
-    """PyTorch's own decompositions of what the compiler has no rule for; made once."""
-    return get_decompositions(
+    """PyTorch's own decompositions of what the compiler has no rule for, and ours; made once."""
+    decompositions = get_decompositions(
         [
             aten.celu,
             aten.count_nonzero,
@@ -81,3 +91,5 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.xlogy,
         ]
     )
+    decompositions[aten.native_dropout.default] = native_dropout
+    return decompositions
