@@ -15,7 +15,7 @@ aten = torch.ops.aten
 def native_dropout(input: torch.Tensor, p: float, train: bool | None) -> Any:
     """Eager's random numbers by eager's call; the arithmetic may be fused with its neighbours."""
     # Numbers are drawn in the order of memory, which only a contiguous mask is sure to share.
-    if train is False or not input.is_contiguous():
+    if train is False or not input.is_floating_point() or not input.is_contiguous():
         return NotImplemented
     keep = 1.0 - p
     mask = aten.bernoulli.p(torch.empty_like(input, dtype=torch.bool), keep)
