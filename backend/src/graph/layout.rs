@@ -70,7 +70,7 @@ pub fn is_view(document: &Document, node: &Node) -> bool {
 }
 
 /// Whether a tensor `[n, c, h, w]` lies as `[n, h, w, c]`, and not row by row as well.
-fn channels_last(meta: &Meta) -> bool {
+pub fn channels_last(meta: &Meta) -> bool {
     !row_major(meta) && pixel_by_pixel(meta)
 }
 

@@ -3,7 +3,7 @@
 use super::{NodeCall, OpArg, patches};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
-use crate::graph::layout::{by_pixels, by_rows, pixel_by_pixel};
+use crate::graph::layout::{self, by_pixels, by_rows, pixel_by_pixel};
 use crate::graph::strided::row_major;
 use crate::graph::{Meta, Narrow, Op, ValueId};
 use ipex_jit::kernel::BinaryOp;
@@ -179,12 +179,12 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
     let [image, weight] = [c.tensor(0)?, c.tensor(1)?].map(|v| in_rows(b, v));
     let mut operands = vec![image, weight];
     operands.extend(c.optional_tensor(2)?);
+    let out = c.output(0)?.clone();
     let op = Op::External {
         name: c.target.into(),
-        route: Route::Convolution(Order::Planes, Operation::Sum, shape),
+        route: Route::Convolution(order(b, &out), Operation::Sum, shape),
         args: b.graph.tensor_arguments(&operands),
     };
-    let out = c.output(0)?.clone();
     if b.graph.gpu {
         return Ok(vec![b.push(op, &operands, out)]);
     }
@@ -193,6 +193,14 @@ fn own(b: &mut Builder, c: &NodeCall, shape: Shape) -> Result<Vec<ValueId>, Refu
         true => result,
         false => b.push(Op::Convert { narrow: Narrow::No }, &[result], out),
     }])
+}
+
+/// The order of such a result: a GPU's kernels write both.
+fn order(b: &Builder, out: &Meta) -> Order {
+    match b.graph.gpu && layout::channels_last(out) {
+        true => Order::Pixels,
+        false => Order::Planes,
+    }
 }
 
 /// The same tensor as it lies row by row: a copy, unless it does.
@@ -254,7 +262,7 @@ pub fn max_pool(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     }
     let op = Op::External {
         name: c.target.into(),
-        route: Route::Convolution(Order::Planes, Operation::Max, shape),
+        route: Route::Convolution(order(b, out), Operation::Max, shape),
         args: b.graph.tensor_arguments(&[image]),
     };
     let meta = out.clone();
