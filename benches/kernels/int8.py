@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from timing import median_times
 from torch import nn
 
 SHAPES = [(768, 768), (3072, 768), (768, 3072), (2304, 768)]
@@ -37,19 +37,6 @@ class Layer(nn.Module):
             x = (x / scale).round().clamp(-127, 127).to(torch.int8)
         product = torch._int_mm(x, self.weight.t())
         return product.float() * scale * self.scale + self.bias
-
-
-def median_times(
-    ways: list[Callable[..., torch.Tensor]], args: tuple[torch.Tensor, ...], rounds: int
-) -> list[float]:
-    """Microseconds of interleaved calls."""
-    times: list[list[float]] = [[] for _ in ways]
-    for _ in range(rounds):
-        for way, t in zip(ways, times, strict=True):
-            start = time.perf_counter()
-            way(*args)
-            t.append((time.perf_counter() - start) * 1e6)
-    return [statistics.median(t) for t in times]
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.ao.quantization.fx._decomposed  # registers the operators
 import torch.nn.functional as F
+from timing import median_times
 from torch import nn
 
 SHAPES = [(768, 768), (3072, 768), (768, 3072), (2304, 768)]
@@ -56,17 +56,6 @@ class Floats(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(F.linear(x, self.weight, self.bias))
-
-
-def median_times(ways: list[Callable[[], torch.Tensor]], rounds: int) -> list[float]:
-    """Microseconds of interleaved calls."""
-    times: list[list[float]] = [[] for _ in ways]
-    for _ in range(rounds):
-        for way, t in zip(ways, times, strict=True):
-            start = time.perf_counter()
-            way()
-            t.append((time.perf_counter() - start) * 1e6)
-    return [statistics.median(t) for t in times]
 
 
 def main() -> None:
@@ -109,7 +98,7 @@ def measure(sizes: tuple[int, int, int], args: argparse.Namespace) -> list[float
     # Sums of f32 before the last rounding may fall on either side of a half.
     for way in ways[3:]:
         assert (way().int() - layer(y).int()).abs().max() <= 1
-    *others, ipex = median_times(ways, args.rounds)
+    *others, ipex = median_times(ways, (), args.rounds)
     ratios = [other / ipex for other in others]
     print(
         f"{rows:4d} x {inner:4d} -> {out:4d}  "

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from timing import median_times
 from torch import nn
 
 SHAPES = [(4096, 4096), (11008, 4096), (4096, 11008)]
@@ -48,19 +48,6 @@ class Floats(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight)
-
-
-def median_times(
-    ways: list[Callable[[torch.Tensor], torch.Tensor]], x: torch.Tensor, rounds: int
-) -> list[float]:
-    """Microseconds of interleaved calls."""
-    times: list[list[float]] = [[] for _ in ways]
-    for _ in range(rounds):
-        for way, t in zip(ways, times, strict=True):
-            start = time.perf_counter()
-            way(x)
-            t.append((time.perf_counter() - start) * 1e6)
-    return [statistics.median(t) for t in times]
 
 
 def main() -> None:
@@ -106,7 +93,7 @@ def measure(
     for way in ways:
         error = (way(x).double() - want).abs().max() / want.abs().max()
         assert error < bound, float(error)
-    *others, ipex = median_times(ways, x, args.rounds)
+    *others, ipex = median_times(ways, (x,), args.rounds)
     ratios = [other / ipex for other in others]
     print(
         f"{str(dtype)[6:]:8s} {rows:4d} x {inner:5d} -> {out:5d}  "

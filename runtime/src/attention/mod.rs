@@ -8,7 +8,7 @@
 //! [`state`] holds what a task has summed so far.
 
 mod dispatch;
-pub mod micro;
+mod micro;
 mod shape;
 mod state;
 mod stream;

@@ -207,24 +207,8 @@ fn transpose_square(r: [__m256i; LANES]) -> [__m256i; LANES] {
 
 /// See [`Kernels::dot`]: as many rows of B at a time as registers hold.
 unsafe fn f32_dot(rows: usize, d: &Dot) {
-    macro_rules! dots {
-        ($($n:literal $r:literal),*) => {
-            match rows {
-                $($n => {
-                    let whole = d.cols / $r * $r;
-                    for j in (0..whole).step_by($r) {
-                        f32_dot_of::<$n, $r>(&d.from(j));
-                    }
-                    for j in whole..d.cols {
-                        f32_dot_of::<$n, 1>(&d.from(j));
-                    }
-                })*
-                _ => debug_assert!(false, "{rows} rows"),
-            }
-        };
-    }
     // SAFETY: by contract.
-    unsafe { dots!(1 4, 2 4, 3 3, 4 2) }
+    unsafe { dots!(f32_dot_of, rows, d, 1 4, 2 4, 3 3, 4 2) }
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -250,24 +250,6 @@ fn transpose_square(r: [__m512i; LANES]) -> [__m512i; LANES] {
     out
 }
 
-/// Calls `$dot::<rows, rows of B at a time>`, as many as registers hold.
-macro_rules! dots {
-    ($dot:ident, $rows:expr, $d:expr, $($n:literal $r:literal),*) => {
-        match $rows {
-            $($n => {
-                let whole = $d.cols / $r * $r;
-                for j in (0..whole).step_by($r) {
-                    $dot::<$n, $r>(&$d.from(j));
-                }
-                for j in whole..$d.cols {
-                    $dot::<$n, 1>(&$d.from(j));
-                }
-            })*
-            _ => debug_assert!(false, "{} rows", $rows),
-        }
-    };
-}
-
 macro_rules! dot {
     ($entry:ident, $dot:ident, $features:literal, $elements:literal, $load:expr, $fma:expr) => {
         /// See [`Kernels::dot`].

@@ -5,6 +5,27 @@
 //! neighbours along K. A tile reads its rows of A in place (units of a row are neighbours) and a
 //! panel of B: for each unit, [`Kernels::cols`] columns side by side.
 
+/// Calls `dot::<rows, columns of B at a time>`, as many columns as registers hold; `(dot CONST)` has a third parameter.
+#[cfg(target_arch = "x86_64")]
+macro_rules! dots {
+    ($dot:tt, $rows:expr, $d:expr, $($n:literal $r:literal),*) => {
+        match $rows {
+            $($n => {
+                let whole = $d.cols / $r * $r;
+                for j in (0..whole).step_by($r) {
+                    dots!($dot $n $r &$d.from(j));
+                }
+                for j in whole..$d.cols {
+                    dots!($dot $n 1 &$d.from(j));
+                }
+            })*
+            _ => debug_assert!(false, "{} rows", $rows),
+        }
+    };
+    (($dot:ident $more:ident) $n:literal $r:literal $d:expr) => { $dot::<$n, $r, $more>($d) };
+    ($dot:ident $n:literal $r:literal $d:expr) => { $dot::<$n, $r>($d) };
+}
+
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
 #[cfg(target_arch = "x86_64")]

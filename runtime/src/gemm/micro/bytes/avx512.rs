@@ -19,24 +19,8 @@ pub fn dots(signed: bool) -> ByteDots {
 
 /// See [`ByteDots::dot`].
 unsafe fn dot<const SIGNED: bool>(rows: usize, d: &Dot) {
-    macro_rules! dots {
-        ($($n:literal $r:literal),*) => {
-            match rows {
-                $($n => {
-                    let whole = d.cols / $r * $r;
-                    for j in (0..whole).step_by($r) {
-                        dot_of::<$n, $r, SIGNED>(&d.from(j));
-                    }
-                    for j in whole..d.cols {
-                        dot_of::<$n, 1, SIGNED>(&d.from(j));
-                    }
-                })*
-                _ => debug_assert!(false, "{rows} rows"),
-            }
-        };
-    }
     // SAFETY: by contract.
-    unsafe { dots!(1 4, 2 4, 3 4, 4 4, 5 4, 6 4, 7 3, 8 3) }
+    unsafe { dots!((dot_of SIGNED), rows, d, 1 4, 2 4, 3 4, 4 4, 5 4, 6 4, 7 3, 8 3) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
