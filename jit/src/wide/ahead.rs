@@ -3,9 +3,10 @@
 //! that go through all rows lose by it.
 
 use super::Refused;
-use super::lir::{Lir, Mem as Operand};
+use super::encode::Cond;
+use super::lir::{Bound, Lir, Mem as Operand, Reg};
 use super::lower::{Lower, Part};
-use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, VarId};
+use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, Type, VarId};
 
 /// Bytes of rows for which it pays: those of several lines that leave room for others in the second-level cache.
 const ROW: std::ops::RangeInclusive<i64> = 1 << 10..=1 << 16;
@@ -18,6 +19,8 @@ pub struct Ahead {
     rows: VarId,
     /// What is read.
     reads: Vec<(Mem, Index)>,
+    /// Where the next row of what is gathered starts.
+    gathered: Vec<((Mem, Index), Reg)>,
 }
 
 /// For every loop of a row's body, if there are several: what is read there for the last time.
@@ -42,7 +45,11 @@ pub fn last_reads(kernel: &Kernel, body: &[Stmt], rows: Option<VarId>) -> Vec<Op
             .iter()
             .filter(|a| !in_others(a, k + 1..loops.len()));
         let last: Vec<_> = last.cloned().collect();
-        (!last.is_empty()).then_some(Ahead { rows, reads: last })
+        (!last.is_empty()).then_some(Ahead {
+            rows,
+            reads: last,
+            gathered: Vec::new(),
+        })
     };
     (0..loops.len()).map(of_loop).collect()
 }
@@ -56,7 +63,7 @@ fn along(index: &Index, from: VarId, to: VarId) -> Index {
     index
 }
 
-/// What the body of a vector loop reads of arguments in order.
+/// What the body of a vector loop reads of arguments.
 fn reads(kernel: &Kernel, l: &Loop) -> Vec<(Mem, Index)> {
     let read = |s: &Stmt| match s {
         Stmt::Let {
@@ -66,9 +73,7 @@ fn reads(kernel: &Kernel, l: &Loop) -> Vec<(Mem, Index)> {
                     index,
                 },
             ..
-        } if kernel.params[*p].access == Access::In && index.values.is_empty() => {
-            Some((*mem, index.clone()))
-        }
+        } if kernel.params[*p].access == Access::In => Some((*mem, index.clone())),
         _ => None,
     };
     match l.vector {
@@ -92,14 +97,111 @@ impl Lower<'_> {
         if self.lanes.part != Part::Full || !starts_line {
             return Ok(());
         }
-        let Some(Ahead { rows, reads }) = &self.ahead else {
+        let Some(ahead) = &self.ahead else {
             return Ok(());
         };
-        let row = size * super::lanes::stride(index, Some(*rows));
-        if reads.iter().any(|(m, i)| *m == mem && i == index) && ROW.contains(&row) {
+        let here = |(m, i): &(Mem, Index)| *m == mem && i == index;
+        if let Some((_, base)) = ahead.gathered.iter().find(|(read, _)| here(read)) {
+            let next = Operand {
+                base: Some(*base),
+                ..m
+            };
+            return self.fetch(next, 0);
+        }
+        let row = size * super::lanes::stride(index, Some(ahead.rows));
+        let fixed = index.values.is_empty() && ROW.contains(&row);
+        if fixed && ahead.reads.iter().any(here) {
             self.fetch(m, row)?;
         }
         Ok(())
+    }
+
+    /// Computes where the next row of what the next loop gathers starts; of the last row, that row itself.
+    pub fn find_next_row(&mut self, body: &[Stmt]) -> Result<(), Refused> {
+        let Some(mut ahead) = self.ahead.take() else {
+            return Ok(());
+        };
+        let rows = ahead.rows;
+        let places: Vec<_> = (ahead.reads.iter())
+            .filter_map(|read| Some((read.clone(), self.place(read, rows, body)?)))
+            .collect();
+        if !places.is_empty() {
+            let next = self.next(rows)?;
+            for (read, (place, step)) in places {
+                let (mem, index) = &place;
+                let at = self.start_of(*mem, index, rows, next)?;
+                let disp = i32::try_from(index.offset * self.element_size(*mem));
+                let place = self.general();
+                self.emit(Lir::LoadPointer {
+                    d: place,
+                    base: at,
+                    disp: disp.map_err(|_| Refused::Extent)?,
+                });
+                let base = self.start_of(read.0, &read.1, rows, next)?;
+                let base = self.further(read.0, base, place, step)?;
+                ahead.gathered.push((read, base));
+            }
+        }
+        self.ahead = Some(ahead);
+        Ok(())
+    }
+
+    /// What says where a gathered row is, and the elements between two rows, if it is one number for each row in memory.
+    fn place(
+        &self,
+        (gathered, index): &(Mem, Index),
+        rows: VarId,
+        body: &[Stmt],
+    ) -> Option<((Mem, Index), i64)> {
+        let [(value, step)] = *index.values.as_slice() else {
+            return None;
+        };
+        let read = body.iter().find_map(|s| match s {
+            Stmt::Let {
+                value: v,
+                inst: Inst::Load { mem, index },
+            } if *v == value => Some((*mem, index.clone())),
+            _ => None,
+        });
+        let (mem, at) = read?;
+        let numbered = at.values.is_empty() && super::lanes::stride(&at, Some(rows)) != 0;
+        let of_64_bits = self.kernel.values[value] == Type::I64 && self.element_size(mem) == 8;
+        let long = ROW.contains(&(step * self.element_size(*gathered)));
+        (numbered && of_64_bits && long).then_some(((mem, at), step))
+    }
+
+    /// The number of the next row, or of the last one.
+    fn next(&mut self, rows: VarId) -> Result<Reg, Refused> {
+        let row = self.vars[rows].ok_or(Refused::Extent)?;
+        let last = self.kernel.vars[rows].extent as i64 - 1;
+        let last = i32::try_from(last).map_err(|_| Refused::Extent)?;
+        let (next, over) = (self.general(), self.f.label());
+        self.emit(Lir::Move { d: next, a: row });
+        self.emit(Lir::JumpIf {
+            cond: Cond::GreaterEqual,
+            a: next,
+            b: Bound::Imm(last),
+            to: over,
+        });
+        self.emit(Lir::Advance { d: next, by: 1 });
+        self.emit(Lir::Bind(over));
+        Ok(next)
+    }
+
+    /// The address of what an index reads in a row, without what the loop in it and gathered values add.
+    fn start_of(&mut self, mem: Mem, index: &Index, rows: VarId, row: Reg) -> Result<Reg, Refused> {
+        let mut base = self.pointers[&mem];
+        for &(var, stride) in &index.vars {
+            let at = if var == rows {
+                Some(row)
+            } else {
+                self.vars[var]
+            };
+            if let Some(at) = at {
+                base = self.further(mem, base, at, stride)?;
+            }
+        }
+        Ok(base)
     }
 
     /// Fetches the line so many bytes behind an address.
@@ -113,6 +215,7 @@ impl Lower<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::target::Target;
     use super::*;
     use crate::kernel::parse;
 
@@ -145,5 +248,56 @@ mod tests {
             .collect();
         let last = ["p0[512*i0 + i2]", "p1[256*i0 + i2]", "p0[512*i0 + i2 + 1]"];
         assert_eq!(read, [vec![], last.map(String::from).to_vec()]);
+    }
+
+    /// The bytes by which a row's number is multiplied for the lines that are fetched, and how many are.
+    fn fetched(text: &str) -> (Vec<i32>, usize) {
+        let kernel = parse(text).unwrap();
+        let f = super::super::lower::lower(&kernel, Target::Avx512 { bf16: false }).unwrap();
+        let lines = f.code.iter().filter_map(|i| match i {
+            Lir::Prefetch(m) => m.base,
+            _ => None,
+        });
+        let lines: Vec<Reg> = lines.collect();
+        let any = |is: &dyn Fn(&Lir) -> bool| f.code.iter().any(is);
+        let next = |n: &Reg| any(&|i| matches!(i, Lir::Advance { d, by: 1 } if d == n));
+        let of_next = |at: &Reg| {
+            any(&|i| matches!(i, Lir::AddScaled { d, index, by: 8, .. } if d == at && next(index)))
+        };
+        let read = |at: &Reg| {
+            any(&|i| matches!(i, Lir::LoadPointer { d, base, .. } if d == at && of_next(base)))
+        };
+        let factors = f.code.iter().filter_map(|i| match i {
+            Lir::AddScaled { d, index, by, .. } if lines.contains(d) && read(index) => Some(*by),
+            _ => None,
+        });
+        (factors.collect(), lines.len())
+    }
+
+    #[test]
+    fn gathered_rows_are_fetched_where_the_next_row_is() {
+        let text = "kernel (p0: in f32, p1: in i64, p2: out f32) {
+    loop i0 < 9 {
+        v0: i64 = load p1[i0]
+        loop i1 < 512 vector {
+            v1: f32 = load p0[512*v0 + i1]
+        } carry v2: f32 = sum v1
+        loop i2 < 512 vector {
+            v3: f32 = load p0[512*v0 + i2]
+            v4: f32 = mul v3, v2
+            store p2[512*i0 + i2] = v4
+        }
+    }
+}";
+        assert_eq!(fetched(text), (vec![2048], 4));
+        let none = (Vec::new(), 0);
+        assert_eq!(fetched(&text.replace("512", "200")), none, "short rows");
+        assert_eq!(fetched(&text.replace("p1[i0]", "p1[0]")), none, "one row");
+        let narrow = text.replace("p1: in i64", "p1: in i32");
+        let narrow = narrow.replace(
+            "v0: i64 = load p1[i0]",
+            "v5: i32 = load p1[i0]\n v0: i64 = convert v5",
+        );
+        assert_eq!(fetched(&narrow), none, "a number that is computed");
     }
 }

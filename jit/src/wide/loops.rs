@@ -354,6 +354,17 @@ impl Lower<'_> {
 
     /// Computes in front of a loop the base addresses of the accesses in its body.
     fn prepare_streams(&mut self, l: &Loop) -> Result<(), Refused> {
+        let inside: HashSet<ValueId> = (l.body.iter())
+            .flat_map(|s| match s {
+                Stmt::Let { value, .. } if self.hoisted.contains(*value) => Vec::new(),
+                Stmt::Let { value, .. } => vec![*value],
+                Stmt::Loop(inner) => (inner.carries.iter())
+                    .flat_map(|c| [Some(c.result), c.arg])
+                    .flatten()
+                    .collect(),
+                Stmt::Store { .. } => Vec::new(),
+            })
+            .collect();
         for stmt in &l.body {
             let (mem, index) = match stmt {
                 Stmt::Let {
@@ -363,7 +374,9 @@ impl Lower<'_> {
                 Stmt::Store { mem, index, .. } => (mem, index),
                 _ => continue,
             };
-            let stream = stream_of(*mem, index, l);
+            let mut stream = stream_of(*mem, index, l);
+            // Others are added where they are used.
+            (stream.values).retain(|(v, _)| !self.varying.contains(*v) && !inside.contains(v));
             if !self.streams.contains_key(&stream) {
                 let base = self.stream_base(&stream)?;
                 self.streams.insert(stream, base);
@@ -373,17 +386,34 @@ impl Lower<'_> {
     }
 
     /// The address of a stream's first element.
-    pub fn stream_base(&mut self, (mem, vars): &Stream) -> Result<Reg, Refused> {
-        let size = self.element_size(*mem);
-        let mut base = self.pointers[mem];
-        for &(var, stride) in vars {
+    pub fn stream_base(&mut self, stream: &Stream) -> Result<Reg, Refused> {
+        let mut base = self.pointers[&stream.mem];
+        for &(var, stride) in &stream.vars {
             let index = self.vars[var].ok_or(Refused::Extent)?;
-            let by = i32::try_from(stride * size).map_err(|_| Refused::Extent)?;
-            let d = self.general();
-            self.emit(Lir::AddScaled { d, base, index, by });
-            base = d;
+            base = self.further(stream.mem, base, index, stride)?;
+        }
+        for &(value, stride) in &stream.values {
+            let index = self.general();
+            let a = self.get(value, 0);
+            self.emit(Lir::FirstLane { d: index, a });
+            base = self.further(stream.mem, base, index, stride)?;
         }
         Ok(base)
+    }
+
+    /// The address `stride` times an index of elements behind another one.
+    pub fn further(
+        &mut self,
+        mem: Mem,
+        base: Reg,
+        index: Reg,
+        stride: i64,
+    ) -> Result<Reg, Refused> {
+        let by = stride * self.element_size(mem);
+        let by = i32::try_from(by).map_err(|_| Refused::Extent)?;
+        let d = self.general();
+        self.emit(Lir::AddScaled { d, base, index, by });
+        Ok(d)
     }
 }
 
@@ -416,7 +446,11 @@ fn most_live(l: &Loop, counts: impl Fn(ValueId) -> bool) -> usize {
 pub fn stream_of(mem: Mem, index: &Index, l: &Loop) -> Stream {
     let others = index.vars.iter().filter(|(v, _)| *v != l.var);
     debug_assert!(stride(index, None) == 0);
-    (mem, others.copied().collect())
+    Stream {
+        mem,
+        vars: others.copied().collect(),
+        values: index.values.clone(),
+    }
 }
 
 fn copy_of(d: Reg, a: Reg, mask: Mask, len: u8, wide: bool) -> Lir {

@@ -39,8 +39,13 @@ pub const UNIFORM: Lanes = Lanes {
     part: Part::Full,
 };
 
-/// A base address: the memory and the loop variables with their strides in it.
-pub type Stream = (Mem, Vec<(VarId, i64)>);
+/// A base address: the memory, and the loop variables and gathered values with their strides in it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Stream {
+    pub mem: Mem,
+    pub vars: Vec<(VarId, i64)>,
+    pub values: Vec<(kernel::ValueId, i64)>,
+}
 
 /// State of the lowering.
 pub struct Lower<'k> {
@@ -259,6 +264,7 @@ impl Lower<'_> {
                 Stmt::Store { mem, index, value } => self.store(*mem, index, *value)?,
                 Stmt::Loop(l) => {
                     self.ahead = last.next().flatten();
+                    self.find_next_row(body)?;
                     self.inner(l)?;
                     self.ahead = None;
                 }

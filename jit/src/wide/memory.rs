@@ -4,7 +4,7 @@ use super::Refused;
 use super::encode::Opcode;
 use super::lanes::stride;
 use super::lir::{Lir, Mask, Mem as Operand, Reg, Src};
-use super::lower::{Lower, Part};
+use super::lower::{Lower, Part, Stream};
 use super::opcode as o;
 use crate::kernel::{Access, BinaryOp, Const, Index, Loop, Mem, Stmt, Type, ValueId};
 use ipex_runtime::DType;
@@ -33,35 +33,30 @@ impl Lower<'_> {
     fn operand(&mut self, mem: Mem, index: &Index, copy: usize) -> Result<Operand, Refused> {
         let size = self.element_size(mem);
         let current = self.current;
-        let others: Vec<_> = index
-            .vars
-            .iter()
-            .filter(|(v, _)| Some(*v) != current)
-            .copied()
-            .collect();
-        let stream = (mem, others);
+        let others = index.vars.iter().filter(|(v, _)| Some(*v) != current);
+        let same = index.values.iter().filter(|(v, _)| !self.differs(*v));
+        let mut stream = Stream {
+            mem,
+            vars: others.copied().collect(),
+            values: same.copied().collect(),
+        };
         let mut base = match self.streams.get(&stream) {
             Some(&base) => base,
-            None => self.stream_base(&stream)?,
-        };
-        for &(value, step) in &index.values {
-            if self.differs(value) {
-                continue;
+            None => {
+                let values = std::mem::take(&mut stream.values);
+                let mut base = match self.streams.get(&stream) {
+                    Some(&base) => base,
+                    None => self.stream_base(&stream)?,
+                };
+                for (value, step) in values {
+                    let lane = self.general();
+                    let a = self.get(value, copy);
+                    self.emit(Lir::FirstLane { d: lane, a });
+                    base = self.further(mem, base, lane, step)?;
+                }
+                base
             }
-            let (d, lane) = (self.general(), self.general());
-            let by = i32::try_from(step * size).map_err(|_| Refused::Extent)?;
-            self.emit(Lir::FirstLane {
-                d: lane,
-                a: self.get(value, copy),
-            });
-            self.emit(Lir::AddScaled {
-                d,
-                base,
-                index: lane,
-                by,
-            });
-            base = d;
-        }
+        };
         let scale = stride(index, current) * size;
         let at = current.and_then(|v| self.vars[v]).filter(|_| scale != 0);
         let along = copy as i64 * self.count * stride(index, self.lanes.var);

@@ -114,9 +114,9 @@ impl Lower<'_> {
 
     /// The address of the first row and column.
     fn base(&mut self, t: &Turn, (mem, index): (Mem, &Index)) -> Result<Reg, Refused> {
-        let (mem, mut vars) = stream_of(mem, index, t.columns);
-        vars.retain(|v| v.0 != t.rows.var);
-        self.stream_base(&(mem, vars))
+        let mut stream = stream_of(mem, index, t.columns);
+        stream.vars.retain(|v| v.0 != t.rows.var);
+        self.stream_base(&stream)
     }
 
     fn at_column(
