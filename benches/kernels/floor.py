@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from cases import CASES, Shape
-from ipex.backend import ipex
+from timing import direct
 from torch._dynamo.backends.common import aot_autograd
 
 Call = Callable[[], Any]
@@ -38,7 +38,6 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
     torch._dynamo.reset()
     torch.manual_seed(0)
     kernel, args = CASES[name](shape, torch.float32)
-    handed: list[tuple[Any, list[Any]]] = []
 
     def dynamo(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
         result = prepared(inputs, graph)
@@ -55,16 +54,6 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
         run._boxed_call = True  # type: ignore[attr-defined]
         return run
 
-    def ours(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
-        compiled = ipex(graph, inputs, options={"strict": True})
-
-        def run(*given: Any) -> Any:
-            if not handed:
-                handed.append((compiled, list(given)))
-            return compiled(*given)
-
-        return run
-
     def own() -> list[Any]:
         return [t.clone() if isinstance(t, torch.Tensor) else t for t in args]
 
@@ -72,7 +61,6 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
         "ipex": "ipex",
         "Dynamo": dynamo,
         "AOT": aot_autograd(fw_compiler=aot, keep_inference_input_mutations=True),
-        "direct": ours,
     }
     if inductor:
         backends["Inductor"] = "inductor"
@@ -84,9 +72,8 @@ def rivals_of(name: str, shape: Shape, inductor: bool) -> dict[str, Call]:
         compiled = torch.compile(f, backend=backend, dynamic=False, fullgraph=True)
         mine = own()
         compiled(*mine)
-        if rival == "direct":
-            compiled, mine = handed[0]
         calls[rival] = functools.partial(compiled, *mine)
+    calls["direct"] = direct(CASES[name](shape, torch.float32)[0], own())
     return calls
 
 
