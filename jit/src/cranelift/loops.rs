@@ -339,7 +339,7 @@ impl Gen<'_, '_> {
                 match inst {
                     Inst::Load { mem, index } => {
                         // Truth values and bytes in 64-bit lanes would need more conversions.
-                        widths.0 |= self.dtype(*mem).size() < 4;
+                        widths.0 |= self.kernel.dtype(*mem).size() < 4;
                         index.values.is_empty()
                     }
                     Inst::Convert { arg, .. } | Inst::Compare { args: [arg, _], .. } => {
@@ -363,7 +363,7 @@ impl Gen<'_, '_> {
             Stmt::Store { mem, index, value } => {
                 // The value may come from outside of the loop.
                 note_width(self.kernel.values[*value], widths);
-                widths.0 |= self.dtype(*mem).size() < 4;
+                widths.0 |= self.kernel.dtype(*mem).size() < 4;
                 index.values.is_empty()
             }
             Stmt::Loop(inner) => {

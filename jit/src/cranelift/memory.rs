@@ -6,26 +6,12 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use ipex_runtime::DType;
 
 impl Gen<'_, '_> {
-    /// The element type in memory; scratch holds values in their compute type.
-    pub fn dtype(&self, mem: Mem) -> DType {
-        match mem {
-            Mem::Param(p) => self.kernel.params[p].dtype,
-            Mem::Scratch(s) => match self.kernel.scratch[s].ty {
-                Type::F32 => DType::F32,
-                Type::F64 => DType::F64,
-                Type::I32 => DType::I32,
-                Type::I64 => DType::I64,
-                Type::Bool => DType::Bool,
-            },
-        }
-    }
-
     fn place(&self, mem: Mem) -> (Value, DType) {
         let base = match mem {
             Mem::Param(p) => self.params[p.as_u32() as usize],
             Mem::Scratch(s) => self.scratch[s.as_u32() as usize],
         };
-        (base, self.dtype(mem))
+        (base, self.kernel.dtype(mem))
     }
 
     /// Address of the first lane of the first copy, and a displacement in bytes.

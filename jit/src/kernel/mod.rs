@@ -164,6 +164,20 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The element type in memory; scratch holds values in their compute type.
+    pub fn dtype(&self, mem: Mem) -> DType {
+        match mem {
+            Mem::Param(p) => self.params[p].dtype,
+            Mem::Scratch(s) => match self.scratch[s].ty {
+                Type::F32 => DType::F32,
+                Type::F64 => DType::F64,
+                Type::I32 => DType::I32,
+                Type::I64 => DType::I64,
+                Type::Bool => DType::Bool,
+            },
+        }
+    }
+
     /// The kernel without the extent of its outermost loop, on which its code does not depend.
     pub fn of_any_extent(&self) -> Kernel {
         let mut kernel = self.clone();

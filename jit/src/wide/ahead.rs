@@ -4,7 +4,7 @@
 
 use super::Refused;
 use super::encode::Cond;
-use super::lir::{Bound, Lir, Mem as Operand, Reg};
+use super::lir::{Lir, Mem as Operand, Reg};
 use super::lower::{Lower, Part};
 use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, Type, VarId};
 
@@ -170,20 +170,21 @@ impl Lower<'_> {
         (numbered && of_64_bits && long).then_some(((mem, at), step))
     }
 
-    /// The number of the next row, or of the last one.
+    /// The number of the next row, or of this one if it is the last.
     fn next(&mut self, rows: VarId) -> Result<Reg, Refused> {
         let row = self.vars[rows].ok_or(Refused::Extent)?;
-        let last = self.kernel.vars[rows].extent as i64 - 1;
-        let last = i32::try_from(last).map_err(|_| Refused::Extent)?;
+        // Code is shared by kernels of any number of rows: only the caller knows the last.
+        let end = self.ends[rows].ok_or(Refused::Extent)?;
         let (next, over) = (self.general(), self.f.label());
         self.emit(Lir::Move { d: next, a: row });
+        self.emit(Lir::Advance { d: next, by: 1 });
         self.emit(Lir::JumpIf {
-            cond: Cond::GreaterEqual,
+            cond: Cond::Less,
             a: next,
-            b: Bound::Imm(last),
+            b: end,
             to: over,
         });
-        self.emit(Lir::Advance { d: next, by: 1 });
+        self.emit(Lir::Move { d: next, a: row });
         self.emit(Lir::Bind(over));
         Ok(next)
     }

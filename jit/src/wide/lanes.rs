@@ -8,19 +8,8 @@ use std::collections::HashMap;
 /// The values that an instruction reads.
 fn operands(inst: &Inst) -> Vec<ValueId> {
     match inst {
-        Inst::Const(_) | Inst::Var(_) => Vec::new(),
         Inst::Load { index, .. } => index.values.iter().map(|v| v.0).collect(),
-        Inst::Unary { arg, .. }
-        | Inst::Convert { arg, .. }
-        | Inst::Narrow { arg, .. }
-        | Inst::Scan { arg, .. } => vec![*arg],
-        Inst::Binary { args, .. } | Inst::Compare { args, .. } => args.to_vec(),
-        Inst::Fma { args } => args.to_vec(),
-        Inst::Select {
-            cond,
-            on_true,
-            on_false,
-        } => vec![*cond, *on_true, *on_false],
+        _ => inst.operands(),
     }
 }
 

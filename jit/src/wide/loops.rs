@@ -44,6 +44,7 @@ impl Lower<'_> {
         });
         self.prepare_streams(l)?;
         self.vars[l.var] = Some(at);
+        self.ends[l.var] = Some(end);
         let outer = self.current.replace(l.var);
         if l.vector && self.lanes.var.is_none() {
             self.in_lanes(l, at, end)?;

@@ -2,7 +2,7 @@
 //! all of them, so that scalar and vector code are one.
 
 use super::Refused;
-use super::lir::{Class, Function, Lir, Mask, Reg, Src};
+use super::lir::{Bound, Class, Function, Lir, Mask, Reg, Src};
 use super::opcode;
 use super::target::Target;
 use crate::kernel::{self, Const, Inst, Kernel, Loop, Mem, Stmt, Type, VarId};
@@ -75,6 +75,8 @@ pub struct Lower<'k> {
     pub hoisted: EntitySet<kernel::ValueId>,
     /// Current value of each loop variable (the first lane's of the first copy).
     pub vars: SecondaryMap<VarId, Option<Reg>>,
+    /// Where each loop ends that runs.
+    pub ends: SecondaryMap<VarId, Option<Bound>>,
     /// The variable of the innermost loop.
     pub current: Option<VarId>,
     /// Addresses of parameters and scratch rows.
@@ -107,6 +109,7 @@ pub fn lower(kernel: &Kernel, target: Target) -> Result<Function, Refused> {
         narrow,
         hoisted: EntitySet::new(),
         vars: SecondaryMap::new(),
+        ends: SecondaryMap::new(),
         current: None,
         pointers: HashMap::new(),
         streams: HashMap::new(),

@@ -12,16 +12,7 @@ use ipex_runtime::DType;
 impl Lower<'_> {
     /// The element type in memory.
     pub fn dtype(&self, mem: Mem) -> DType {
-        match mem {
-            Mem::Param(p) => self.kernel.params[p].dtype,
-            Mem::Scratch(s) => match self.kernel.scratch[s].ty {
-                Type::F32 => DType::F32,
-                Type::F64 => DType::F64,
-                Type::I32 => DType::I32,
-                Type::I64 => DType::I64,
-                Type::Bool => DType::Bool,
-            },
-        }
+        self.kernel.dtype(mem)
     }
 
     /// Bytes of an element.
