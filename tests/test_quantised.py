@@ -71,6 +71,9 @@ class Wide(torch.overrides.TorchFunctionMode):
         name = getattr(function, "__name__", "")
         if name == "float" or (name == "to" and args[1].is_floating_point):
             return args[0].double()
+        if name.startswith("dequantize_per_channel_group"):
+            w, s, z = args[:3]
+            return grouped(w, s.double(), z, args[6], torch.float64)
         if name.startswith("dequantize_per_channel"):
             w, s, z = args[:3]
             return (w.double() - z[:, None]) * s[:, None].double()
@@ -177,6 +180,180 @@ def test_other_weights_are_floats(form, graphs):
     f = torch.compile(layer, backend="ipex", options=STRICT)
     with torch.no_grad():
         assert error_of(f(x), layer(x).double()) < BOUNDS[torch.float32]
+    assert graphs[0].of_bytes == 0
+
+
+def grouped(w, s, z, group, dtype):
+    w = w.view(len(w), -1, group).to(dtype)
+    if z is not None:
+        w = w - z.to(dtype)[..., None]
+    return (w * s[..., None]).view(len(w), -1)
+
+
+GROUPED = {
+    "views": lambda m, x: F.linear(x, grouped(m.w, m.s, None, m.group, x.dtype), m.b),
+    "zeros": lambda m, x: F.linear(x, grouped(m.w, m.s, m.z, m.group, x.dtype)),
+    "one_zero": lambda m, x: F.linear(
+        x, ((m.w.view(len(m.w), -1, m.group).to(x.dtype) - 5) * m.s[..., None]).view_as(m.w)
+    ),
+    # as gpt-fast writes it
+    "flat": lambda m, x: F.linear(
+        x,
+        (
+            (m.w.reshape(-1, m.group).to(x.dtype) - m.z.reshape(-1, 1).to(x.dtype))
+            * m.s.reshape(-1, 1)
+        ).reshape_as(m.w),
+        m.b,
+    ),
+    "of_channels_too": lambda m, x: F.linear(
+        x, grouped(m.w, m.s, None, m.group, x.dtype) * m.b[:, None]
+    ),
+    "zeros_alone": lambda m, x: F.linear(
+        x, (m.w.view(len(m.w), -1, m.group).to(x.dtype) - m.z[..., None].to(x.dtype)).view_as(m.w)
+    ),
+    "of_all_channels": lambda m, x: F.linear(
+        x, (m.w.view(len(m.w), -1, m.group).to(x.dtype) * m.s[:1, :, None]).view_as(m.w)
+    ),
+    "decomposed": lambda m, x: F.linear(
+        x,
+        Q.dequantize_per_channel_group(
+            m.w, m.s.float(), m.z, -128, 127, m.w.dtype, m.group, torch.float32
+        ).to(x.dtype),
+        m.b,
+    ),
+}
+
+
+class Grouped(torch.nn.Module):
+    """Weights of bytes whose scales change every `group` inputs."""
+
+    def __init__(self, form, out, inner, group, dtype=torch.float32, of=torch.int8):
+        super().__init__()
+        self.form, self.group = form, group
+        low = -128 if of is torch.int8 else 0
+        self.register_buffer("w", torch.randint(low, low + 256, (out, inner), dtype=of))
+        self.register_buffer("s", (torch.rand(out, inner // group) / inner).to(dtype))
+        self.register_buffer("b", torch.randn(out).to(dtype))
+        self.register_buffer("z", torch.randint(-9, 10, (out, inner // group)))
+
+    def forward(self, x):
+        return self.form(self, x)
+
+    def in_f64(self, x):
+        """The result without any rounding of f32 and below."""
+        wide = Grouped(self.form, *self.w.shape, self.group, of=self.w.dtype)
+        wide.w, wide.z = self.w, self.z
+        wide.s, wide.b = self.s.double(), self.b.double()
+        with Wide():
+            return wide.form(wide, x.double())
+
+
+# Where the weight is rounded to the type of x, as eager does: dot products do not.
+GROUPED_BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+@pytest.mark.parametrize("freezing", [False, True], ids=["fresh", "frozen"])
+@pytest.mark.parametrize("dtype", GROUPED_BOUNDS, ids=str)
+@pytest.mark.parametrize("rows", [1, 3, 6, 16, 37])
+@pytest.mark.parametrize("form", GROUPED)
+def test_scales_of_groups(form, rows, dtype, freezing, graphs):
+    layer = Grouped(GROUPED[form], 70, 192, 32, dtype)
+    x = torch.randn(rows, 192).to(dtype)
+    f = torch.compile(layer, backend="ipex", options={**STRICT, "freezing": freezing})
+    with torch.no_grad():
+        for _ in range(2):
+            assert error_of(f(x), layer.in_f64(x)) < GROUPED_BOUNDS[dtype]
+        if not freezing:
+            layer.w.data.add_(1)
+            layer.s.data.mul_(2)
+            assert error_of(f(x), layer.in_f64(x)) < GROUPED_BOUNDS[dtype]
+    if VECTORS:
+        assert graphs[0].of_bytes == 1
+        # The bytes themselves are what is read.
+        assert graphs[0].packed_bytes < layer.w.numel() and graphs[0].python_calls == 0
+
+
+@pytest.mark.parametrize("group", [16, 48, 64, 192])
+@pytest.mark.parametrize("of", [torch.int8, torch.uint8], ids=str)
+def test_groups_of_any_sixteens(of, group, graphs):
+    layer = Grouped(GROUPED["zeros"], 70, 192, group, of=of)
+    f = torch.compile(layer, backend="ipex", options=STRICT, dynamic=False)
+    with torch.no_grad():
+        for rows in (2, 50):
+            x = torch.randn(rows, 192)
+            assert error_of(f(x), layer.in_f64(x)) < GROUPED_BOUNDS[torch.float32]
+    assert [g.of_bytes for g in graphs] == [int(VECTORS)] * 2
+
+
+def test_groups_of_dynamic_rows(graphs):
+    layer = Grouped(GROUPED["zeros"], 70, 192, 64)
+    f = torch.compile(layer, backend="ipex", options=STRICT, dynamic=True)
+    with torch.no_grad():
+        for rows in (5, 2, 33, 16, 17, 200):
+            x = torch.randn(rows, 192)
+            assert error_of(f(x), layer.in_f64(x)) < GROUPED_BOUNDS[torch.float32]
+    if VECTORS:
+        assert all(g.of_bytes == 1 for g in graphs)
+
+
+def test_rows_that_follow_groups(graphs):
+    """What reads the result row by row runs on rows just computed."""
+    layer = Grouped(lambda m, x: F.softmax(GROUPED["zeros"](m, x) * 3, -1), 70, 192, 64)
+    f = torch.compile(layer, backend="ipex", options=STRICT, dynamic=False)
+    with torch.no_grad():
+        for rows in (1, 3, 40):
+            x = torch.randn(rows, 192)
+            torch.testing.assert_close(f(x), layer(x))
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_group_scales_that_are_not_finite(rows):
+    """A scale that is NaN or infinite spoils its channel, one in x its row, nothing else."""
+    layer = Grouped(GROUPED["zeros"], 70, 192, 64)
+    layer.s[3, 1], layer.s[5, 2] = float("nan"), float("inf")
+    x = torch.randn(rows, 192)
+    f = torch.compile(layer, backend="ipex", options=STRICT)
+    with torch.no_grad():
+        spoiled = torch.zeros(70, dtype=torch.bool)
+        spoiled[[3, 5]] = True
+        assert torch.equal(f(x).isfinite(), ~spoiled.expand(rows, 70))
+        x[0, 7] = float("inf")
+        got = f(x)
+        assert not got[0].isfinite().any()
+        assert torch.equal(got[1:].isfinite(), ~spoiled.expand(rows - 1, 70))
+
+
+OTHER_GROUPS = {
+    # no whole vectors
+    "of_eight": lambda m, x: F.linear(x, grouped(m.w, m.s, None, m.group, x.dtype)),
+    # groups that are no neighbours
+    "interleaved": lambda m, x: F.linear(
+        x,
+        (m.w.view(len(m.w), m.group, -1).to(x.dtype) * m.s[:, None]).reshape(len(m.w), -1),
+    ),
+    # groups of columns, which are summed apart
+    "along_columns": lambda m, x: (
+        x
+        @ (m.w.t().reshape(-1, m.group, len(m.w)).to(x.dtype) * m.s.t()[:, None]).reshape(
+            -1, len(m.w)
+        )
+    ),
+    "twice": lambda m, x: F.linear(
+        x,
+        (m.w.view(len(m.w), -1, m.group).to(x.dtype) * m.s[..., None] * m.z[..., None]).view_as(
+            m.w
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_GROUPS)
+def test_other_groups_are_floats(form, graphs):
+    layer = Grouped(OTHER_GROUPS[form], 70, 192, 8 if form == "of_eight" else 32)
+    x = torch.randn(7, 192)
+    f = torch.compile(layer, backend="ipex", options=STRICT)
+    with torch.no_grad():
+        torch.testing.assert_close(f(x), layer(x), rtol=1e-4, atol=1e-4)
     assert graphs[0].of_bytes == 0
 
 
@@ -291,7 +468,8 @@ def test_freezing_keeps_no_floats(graphs):
 
 CAPPED = """
 import torch, torch.nn.functional as F
-from tests.test_quantised import BOUNDS, FORMS, Layer, STRICT, Static, error_of, in_f64
+from tests.test_quantised import BOUNDS, FORMS, GROUPED, GROUPED_BOUNDS, Grouped, Layer
+from tests.test_quantised import STRICT, Static, error_of, in_f64
 with torch.no_grad():
     for dtype in (torch.float32, torch.bfloat16):
         for rows in (1, 9, 40):
@@ -299,6 +477,10 @@ with torch.no_grad():
             x = torch.randn(rows, 131).to(dtype)
             f = torch.compile(layer, backend="ipex", options=STRICT)
             assert error_of(f(x), in_f64(layer, x)) < BOUNDS[dtype]
+            layer = Grouped(GROUPED["zeros"], 70, 192, 32, dtype)
+            x = torch.randn(rows, 192).to(dtype)
+            f = torch.compile(layer, backend="ipex", options=STRICT)
+            assert error_of(f(x), layer.in_f64(x)) < GROUPED_BOUNDS[dtype]
     for of in (torch.uint8, torch.int8):
         net, x = Static(131, 70, 48, of, torch.relu, True), torch.randn(20, 131)
         assert torch.equal(torch.compile(net, backend="ipex", options=STRICT)(x), net(x))

@@ -29,7 +29,7 @@ fn is_own(graph: &Graph, result: ValueId) -> bool {
     };
     matches!(
         route,
-        Route::Convolution(..) | Route::OutFunction { .. } | Route::Joined { .. } | Route::Bytes
+        Route::Convolution(..) | Route::OutFunction { .. } | Route::Joined { .. } | Route::Bytes(_)
     )
 }
 

@@ -101,7 +101,7 @@ impl Display for Op {
                     Route::OutFunction { symbol } => symbol,
                     Route::Convolution(..)
                     | Route::Joined { .. }
-                    | Route::Bytes
+                    | Route::Bytes(_)
                     | Route::Attention(_)
                     | Route::Bag(..) => "ipex",
                     Route::Dispatcher { .. } => "the dispatcher",

@@ -114,6 +114,41 @@ pub fn dequantize(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal
     Ok(vec![b.convert(v, out)?])
 }
 
+/// `quantized_decomposed.dequantize_per_channel_group`: `(x - zero) * scale`, of as many neighbours in a row.
+pub fn dequantize_groups(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let x = c.tensor(0)?;
+    let out = c.output_dtype(0)?;
+    let sizes = b.sizes(x);
+    let size = c.int(6)?;
+    let types = matches!(b.dtype(x)?, DType::U8 | DType::I8);
+    let floats = matches!(out, DType::F32 | DType::BF16 | DType::F16);
+    let &[n, k] = sizes.as_slice() else {
+        return c.refuse("other than a matrix");
+    };
+    if !types || !floats || size < 1 || k % size != 0 {
+        return c.refuse("other types or groups");
+    }
+    let groups = [n, k / size, 1];
+    let whole = [n, k / size, size];
+    let v = b.reshape(x, &whole);
+    let mut v = b.convert(v, DType::F32)?;
+    for (argument, op) in [(2, B::Sub), (1, B::Mul)] {
+        if matches!(c.arg(argument), OpArg::None) {
+            continue;
+        }
+        let by = c.tensor(argument)?;
+        if b.graph.values[by].numel() != n * (k / size) {
+            return c.refuse("so many scales or zero points");
+        }
+        let by = b.convert(by, DType::F32)?;
+        let by = b.reshape(by, &groups);
+        let by = b.expand(by, &whole);
+        v = b.binary(op, v, by)?;
+    }
+    let v = b.reshape(v, &sizes);
+    Ok(vec![b.convert(v, out)?])
+}
+
 /// `aten._weight_int8pack_mm`: `x @ w.t() * scales`
 pub fn weight_int8pack_mm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let [x, w, scales] = [c.tensor(0)?, c.tensor(1)?, c.tensor(2)?];

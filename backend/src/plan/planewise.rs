@@ -105,7 +105,7 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
         (Route::Convolution(Order::Planes, _, shape), _) => {
             ((shape.images * shape.outputs) as i64, i64::MAX)
         }
-        (Route::OutFunction { .. } | Route::Joined { .. } | Route::Bytes, [rows @ .., _]) => {
+        (Route::OutFunction { .. } | Route::Joined { .. } | Route::Bytes(_), [rows @ .., _]) => {
             (rows.iter().product(), 1)
         }
         _ => return None,

@@ -3,6 +3,7 @@
 use super::blocking::{Larger, block_rows, block_units, conflicts, part};
 use super::dispatch::Rows;
 use super::finish::{Finish, finish};
+use super::groups::Groups;
 use super::micro::{Left, Rounded, Tile, Transpose};
 use super::pack::{Engine, PackedB};
 use super::scratch;
@@ -51,6 +52,7 @@ pub struct Work<'a> {
     pub engine: Engine,
     pub packed: Option<&'a PackedB>,
     pub made: Option<&'a dyn Rows>,
+    pub groups: Option<&'a Groups>,
     pub finish: Finish,
 }
 
@@ -131,6 +133,7 @@ impl Work<'_> {
             || !engine.reads(&p.a, p.a.strides[1], part.ks.len())
             || ((misaligned || conflicts) && part.panels.len() >= PANELS_PER_COPY);
         let in_place = self.packed.is_none()
+            && self.groups.is_none()
             && rows.len() <= kernels.rows
             && engine.math.per_unit() == 1
             && engine.reads(&p.b, p.b.strides[1], columns.len());
@@ -348,7 +351,12 @@ impl Block<'_> {
             return (b.at(ks.start, cols.start), b.strides[0].unsigned_abs() * 4);
         }
         // SAFETY: both blocks hold a panel of a step.
-        unsafe { engine.panel(b, cols, ks, self.panel, self.spare) };
+        unsafe {
+            match self.work.groups {
+                Some(groups) => groups.panel(engine, b.dtype, (cols, ks), (self.panel, self.spare)),
+                None => _ = engine.panel(b, cols, ks, self.panel, self.spare),
+            }
+        };
         (self.panel, stride)
     }
 

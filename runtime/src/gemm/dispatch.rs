@@ -4,6 +4,7 @@ use super::block::{Part, Sums, Work};
 use super::blocking::{Costs, Grid, grid, part, parts};
 use super::convert::element;
 use super::finish::{Finish, add, finish};
+use super::groups::Groups;
 use super::micro::bytes::{ByteDots, byte_dots};
 use super::micro::{Dot, Math};
 use super::pack::{Columns, Engine, PackedB};
@@ -50,6 +51,8 @@ pub struct Call<'a> {
     pub packed: Option<&'a PackedB>,
     /// Makes A's rows, of which then no address is read; the batch has one item.
     pub made: Option<&'a dyn Rows>,
+    /// What B is made of, of which then no address is read.
+    pub groups: Option<&'a Groups>,
     /// What follows.
     pub epilogue: Option<Epilogue<'a>>,
     /// What parts it takes.
@@ -74,7 +77,8 @@ pub enum Parts {
 /// The product's matrices are valid memory; C overlaps none of them but an input of the same strides.
 pub unsafe fn multiply(p: &Product, call: &Call) -> Result<bool, Error> {
     let made = call.made.is_none() || is_made(p, call);
-    if !p.is_supported() || !made || call.isa > Isa::of_processor() {
+    let grouped = call.groups.is_none_or(|g| g.fits(p, call.isa));
+    if !p.is_supported() || !made || !grouped || call.isa > Isa::of_processor() {
         return Err(Error::Plan(format!("no product for {p:?}")));
     }
     if p.m * p.n * p.batch.count == 0 {
@@ -93,6 +97,11 @@ pub unsafe fn multiply(p: &Product, call: &Call) -> Result<bool, Error> {
     unsafe {
         if let Some(packed) = call.packed {
             with_packed(p, call, packed, &done)
+        } else if let Some(groups) = call.groups {
+            match Groups::has_few(p) && call.made.is_none() {
+                true => groups.dots(p, call, &done),
+                false => tiles(p, call, None, &done),
+            }
         } else if p.is_column() && call.made.is_none() {
             choose(&p.turned(), call, &turned)
         } else {
@@ -402,6 +411,7 @@ unsafe fn tiles(
             engine,
             packed,
             made: call.made,
+            groups: call.groups,
             finish,
         };
         // SAFETY: by contract.
@@ -414,6 +424,7 @@ unsafe fn tiles(
             engine,
             packed,
             made: call.made,
+            groups: call.groups,
             finish,
         };
         // SAFETY: by contract; the parts are disjoint.

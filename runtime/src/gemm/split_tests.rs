@@ -57,6 +57,7 @@ fn multiplied(
             threads: &Fake(threads),
             packed: Some(&packed),
             made: None,
+            groups: None,
             epilogue: None,
             parts: Parts::Any,
         };
@@ -181,6 +182,7 @@ fn by_new(engine: Engine, a: &Owned, b: &Owned, [m, n, k]: [usize; 3]) -> Owned 
             threads: &Fake(2),
             packed: Some(&packed),
             made: None,
+            groups: None,
             epilogue: None,
             parts: Parts::Any,
         };

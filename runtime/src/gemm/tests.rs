@@ -190,6 +190,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
             threads: &threads,
             packed: packed.as_ref(),
             made: None,
+            groups: None,
             epilogue: Some(&epilogue),
             parts: case.parts,
         };
@@ -532,6 +533,7 @@ fn products_of(kernels: &'static super::micro::Kernels, math: Math, dtype: DType
                     threads: &Fake(2),
                     packed: Some(&packed),
                     made: None,
+                    groups: None,
                     epilogue: None,
                     parts: Parts::Any,
                 };
@@ -613,6 +615,7 @@ fn batches() {
                 threads: &Fake(threads),
                 packed: None,
                 made: None,
+                groups: None,
                 epilogue: None,
                 parts: Parts::Any,
             };
@@ -692,6 +695,7 @@ fn not_finite(
             threads: &Serial,
             packed: packed.then_some(&made),
             made: None,
+            groups: None,
             epilogue: None,
             parts: Parts::Any,
         };
@@ -715,6 +719,7 @@ fn unsupported_products_are_refused() {
         threads: &Serial,
         packed: None,
         made: None,
+        groups: None,
         epilogue: None,
         parts: Parts::Any,
     };

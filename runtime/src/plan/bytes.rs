@@ -1,12 +1,67 @@
 //! Products of a matrix with one of bytes.
 
-use super::product::has_work;
+use super::product::{has_work, matrix};
 use super::{CallArg, ExternalCall, ProductStep, Route, TensorRef};
 use crate::DType;
 use crate::cpu::Isa;
-use crate::gemm::Precision;
+use crate::gemm::{Factors, Groups, Precision};
+
+/// What a product of [`Route::Bytes`] multiplies its left matrix by. The tensors are that, and these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfBytes {
+    /// The bytes of a matrix.
+    All,
+    /// The bytes as `(byte - zero) * scale`, where so many along the sum share both: `[k, n]` bytes whose columns lie along K,
+    /// scales `[n, groups]`, and perhaps zero points like them.
+    Groups(usize),
+}
+
+/// The scales and zero points of a product's second matrix, which is bytes.
+#[derive(Clone, Debug)]
+pub struct GroupFactors {
+    /// Elements along the sum that share them.
+    pub size: usize,
+    /// By which bytes are multiplied.
+    pub scales: TensorRef,
+    /// What is taken off them before.
+    pub zeros: Option<TensorRef>,
+}
+
+impl GroupFactors {
+    /// The matrix that they make of the bytes `b`; none if types are not ours.
+    pub(super) fn matrix(
+        &self,
+        b: &TensorRef,
+        data: impl Fn(&TensorRef) -> *mut u8,
+    ) -> Option<Groups> {
+        let factors = |t: &TensorRef| {
+            let of = matrix(t, &t.strides, &data)?;
+            Some(Factors {
+                data: of.data,
+                dtype: of.dtype,
+                strides: of.strides,
+            })
+        };
+        let zeros = match &self.zeros {
+            Some(z) => Some(factors(z)?),
+            None => None,
+        };
+        Some(Groups {
+            bytes: matrix(b, &b.strides, &data)?,
+            size: self.size,
+            scales: factors(&self.scales)?,
+            zeros,
+        })
+    }
+}
 
 impl ProductStep {
+    /// As [`ProductStep::takes_bytes`] for bytes whose scales change after so many along the sum.
+    pub fn takes_groups(a: DType, b: DType, shape: [i64; 3], group: i64) -> bool {
+        let size = usize::try_from(group).unwrap_or(0);
+        a.is_float() && ProductStep::takes_bytes(a, b, shape) && Groups::takes(size, Isa::detect())
+    }
+
     /// Whether a product of `[m, k]` by `[k, n]` of these types is one for our kernels.
     pub fn takes_bytes(a: DType, b: DType, [m, n, k]: [i64; 3]) -> bool {
         use DType::{BF16, F16, F32, I8, U8};
@@ -25,11 +80,25 @@ impl ProductStep {
         precision: Precision,
         pack: impl FnOnce(&TensorRef) -> Option<u32>,
     ) -> Option<ProductStep> {
-        let (Route::Bytes, [Some(out)]) = (&call.route, call.outputs.as_slice()) else {
+        let (Route::Bytes(of), [Some(out)]) = (&call.route, call.outputs.as_slice()) else {
             return None;
         };
-        let [CallArg::Tensor(a), CallArg::Tensor(b)] = call.args.as_slice() else {
-            return None;
+        let tensors = call.args.iter().map(|arg| match arg {
+            CallArg::Tensor(t) => Some(t),
+            CallArg::Float(_) => None,
+        });
+        let tensors: Vec<&TensorRef> = tensors.collect::<Option<_>>()?;
+        let (a, b, groups) = match (tensors.as_slice(), *of) {
+            ([a, b], OfBytes::All) => (*a, *b, None),
+            ([a, b, scales, zeros @ ..], OfBytes::Groups(size)) => {
+                let factors = GroupFactors {
+                    size,
+                    scales: (*scales).clone(),
+                    zeros: zeros.first().map(|&z| z.clone()),
+                };
+                (*a, *b, Some(Box::new(factors)))
+            }
+            _ => return None,
         };
         let floats = DType::from_torch(a.scalar_type)?.is_float();
         Some(ProductStep {
@@ -37,6 +106,7 @@ impl ProductStep {
             a: a.clone(),
             b: b.clone(),
             beside: Vec::new(),
+            groups,
             input: None,
             out: out.clone(),
             alpha: 1.0,

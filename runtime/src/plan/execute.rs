@@ -503,7 +503,7 @@ impl Executable {
             }
             Route::Convolution(..)
             | Route::Joined { .. }
-            | Route::Bytes
+            | Route::Bytes(_)
             | Route::Attention(_)
             | Route::Bag(..) => {
                 return Err(Error::Plan(format!("{} as a call", call.name)));

@@ -33,6 +33,7 @@ impl ProductStep {
             a,
             b: tensors.remove(0),
             beside: tensors,
+            groups: None,
             input,
             out: out.clone(),
             alpha: 1.0,

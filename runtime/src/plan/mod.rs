@@ -23,6 +23,7 @@ mod unread;
 pub use attention::AttentionStep;
 pub use bag::{BagStep, Rule as BagRule};
 pub use batch::BatchStep;
+pub use bytes::{GroupFactors, OfBytes};
 pub use convolution::ConvolutionStep;
 pub use either::Either;
 pub use execute::{Argument, Executable, Host, Value};
@@ -142,7 +143,7 @@ pub enum Route {
     /// (`bias`), the matrix, and the others, and the result holds the products side by side.
     Joined { bias: bool },
     /// A matrix by one of bytes, by the kernels of [`crate::gemm`]: floats by bytes are summed in f32, bytes by bytes in i32.
-    Bytes,
+    Bytes(OfBytes),
     /// A convolution by the kernels of [`crate::conv`]; the tensors are images, weight and perhaps
     /// bias (maxima have images only), and the result is row-major memory of the plan.
     Convolution(Order, Operation, Shape),
@@ -168,7 +169,7 @@ impl Route {
             self,
             Route::OutFunction { .. }
                 | Route::Joined { .. }
-                | Route::Bytes
+                | Route::Bytes(_)
                 | Route::Convolution(..)
                 | Route::Attention(_)
         )

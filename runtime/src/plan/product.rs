@@ -1,5 +1,6 @@
 //! Matrix products of a plan, on kernels of our own.
 
+use super::bytes::GroupFactors;
 use super::packed::Packed;
 use super::shared::Slot;
 use super::{CallArg, ExternalCall, Route, TensorRef, Then};
@@ -40,6 +41,8 @@ pub struct ProductStep {
     pub b: TensorRef,
     /// Further matrices `[k, n]`, whose columns come after those of `b`. Then the product is a packed one.
     pub beside: Vec<TensorRef>,
+    /// What makes numbers of `b`'s bytes, if their scales change along K.
+    pub groups: Option<Box<GroupFactors>>,
     /// Broadcast to the result.
     pub input: Option<TensorRef>,
     /// `[m, n]` or `[batch, m, n]`
@@ -116,6 +119,7 @@ impl ProductStep {
             a: a.clone(),
             b: b.clone(),
             beside: Vec::new(),
+            groups: None,
             input: input.cloned(),
             out: out.clone(),
             alpha: alpha as f32,
@@ -176,7 +180,15 @@ impl ProductStep {
             ..Product::new(
                 [m, n, k],
                 matrix(&self.a, &self.a.strides)?,
-                matrix(&self.b, &self.b.strides)?,
+                match &self.groups {
+                    // What becomes of the bytes in cache.
+                    Some(_) => Matrix {
+                        data: std::ptr::null(),
+                        dtype: DType::from_torch(self.a.scalar_type)?,
+                        strides: [1, k as isize],
+                    },
+                    None => matrix(&self.b, &self.b.strides)?,
+                },
                 matrix(&self.out, &self.out.strides)?,
             )
         })
@@ -199,11 +211,17 @@ impl ProductStep {
         let product = product.ok_or_else(|| Error::Plan(format!("{} is no product", self.name)))?;
         // SAFETY: by contract.
         let packed = unsafe { self.packed(&product, data, isa, aten, packs) }?;
+        let groups = self.groups.as_ref().map(|g| {
+            let of = g.matrix(&self.b, |t| data[t.buffer.0 as usize]);
+            of.ok_or_else(|| Error::Plan(format!("{} of other groups", self.name)))
+        });
+        let groups = groups.transpose()?;
         let call = Call {
             isa,
             threads: aten,
             packed,
             made: None,
+            groups: groups.as_ref(),
             epilogue: None,
             parts: Parts::Any,
         };
@@ -339,7 +357,11 @@ fn pieces(rows: Range<usize>, columns: Range<usize>, n: usize) -> impl Iterator<
 }
 
 /// A tensor of these strides as a matrix; none if its type is not ours.
-fn matrix(t: &TensorRef, strides: &[i64], data: impl Fn(&TensorRef) -> *mut u8) -> Option<Matrix> {
+pub(super) fn matrix(
+    t: &TensorRef,
+    strides: &[i64],
+    data: impl Fn(&TensorRef) -> *mut u8,
+) -> Option<Matrix> {
     let dtype = DType::from_torch(t.scalar_type)?;
     let at = t.offset as isize * dtype.size() as isize;
     let &[.., row, col] = strides else {

@@ -204,6 +204,7 @@ mod tests {
             a: tensor(0, &[rows, 4]),
             b: tensor(1, &[4, 8]),
             beside: Vec::new(),
+            groups: None,
             input: None,
             out: tensor(2, &[rows, 8]),
             alpha: 1.0,

@@ -79,6 +79,7 @@ mod tests {
                 a: tensor(a),
                 b: tensor(b),
                 beside: Vec::new(),
+                groups: None,
                 input: None,
                 out: tensor(out),
                 alpha: 1.0,

@@ -12,6 +12,7 @@ mod sums;
 
 use super::rewrite::Rewrite;
 use crate::graph::builder::Builder;
+use crate::graph::strided::contiguous;
 use crate::graph::{Graph, Node, Op, ValueId};
 use ipex_runtime::plan::{ProductStep, Route};
 use operand::{Bytes, Factor};
@@ -30,7 +31,9 @@ pub enum NotBytes {
     #[error("{0} between the bytes and the product")]
     Between(String),
     /// Such a factor belongs to terms of the sums, not to sums.
-    #[error("its scale or zero point changes along the dimension that is summed")]
+    #[error(
+        "its scale or zero point changes along the dimension that is summed, and not by groups of neighbours"
+    )]
     Along,
     /// A float, or a second one.
     #[error("its zero point is subtracted after a scale, or twice, or in a narrow type")]
@@ -135,6 +138,9 @@ fn check(graph: &Graph, p: &Product, b: Bytes, mutated: bool) -> Result<Found, N
     let [m, k] = [0, 1].map(|d| graph.values[p.a].sizes[d]);
     let shape = [m, graph.values[p.b].sizes[1], k];
     let dtype = |v: ValueId| graph.values[v].dtype().ok_or(NotBytes::Kernel);
+    if let Some(group) = b.group {
+        return check_groups(graph, p, b, (group, shape));
+    }
     let a = operand::find(graph, p.a, 1).and_then(Result::ok);
     let a = a.filter(|a| {
         let integer = |zero: &Option<Factor>| zero.as_ref().is_none_or(Factor::is_integer);
@@ -143,12 +149,30 @@ fn check(graph: &Graph, p: &Product, b: Bytes, mutated: bool) -> Result<Found, N
         let (Some(x), Some(w)) = types else {
             return false;
         };
-        whole && ProductStep::takes_bytes(x, w, shape)
+        whole && a.group.is_none() && ProductStep::takes_bytes(x, w, shape)
     });
     if a.is_none() && !ProductStep::takes_bytes(dtype(p.a)?, dtype(b.value)?, shape) {
         return Err(NotBytes::Kernel);
     }
     Ok(Found { a, b })
+}
+
+/// Scales or zero points of groups, by a left matrix of floats.
+fn check_groups(
+    graph: &Graph,
+    p: &Product,
+    b: Bytes,
+    (group, shape): (i64, [i64; 3]),
+) -> Result<Found, NotBytes> {
+    let dtype = |v: ValueId| graph.values[v].dtype().ok_or(NotBytes::Kernel);
+    let one = b.scales.iter().filter(|s| s.is_of_groups()).count() <= 1;
+    let meta = &graph.values[b.value];
+    let rows = meta.strides == contiguous(&meta.sizes);
+    let takes = ProductStep::takes_groups(dtype(p.a)?, dtype(b.value)?, shape, group);
+    match one && rows && takes {
+        true => Ok(Found { a: None, b }),
+        false => Err(NotBytes::Kernel),
+    }
 }
 
 impl Rewrite<'_> {

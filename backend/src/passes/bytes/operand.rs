@@ -8,20 +8,41 @@ use ipex_runtime::DType;
 /// Operators between a product and the bytes, at most.
 const DEPTH: usize = 16;
 
+/// Which elements of a matrix share an element of a factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// All.
+    One,
+    /// Those of a row (of the left matrix) or column (of the right one), in order.
+    Each,
+    /// As many elements along the sum; groups of one row or column are neighbours, or all have the same ones.
+    Groups,
+}
+
 /// What bytes are multiplied by, or have subtracted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Factor {
     Number(f64),
     Tensor {
         source: ValueId,
-        /// One for each row (of the left matrix) or column (of the right one), in order; else there is one alone.
-        each: bool,
+        spread: Spread,
         /// Its elements as integers, if they are such.
         integers: Option<ValueId>,
     },
 }
 
 impl Factor {
+    /// Whether it changes along the sum.
+    pub fn is_of_groups(&self) -> bool {
+        matches!(
+            self,
+            Factor::Tensor {
+                spread: Spread::Groups,
+                ..
+            }
+        )
+    }
+
     /// Whether all are integers, of 32 bits.
     pub fn is_integer(&self) -> bool {
         match *self {
@@ -39,6 +60,17 @@ pub struct Bytes {
     pub views: Vec<(View, Meta)>,
     pub zero: Option<Factor>,
     pub scales: Vec<Factor>,
+    /// Elements along the sum that share factors, if some change along it: then the bytes' rows lie along the sum.
+    pub group: Option<i64>,
+}
+
+impl Bytes {
+    fn of_groups(&self) -> bool {
+        self.zero
+            .iter()
+            .chain(&self.scales)
+            .any(Factor::is_of_groups)
+    }
 }
 
 /// The bytes of a matrix that is summed along dimension `along`; none if it is not made of bytes.
@@ -49,12 +81,14 @@ pub fn find(graph: &Graph, matrix: ValueId, along: usize) -> Option<Result<Bytes
     let mut walk = Walk {
         graph,
         at: matrix,
-        along: Some(along),
+        along: Some(Along::Whole(along)),
+        group: None,
         found: Bytes {
             value: matrix,
             views: Vec::new(),
             zero: None,
             scales: Vec::new(),
+            group: None,
         },
     };
     Some(walk.run().map(|()| walk.found))
@@ -84,8 +118,21 @@ struct Walk<'a> {
     graph: &'a Graph,
     at: ValueId,
     /// The dimension that is summed, if it is one of this value, and the others are in the matrix's order.
-    along: Option<usize>,
+    along: Option<Along>,
+    /// Elements of a group, once there are such.
+    group: Option<i64>,
     found: Bytes,
+}
+
+/// Where the elements that are summed are among the dimensions of a value.
+#[derive(Clone, Copy, Debug)]
+enum Along {
+    /// A dimension.
+    Whole(usize),
+    /// A dimension of groups, and the next one of their elements.
+    Groups(usize),
+    /// The second dimension has the elements of a group, the first one all groups of so many rows.
+    Flat(i64),
 }
 
 impl Walk<'_> {
@@ -118,7 +165,17 @@ impl Walk<'_> {
             };
         }
         self.found.value = self.at;
-        Ok(())
+        if !self.found.of_groups() {
+            return Ok(());
+        }
+        self.found.group = self.group;
+        let rank = self.graph.values[self.at].sizes.len();
+        match self.along {
+            Some(Along::Whole(d)) if d + 1 == rank => Ok(()),
+            Some(Along::Groups(d)) if d + 2 == rank => Ok(()),
+            Some(Along::Flat(_)) => Ok(()),
+            _ => Err(NotBytes::Along),
+        }
     }
 
     fn between(&self) -> NotBytes {
@@ -131,13 +188,17 @@ impl Walk<'_> {
         let (from, to) = (&self.graph.values[from], &self.graph.values[self.at]);
         self.found.views.push((view.clone(), to.clone()));
         self.along = match view {
-            View::Permute(perm) => self.along.map(|d| perm[d]).filter(|&k| {
-                let others: Vec<usize> = perm.iter().copied().filter(|&d| d != k).collect();
-                others.is_sorted()
-            }),
-            View::Reshape => self.along.and_then(|d| same_dim(&from.sizes, &to.sizes, d)),
+            View::Permute(perm) => self.along.and_then(|along| permuted(along, perm)),
+            View::Reshape => self
+                .along
+                .and_then(|along| reshaped(along, &from.sizes, &to.sizes)),
             View::Slice { .. } => None,
             View::Expand => return Err(self.between()),
+        };
+        self.group = match self.along {
+            Some(Along::Groups(d)) => Some(from.sizes[d + 1]),
+            Some(Along::Flat(_)) => Some(from.sizes[1]),
+            _ => self.group,
         };
         Ok(())
     }
@@ -191,24 +252,14 @@ impl Walk<'_> {
             _ => (v, &graph.values[v].sizes),
         };
         let whole = &graph.values[self.at].sizes;
-        let each = match self.along {
-            _ if sizes.iter().all(|&n| n == 1) => false,
-            Some(k) if sizes[k] == 1 => {
-                let others = |sizes: &[i64]| {
-                    let mut others = sizes.to_vec();
-                    others.remove(k);
-                    others
-                };
-                if others(sizes) != others(whole) {
-                    return Err(NotBytes::Along);
-                }
-                true
-            }
-            _ => return Err(NotBytes::Along),
+        let spread = match self.along {
+            _ if sizes.iter().all(|&n| n == 1) => Spread::One,
+            Some(along) => spread(along, sizes, whole).ok_or(NotBytes::Along)?,
+            None => return Err(NotBytes::Along),
         };
         Ok(Factor::Tensor {
             source,
-            each,
+            spread,
             integers: self.integers(source),
         })
     }
@@ -222,6 +273,86 @@ impl Walk<'_> {
             Op::View(View::Reshape) | Op::Convert { .. } => self.integers(node.operands[0]),
             Op::View(_) => self.integers(node.operands[0]).map(|_| v),
             _ => None,
+        }
+    }
+}
+
+/// What a factor of these sizes is to a value of the sizes `whole`.
+fn spread(along: Along, sizes: &[i64], whole: &[i64]) -> Option<Spread> {
+    let same = |without: &[usize]| {
+        let mut all = 0..whole.len();
+        all.all(|d| without.contains(&d) || sizes[d] == whole[d])
+    };
+    match along {
+        Along::Whole(k) if sizes[k] == 1 && same(&[k]) => Some(Spread::Each),
+        Along::Groups(d) if sizes[d + 1] == 1 && sizes[d] == 1 && same(&[d, d + 1]) => {
+            Some(Spread::Each)
+        }
+        Along::Groups(d) if sizes[d + 1] == 1 && sizes[d] == whole[d] => {
+            let last = d + 2 == whole.len();
+            let shared = sizes[..d].iter().all(|&n| n == 1);
+            (last && (shared || same(&[d + 1]))).then_some(Spread::Groups)
+        }
+        Along::Flat(_) if sizes == [whole[0], 1] => Some(Spread::Groups),
+        _ => None,
+    }
+}
+
+/// What is summed of a value of which another is a permutation.
+fn permuted(along: Along, perm: &[usize]) -> Option<Along> {
+    let sorted = |without: &[usize]| {
+        let others = perm.iter().filter(|d| !without.contains(d));
+        others.is_sorted()
+    };
+    match along {
+        Along::Whole(d) => sorted(&[perm[d]]).then_some(Along::Whole(perm[d])),
+        Along::Groups(d) => {
+            let (groups, elements) = (perm[d], perm[d + 1]);
+            let kept = elements == groups + 1 && sorted(&[groups, elements]);
+            kept.then_some(Along::Groups(groups))
+        }
+        Along::Flat(_) => perm.is_sorted().then_some(along),
+    }
+}
+
+/// What is summed of a value of sizes `from` that has become one of sizes `to`.
+fn reshaped(along: Along, from: &[i64], to: &[i64]) -> Option<Along> {
+    let before = |sizes: &[i64], d: usize| sizes[..d].iter().product::<i64>();
+    let pair = |rows: i64, size: [i64; 2]| {
+        let mut starts = 0..from.len().saturating_sub(1);
+        starts.find(|&j| from[j..j + 2] == size && before(from, j) == rows)
+    };
+    let split = |rows: i64, k: i64| {
+        let mut starts = 0..from.len().saturating_sub(1);
+        starts.find(|&j| from[j] * from[j + 1] == k && before(from, j) == rows)
+    };
+    match along {
+        Along::Whole(d) => {
+            let (rows, k) = (before(to, d), to[d]);
+            let same = same_dim(from, to, d).map(Along::Whole);
+            let flat = || match (from, to) {
+                (&[all, size], &[n, k]) if d == 1 && size > 0 && k % size == 0 && n > 0 => {
+                    (all == n * (k / size)).then_some(Along::Flat(n))
+                }
+                _ => None,
+            };
+            let groups = || split(rows, k).map(Along::Groups);
+            same.or_else(groups).or_else(flat)
+        }
+        Along::Groups(d) => {
+            let (rows, size) = (before(to, d), [to[d], to[d + 1]]);
+            let k = size[0] * size[1];
+            let whole = |&j: &usize| from[j] == k && before(from, j) == rows;
+            let same = pair(rows, size).map(Along::Groups);
+            same.or_else(|| (0..from.len()).find(whole).map(Along::Whole))
+        }
+        Along::Flat(n) => {
+            let (groups, size) = (to[0] / n.max(1), to[1]);
+            match *from {
+                [rows, k] if rows == n && k == groups * size => Some(Along::Whole(1)),
+                [rows, g, s] if rows == n && g == groups && s == size => Some(Along::Groups(1)),
+                _ => None,
+            }
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The nodes in the place of a product of dequantised matrices.
 
-use super::operand::{Bytes, Factor};
+use super::operand::{Bytes, Factor, Spread};
 use super::{Found, NAME, Product};
 use crate::graph::builder::Builder;
 use crate::graph::{Meta, Narrow, Op, ValueId};
 use cranelift_entity::SecondaryMap;
 use ipex_jit::kernel::{BinaryOp, ReduceOp};
 use ipex_runtime::DType;
-use ipex_runtime::plan::Route;
+use ipex_runtime::plan::{OfBytes, Route};
 
 /// Which side of a product: its factors belong to rows of the result, or to columns.
 #[derive(Clone, Copy, PartialEq)]
@@ -33,14 +33,15 @@ impl Sums<'_> {
         let mut v = match &found.a {
             Some(left) => {
                 let x = self.bytes(left);
-                let sums = self.call([x, w], DType::I32);
+                let sums = self.call(&[x, w], OfBytes::All, DType::I32);
                 let sums = self.of_integers(sums, [x, w], [left, &found.b]);
                 let sums = self.cast(sums, DType::F32);
                 self.scaled(sums, left, Side::Left)
             }
+            None if found.b.group.is_some() => self.of_groups(p, &found.b),
             None => {
                 let x = self.at(p.a);
-                let sums = self.call([x, w], DType::F32);
+                let sums = self.call(&[x, w], OfBytes::All, DType::F32);
                 self.of_floats(sums, x, &found.b)
             }
         };
@@ -79,14 +80,14 @@ impl Sums<'_> {
         self.b.push(Op::Binary(op), &[x, y], meta)
     }
 
-    fn call(&mut self, operands: [ValueId; 2], dtype: DType) -> ValueId {
+    fn call(&mut self, operands: &[ValueId], of: OfBytes, dtype: DType) -> ValueId {
         let call = Op::External {
             name: NAME.into(),
-            route: Route::Bytes,
-            args: self.b.graph.tensor_arguments(&operands),
+            route: Route::Bytes(of),
+            args: self.b.graph.tensor_arguments(operands),
         };
         let meta = self.b.meta(dtype, &self.sizes);
-        self.b.push(call, &operands, meta)
+        self.b.push(call, operands, meta)
     }
 
     /// The bytes as the matrix that the product reads.
@@ -109,7 +110,7 @@ impl Sums<'_> {
             Factor::Number(x) => self.b.full(dtype, &[m, n], x),
             Factor::Tensor {
                 source,
-                each,
+                spread,
                 integers,
             } => {
                 let source = match dtype {
@@ -117,7 +118,7 @@ impl Sums<'_> {
                     _ => source,
                 };
                 let of = match side {
-                    _ if !each => [1, 1],
+                    _ if spread == Spread::One => [1, 1],
                     Side::Left => [m, 1],
                     Side::Right => [1, n],
                 };
@@ -129,7 +130,7 @@ impl Sums<'_> {
     }
 
     fn scaled(&mut self, mut v: ValueId, by: &Bytes, side: Side) -> ValueId {
-        for scale in &by.scales {
+        for scale in by.scales.iter().filter(|s| !s.is_of_groups()) {
             let scale = self.factor(scale, side, DType::F32);
             v = self.op(BinaryOp::Mul, v, scale);
         }
@@ -149,6 +150,48 @@ impl Sums<'_> {
         let v = self.b.push(Op::Reduce { op, dims }, &[v], meta);
         let v = self.b.reshape(v, &spread);
         self.b.expand(v, &[m, n])
+    }
+
+    /// `sum x (w - z) s`, whose zero points and scales of groups the kernel applies.
+    fn of_groups(&mut self, p: &Product, right: &Bytes) -> ValueId {
+        let k = self.b.graph.values[self.at(p.a)].sizes[1];
+        let (n, size) = (self.sizes[1], right.group.unwrap_or(k));
+        let groups = k / size.max(1);
+        let w = self.b.reshape(self.at(right.value), &[n, k]);
+        let w = self.b.permute(w, &[1, 0]);
+        let one = Factor::Number(1.0);
+        let scale = right.scales.iter().find(|s| s.is_of_groups());
+        let scale = self.by_group(scale.unwrap_or(&one), [n, groups]);
+        let mut operands = vec![self.at(p.a), w, scale];
+        if let Some(z) = &right.zero {
+            operands.push(self.by_group(z, [n, groups]));
+        }
+        let group = size as usize;
+        self.call(&operands, OfBytes::Groups(group), DType::F32)
+    }
+
+    /// A factor for each column and group, as the kernel reads it.
+    fn by_group(&mut self, factor: &Factor, [n, groups]: [i64; 2]) -> ValueId {
+        let (v, of) = match *factor {
+            Factor::Number(x) => (self.b.full(DType::F32, &[1, 1], x), [1, 1]),
+            Factor::Tensor { source, spread, .. } => {
+                let v = self.at(source);
+                let columns = self.b.graph.values[v].numel() / groups.max(1);
+                let of = match spread {
+                    Spread::One => [1, 1],
+                    Spread::Each => [n, 1],
+                    Spread::Groups => [columns, groups],
+                };
+                (v, of)
+            }
+        };
+        let dtype = self.b.graph.values[v].dtype();
+        let v = match dtype {
+            Some(DType::F32 | DType::BF16 | DType::F16) => v,
+            _ => self.cast(v, DType::F32),
+        };
+        let v = self.b.reshape(v, &of);
+        self.b.expand(v, &[n, groups])
     }
 
     /// `sum x (w - z)` of `sum x w`.

@@ -265,6 +265,7 @@ unsafe fn product(
         threads,
         packed,
         made: if in_place { None } else { Some(&windows) },
+        groups: None,
         epilogue: Some(&epilogue),
         parts: match then {
             None => Parts::Any,

@@ -39,6 +39,7 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod bytes;
+pub mod groups;
 pub mod scalar;
 
 use crate::cpu::Isa;

@@ -199,6 +199,12 @@ pub(in crate::plan) fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
         Step::Product(p) => {
             let mut all = vec![of(&p.a), of(&p.b), of(&p.out)];
             all.extend(p.beside.iter().map(of));
+            all.extend(
+                p.groups
+                    .iter()
+                    .flat_map(|g| std::iter::once(&g.scales).chain(&g.zeros))
+                    .map(of),
+            );
             all.extend(p.input.iter().map(of));
             all.extend(p.then.iter().flat_map(|t| t.args.iter().map(|a| a.0)));
             (all, vec![of(&p.out)])
