@@ -110,6 +110,7 @@ def serialize(
         "gpu": gpu,
         "xpu": xpu,
         "emulate_precision_casts": round_each,
+        "nibble_columns": _nibble_columns() if _has_nibbles(gm) else None,
     }
     return _Writer(gm, xpu).write(kind, options)
 
@@ -122,6 +123,28 @@ def _products() -> str:
         named = {"medium": "bf16", "high": "tf32"}
         precision = named.get(torch.get_float32_matmul_precision())
     return {"bf16": "medium", "tf32": "high"}.get(precision or "", "full")
+
+
+def _has_nibbles(gm: GraphModule) -> bool:
+    """Whether a graph has weights of four bits."""
+    target = getattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu", None)
+    return target is not None and any(n.target is target.default for n in gm.graph.nodes)
+
+
+@functools.cache
+def _nibble_columns() -> int | None:
+    """Columns of the blocks that PyTorch packs weights of four bits into, which depends on its
+    instruction set; None if it is none of the layouts that are read."""
+    with unset_fake_temporarily():
+        weight = torch.arange(128, dtype=torch.int32)[:, None] * 7 + torch.arange(6) * 5
+        weight = ((weight ^ (weight >> 3)) & 15).to(torch.int32)
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(weight, 1).flatten()
+        for columns in (64, 32):
+            blocks = weight.view(-1, columns, 6).transpose(1, 2)
+            low, high = blocks.chunk(2, dim=-1)
+            if torch.equal(packed, (low | high << 4).to(torch.uint8).flatten()):
+                return columns
+    return None
 
 
 class _Writer:

@@ -22,6 +22,7 @@ pub fn build(document: &Document, symbols: &Symbols, left: &HashSet<u32>) -> Res
             origins: vec![Origin::default()],
             gpu: document.options.on_gpu(),
             rounds_each: document.options.emulate_precision_casts,
+            nibble_columns: document.options.nibble_columns,
             ..Graph::default()
         },
         values: HashMap::new(),

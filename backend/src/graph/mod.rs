@@ -212,6 +212,8 @@ pub struct Graph {
     pub gpu: bool,
     /// Whether every operator rounds its result to bf16 or f16, as eager's do, also what stays in a kernel.
     pub rounds_each: bool,
+    /// Columns of a block of weights of four bits; none if their layout is not known.
+    pub nibble_columns: Option<usize>,
 }
 
 impl Meta {

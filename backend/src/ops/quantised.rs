@@ -4,10 +4,11 @@
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
+use crate::graph::strided::contiguous;
 use crate::graph::{Op, ValueId};
 use ipex_jit::kernel::{BinaryOp as B, UnaryOp as U};
 use ipex_runtime::DType;
-use ipex_runtime::plan::Route;
+use ipex_runtime::plan::{OfBytes, ProductStep, Route};
 
 /// Scale or zero point, argument `n`, in this type and broadcast to these sizes: a number, a tensor of one element, or
 /// one for each index of dimension `axis`.
@@ -171,4 +172,37 @@ pub fn weight_int8pack_mm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>,
     let scales = b.expand(scales, &sizes);
     let v = b.binary(B::Mul, v, scales)?;
     Ok(vec![super::pointwise::round(b, v)?])
+}
+
+/// `aten._weight_int4pack_mm_for_cpu`: a weight of four bits as PyTorch packs it, scales and zero points of groups.
+pub fn weight_int4pack_mm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
+    let [x, w, factors] = [c.tensor(0)?, c.tensor(1)?, c.tensor(3)?];
+    let (dtype, size) = (c.output_dtype(0)?, c.int(2)?);
+    let Some(columns) = b.graph.nibble_columns.filter(|_| !b.graph.gpu) else {
+        return c.refuse("another layout of the weight");
+    };
+    let (&[m, k], &[n, half]) = (b.sizes(x).as_slice(), b.sizes(w).as_slice()) else {
+        return c.refuse("other sizes");
+    };
+    let types = b.dtype(x)? == dtype && b.dtype(w)? == DType::U8 && b.dtype(factors)? == dtype;
+    let dense = [w, factors].iter().all(|&v| {
+        let meta = &b.graph.values[v];
+        meta.strides == contiguous(&meta.sizes)
+    });
+    // Of other groups eager makes an error.
+    let sizes =
+        2 * half == k && [32, 64, 128, 256].contains(&size) && b.sizes(factors) == [k / size, n, 2];
+    if !types || !dense || !sizes || !ProductStep::takes_nibbles(dtype, [m, n, k], columns, size) {
+        return c.refuse("no kernel of ours for it");
+    }
+    let size = size as usize;
+    let call = Op::External {
+        name: crate::passes::bytes::NAME.into(),
+        route: Route::Bytes(OfBytes::Nibbles { columns, size }),
+        args: b.graph.tensor_arguments(&[x, w, factors]),
+    };
+    let meta = b.meta(DType::F32, &[m, n]);
+    let v = b.push(call, &[x, w, factors], meta);
+    b.graph.of_bytes.push(b.origin);
+    Ok(vec![b.convert(v, dtype)?])
 }

@@ -207,6 +207,7 @@ static RULES: &[(&str, Rule)] = &[
     ("quantized_decomposed.dequantize_per_tensor.tensor", quantised::dequantize),
     ("quantized_decomposed.dequantize_per_channel.default", quantised::dequantize),
     ("quantized_decomposed.dequantize_per_channel_group.default", quantised::dequantize_groups),
+    ("aten._weight_int4pack_mm_for_cpu.default", quantised::weight_int4pack_mm),
     ("aten._weight_int8pack_mm.default", quantised::weight_int8pack_mm),
     ("aten.im2col.default", im2col::im2col), ("aten._embedding_bag.default", bag::bag), ("aten._embedding_bag_forward_only.default", bag::bag),
     ("aten.cat.default", index::cat), ("aten.embedding.default", index::embedding),

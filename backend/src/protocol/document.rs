@@ -37,6 +37,8 @@ pub struct Options {
     pub autotune: bool,
     /// Whether every operator rounds to bf16 and f16 as eager's do; otherwise what stays in a kernel is f32.
     pub emulate_precision_casts: bool,
+    /// Columns of a block of weights of four bits, as PyTorch packs them in this process; none if that is another layout.
+    pub nibble_columns: Option<usize>,
     /// The GPU to run on, by its number; none for the CPU.
     pub gpu: Option<u32>,
     /// PyTorch's number of the `xpu` device that arguments and results are on.

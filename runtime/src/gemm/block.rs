@@ -3,7 +3,7 @@
 use super::blocking::{Larger, block_rows, block_units, conflicts, part};
 use super::dispatch::Rows;
 use super::finish::{Finish, finish};
-use super::groups::Groups;
+use super::groups::Quantised;
 use super::micro::{Left, Rounded, Tile, Transpose};
 use super::pack::{Engine, PackedB};
 use super::scratch;
@@ -52,7 +52,7 @@ pub struct Work<'a> {
     pub engine: Engine,
     pub packed: Option<&'a PackedB>,
     pub made: Option<&'a dyn Rows>,
-    pub groups: Option<&'a Groups>,
+    pub groups: Option<&'a dyn Quantised>,
     pub finish: Finish,
 }
 
@@ -353,7 +353,9 @@ impl Block<'_> {
         // SAFETY: both blocks hold a panel of a step.
         unsafe {
             match self.work.groups {
-                Some(groups) => groups.panel(engine, b.dtype, (cols, ks), (self.panel, self.spare)),
+                Some(groups) => {
+                    groups.panel(self.work.p, engine, (cols, ks), (self.panel, self.spare))
+                }
                 None => _ = engine.panel(b, cols, ks, self.panel, self.spare),
             }
         };

@@ -4,7 +4,7 @@ use super::block::{Part, Sums, Work};
 use super::blocking::{Costs, Grid, grid, part, parts};
 use super::convert::element;
 use super::finish::{Finish, add, finish};
-use super::groups::Groups;
+use super::groups::Quantised;
 use super::micro::bytes::{ByteDots, byte_dots};
 use super::micro::{Dot, Math};
 use super::pack::{Columns, Engine, PackedB};
@@ -52,7 +52,7 @@ pub struct Call<'a> {
     /// Makes A's rows, of which then no address is read; the batch has one item.
     pub made: Option<&'a dyn Rows>,
     /// What B is made of, of which then no address is read.
-    pub groups: Option<&'a Groups>,
+    pub groups: Option<&'a dyn Quantised>,
     /// What follows.
     pub epilogue: Option<Epilogue<'a>>,
     /// What parts it takes.
@@ -98,7 +98,7 @@ pub unsafe fn multiply(p: &Product, call: &Call) -> Result<bool, Error> {
         if let Some(packed) = call.packed {
             with_packed(p, call, packed, &done)
         } else if let Some(groups) = call.groups {
-            match Groups::has_few(p) && call.made.is_none() {
+            match p.m <= groups.few() && call.made.is_none() {
                 true => groups.dots(p, call, &done),
                 false => tiles(p, call, None, &done),
             }

@@ -19,8 +19,38 @@ const LINE: usize = 64;
 /// Rows up to which products are dot products.
 const ROWS: usize = 16;
 
+/// Columns at a time of dot products, whose factors the first cache holds beside rows of A: whole calls for any number of rows.
+const COLUMNS: usize = 12;
+
 /// Multiply-adds that are worth a thread.
 const WORK: usize = 1 << 18;
+
+/// A B that is no matrix of numbers in memory: what its elements become where they are multiplied.
+pub trait Quantised: Sync {
+    /// Whether this is a B for the product.
+    fn fits(&self, p: &Product, isa: Isa) -> bool;
+
+    /// Rows up to which [`Quantised::dots`] is fastest.
+    fn few(&self) -> usize;
+
+    /// A product of few rows.
+    ///
+    /// # Safety
+    /// As of [`super::multiply`].
+    unsafe fn dots(&self, p: &Product, call: &Call, done: Epilogue) -> Result<(), Error>;
+
+    /// As [`Engine::panel`].
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn panel(
+        &self,
+        p: &Product,
+        engine: &Engine,
+        part: (Range<usize>, Range<usize>),
+        memory: (*mut u8, *mut u8),
+    );
+}
 
 /// A matrix `[k, n]` of `(bytes - zeros) * scales`.
 #[derive(Clone, Copy, Debug)]
@@ -41,118 +71,55 @@ impl Groups {
         isa >= Isa::Avx2 && size > 0 && size.is_multiple_of(GRAIN)
     }
 
-    /// Whether this is a B for the product.
-    pub(super) fn fits(&self, p: &Product, isa: Isa) -> bool {
-        let bytes = matches!(self.bytes.dtype, DType::I8 | DType::U8);
-        let zeros = self.zeros.is_none_or(|z| Factors::reads(z.dtype));
-        Groups::takes(self.size, isa)
-            && p.k.is_multiple_of(self.size)
-            && p.batch.count == 1
-            && p.input.is_none()
-            && p.alpha == 1.0
-            && p.a.dtype.is_float()
-            && p.c.dtype == DType::F32
-            && p.c.strides[0] >= 0
-            && bytes
-            && (self.bytes.strides[0] == 1 || p.k <= 1)
-            && self.bytes.strides[1] >= 0
-            && Factors::reads(self.scales.dtype)
-            && zeros
-    }
-
-    /// Whether so few rows are dot products.
-    pub(super) fn has_few(p: &Product) -> bool {
-        p.m <= ROWS
-    }
-
-    /// Dot products of few rows.
+    /// Scales of columns, one for each group, one column after the other, and what is added after them (nothing without zero
+    /// points).
     ///
     /// # Safety
-    /// As of [`super::multiply`].
-    pub(super) unsafe fn dots(
-        &self,
-        p: &Product,
-        call: &Call,
-        done: Epilogue,
-    ) -> Result<(), Error> {
-        let engine = Engine::new(call.isa, Math::F32)?;
-        let signed = self.bytes.dtype == DType::I8;
-        let kernels = group_dots(call.isa, signed)
-            .ok_or_else(|| Error::Plan("no kernels for groups".into()))?;
-        let tasks = (p.m * p.n * p.k / WORK).clamp(1, call.threads.threads());
-        let in_place = p.m == 1 && p.a.dtype == DType::F32 && (p.a.strides[1] == 1 || p.k <= 1);
-        let task = |n: usize| {
-            let cols = part(p.n, tasks, n);
-            if cols.is_empty() {
-                return;
+    /// `to` holds them, and the processor has the instruction set.
+    unsafe fn factors(&self, isa: Isa, cols: Range<usize>, groups: usize, to: [*mut f32; 2]) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        unsafe fn wide(g: &Groups, cols: Range<usize>, groups: usize, to: [*mut f32; 2]) {
+            // SAFETY: by contract.
+            unsafe { g.columns(cols, groups, to) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        unsafe fn half(g: &Groups, cols: Range<usize>, groups: usize, to: [*mut f32; 2]) {
+            // SAFETY: by contract.
+            unsafe { g.columns(cols, groups, to) }
+        }
+        // SAFETY: by contract.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if isa >= Isa::Avx512 {
+                return wide(self, cols, groups, to);
+            } else if isa == Isa::Avx2 {
+                return half(self, cols, groups, to);
             }
-            // An odd number of cache lines spreads rows over all sets, beside B's columns.
-            let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
-            scratch::with([if in_place { 0 } else { row * p.m }], |[floats]| {
-                let (a, a_stride) = if in_place {
-                    (p.a.data, 0)
-                } else {
-                    // SAFETY: by contract; the copy has room for all rows.
-                    unsafe { engine.rows(&p.a, 0..p.m, 0..p.k, floats, row) };
-                    (floats.cast_const(), row)
-                };
-                let dot = Dot {
-                    k: p.k,
-                    a,
-                    a_stride,
-                    b: self.bytes.data,
-                    b_stride: self.bytes.strides[1].unsigned_abs(),
-                    c: p.c.data.cast_mut(),
-                    c_stride: p.c.strides[0].unsigned_abs() * 4,
-                    cols: p.n,
-                };
-                let dot = GroupDot {
-                    dot,
-                    group: self.size,
-                    scales: self.scales,
-                    zeros: self.zeros,
-                };
-                // SAFETY: by contract; each task has its own columns.
-                unsafe { each_rows(p.m, &kernels, &dot.from(cols.start), cols.len()) };
-            });
-            done(0, 0..p.m, cols);
-        };
-        call.threads.run(tasks, &task)
+            let _ = isa;
+            self.columns(cols, groups, to);
+        }
     }
 
-    /// As [`Engine::panel`].
-    ///
-    /// # Safety
-    /// As there.
-    pub(super) unsafe fn panel(
-        &self,
-        engine: &Engine,
-        into: DType,
-        (cols, ks): (Range<usize>, Range<usize>),
-        (panel, spare): (*mut u8, *mut u8),
-    ) {
-        let into = element(engine.math, into);
-        let units = engine.units(ks.len());
-        for (n, j) in cols.clone().enumerate() {
-            let to = spare.wrapping_add(n * 4 * units);
-            // SAFETY: by contract; `spare` has a line for each column.
+    #[inline(always)]
+    unsafe fn columns(&self, cols: Range<usize>, groups: usize, [scales, added]: [*mut f32; 2]) {
+        for (n, j) in cols.enumerate() {
+            // SAFETY: by contract.
             unsafe {
-                self.line(engine.isa, j, ks.clone(), to, into);
-                let missing = (units * engine.math.per_unit() - ks.len()) * into.size();
-                to.add(ks.len() * into.size()).write_bytes(0, missing);
+                let scales = std::slice::from_raw_parts_mut(scales.add(n * groups), groups);
+                self.scales.run(j, scales);
+                let Some(zeros) = &self.zeros else {
+                    continue;
+                };
+                let added = std::slice::from_raw_parts_mut(added.add(n * groups), groups);
+                zeros.run(j, added);
+                for (a, s) in added.iter_mut().zip(scales) {
+                    // A scale that is not finite would make a NaN of a zero point that is not there.
+                    *a = if *a == 0.0 { 0.0 } else { -*a * *s };
+                }
             }
         }
-        let work = Transpose {
-            panel: panel.cast(),
-            panel_stride: engine.kernels.cols,
-            rows: spare,
-            row_stride: 4 * units as isize,
-            cols: cols.len(),
-            units,
-            fill: engine.kernels.cols,
-        };
-        // SAFETY: by contract.
-        unsafe { (engine.kernels.transpose)(&work) };
     }
 
     /// Elements of a column, as floats of a type.
@@ -191,6 +158,122 @@ impl Groups {
             }
             k += len;
         }
+    }
+}
+
+impl Quantised for Groups {
+    fn fits(&self, p: &Product, isa: Isa) -> bool {
+        let bytes = matches!(self.bytes.dtype, DType::I8 | DType::U8);
+        let zeros = self.zeros.is_none_or(|z| Factors::reads(z.dtype));
+        Groups::takes(self.size, isa)
+            && p.k.is_multiple_of(self.size)
+            && p.batch.count == 1
+            && p.input.is_none()
+            && p.alpha == 1.0
+            && p.a.dtype.is_float()
+            && p.c.dtype == DType::F32
+            && p.c.strides[0] >= 0
+            && bytes
+            && (self.bytes.strides[0] == 1 || p.k <= 1)
+            && self.bytes.strides[1] >= 0
+            && Factors::reads(self.scales.dtype)
+            && zeros
+    }
+
+    fn few(&self) -> usize {
+        ROWS
+    }
+
+    unsafe fn dots(&self, p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> {
+        let engine = Engine::new(call.isa, Math::F32)?;
+        let signed = self.bytes.dtype == DType::I8;
+        let kernels = group_dots(call.isa, signed)
+            .ok_or_else(|| Error::Plan("no kernels for groups".into()))?;
+        let tasks = (p.m * p.n * p.k / WORK).clamp(1, call.threads.threads());
+        let in_place = p.m == 1 && p.a.dtype == DType::F32 && (p.a.strides[1] == 1 || p.k <= 1);
+        let task = |n: usize| {
+            let cols = part(p.n, tasks, n);
+            if cols.is_empty() {
+                return;
+            }
+            // An odd number of cache lines spreads rows over all sets, beside B's columns.
+            let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
+            let groups = p.k / self.size;
+            let factors = 4 * COLUMNS * groups;
+            let floats = if in_place { 0 } else { row * p.m };
+            scratch::with([floats, factors, factors], |[floats, scales, added]| {
+                let (a, a_stride) = if in_place {
+                    (p.a.data, 0)
+                } else {
+                    // SAFETY: by contract; the copy has room for all rows.
+                    unsafe { engine.rows(&p.a, 0..p.m, 0..p.k, floats, row) };
+                    (floats.cast_const(), row)
+                };
+                let dot = Dot {
+                    k: p.k,
+                    a,
+                    a_stride,
+                    b: self.bytes.data,
+                    b_stride: self.bytes.strides[1].unsigned_abs(),
+                    c: p.c.data.cast_mut(),
+                    c_stride: p.c.strides[0].unsigned_abs() * 4,
+                    cols: p.n,
+                };
+                let all = GroupDot {
+                    dot,
+                    group: self.size,
+                    scales: scales.cast(),
+                    added: added.cast(),
+                    stride: groups,
+                };
+                // SAFETY: room for the factors of so many columns.
+                unsafe { added.write_bytes(0, factors) };
+                for first in cols.clone().step_by(COLUMNS) {
+                    let cols = first..cols.end.min(first + COLUMNS);
+                    let mut some = all;
+                    some.dot = all.dot.from(first);
+                    some.dot.cols = cols.len();
+                    // SAFETY: by contract; each task has its own columns, and room for their factors.
+                    unsafe {
+                        self.factors(call.isa, cols, groups, [scales.cast(), added.cast()]);
+                        each_rows(p.m, &kernels, &some);
+                    }
+                }
+            });
+            done(0, 0..p.m, cols);
+        };
+        call.threads.run(tasks, &task)
+    }
+
+    unsafe fn panel(
+        &self,
+        p: &Product,
+        engine: &Engine,
+        (cols, ks): (Range<usize>, Range<usize>),
+        (panel, spare): (*mut u8, *mut u8),
+    ) {
+        let into = element(engine.math, p.a.dtype);
+        let units = engine.units(ks.len());
+        for (n, j) in cols.clone().enumerate() {
+            let to = spare.wrapping_add(n * 4 * units);
+            // SAFETY: by contract; `spare` has a line for each column.
+            unsafe {
+                self.line(engine.isa, j, ks.clone(), to, into);
+                let missing = (units * engine.math.per_unit() - ks.len()) * into.size();
+                to.add(ks.len() * into.size()).write_bytes(0, missing);
+            }
+        }
+        let work = Transpose {
+            panel: panel.cast(),
+            panel_stride: engine.kernels.cols,
+            rows: spare,
+            row_stride: 4 * units as isize,
+            cols: cols.len(),
+            units,
+            fill: engine.kernels.cols,
+        };
+        // SAFETY: by contract.
+        unsafe { (engine.kernels.transpose)(&work) };
     }
 }
 
@@ -254,19 +337,13 @@ impl Segment {
     }
 }
 
-/// Dot products of any number of rows by `cols` columns: with a few columns at a time, which are in cache from the second time on.
-unsafe fn each_rows(m: usize, kernels: &GroupDots, dot: &GroupDot, cols: usize) {
-    /// Columns that the first cache holds beside rows of A.
-    const COLUMNS: usize = 12;
-    let step = if m <= kernels.rows { cols } else { COLUMNS };
-    for j in (0..cols).step_by(step.max(1)) {
-        for rows in parts(m, kernels.rows) {
-            let mut dot = dot.from(j);
-            dot.dot.a = dot.a.wrapping_add(rows.start * dot.a_stride);
-            dot.dot.c = dot.c.wrapping_add(rows.start * dot.c_stride);
-            dot.dot.cols = step.min(cols - j);
-            // SAFETY: by contract.
-            unsafe { (kernels.bytes)(rows.len(), &dot) };
-        }
+/// Dot products of any number of rows, by columns that are in cache from the second time on.
+unsafe fn each_rows(m: usize, kernels: &GroupDots, dot: &GroupDot) {
+    for rows in parts(m, kernels.rows) {
+        let mut dot = *dot;
+        dot.dot.a = dot.a.wrapping_add(rows.start * dot.a_stride);
+        dot.dot.c = dot.c.wrapping_add(rows.start * dot.c_stride);
+        // SAFETY: by contract.
+        unsafe { (kernels.bytes)(rows.len(), &dot) };
     }
 }

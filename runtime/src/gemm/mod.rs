@@ -16,6 +16,9 @@ mod groups;
 #[cfg(test)]
 mod groups_tests;
 pub mod micro;
+mod nibbles;
+#[cfg(test)]
+mod nibbles_tests;
 mod pack;
 mod parallel;
 pub(crate) mod scratch;
@@ -29,9 +32,10 @@ mod tests;
 pub(crate) use blocking::{part, parts};
 pub(crate) use convert::{Row, convert, element, round_to_bf16};
 pub use dispatch::{Call, Epilogue, Parts, Rows, multiply, reads, reads_in_place};
-pub use groups::Groups;
+pub use groups::{Groups, Quantised};
 pub use micro::Math;
 pub use micro::groups::Factors;
+pub use nibbles::Nibbles;
 pub(crate) use pack::Engine;
 pub use pack::{Columns, PackedB};
 pub use parallel::{Parallel, Rayon, Serial};

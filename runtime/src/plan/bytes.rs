@@ -4,7 +4,7 @@ use super::product::{has_work, matrix};
 use super::{CallArg, ExternalCall, ProductStep, Route, TensorRef};
 use crate::DType;
 use crate::cpu::Isa;
-use crate::gemm::{Factors, Groups, Precision};
+use crate::gemm::{Factors, Groups, Nibbles, Precision, Quantised};
 
 /// What a product of [`Route::Bytes`] multiplies its left matrix by. The tensors are that, and these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,14 @@ pub enum OfBytes {
     /// The bytes as `(byte - zero) * scale`, where so many along the sum share both: `[k, n]` bytes whose columns lie along K,
     /// scales `[n, groups]`, and perhaps zero points like them.
     Groups(usize),
+    /// Four bits of each element, in blocks of so many columns, with `size` elements along the sum that share factors:
+    /// the tensors are memory for that (`[n, k / 2]` of bytes) and `[groups, n, 2]` of scales and zero points.
+    Nibbles {
+        /// Columns of a block.
+        columns: usize,
+        /// Elements of a group.
+        size: usize,
+    },
 }
 
 /// The scales and zero points of a product's second matrix, which is bytes.
@@ -25,6 +33,8 @@ pub struct GroupFactors {
     pub scales: TensorRef,
     /// What is taken off them before.
     pub zeros: Option<TensorRef>,
+    /// Columns of a block of nibbles, if they are such: then `scales` are scales and zero points.
+    pub nibbles: Option<usize>,
 }
 
 impl GroupFactors {
@@ -33,7 +43,24 @@ impl GroupFactors {
         &self,
         b: &TensorRef,
         data: impl Fn(&TensorRef) -> *mut u8,
-    ) -> Option<Groups> {
+    ) -> Option<Box<dyn Quantised>> {
+        if let Some(columns) = self.nibbles {
+            let at = |t: &TensorRef| {
+                let dtype = DType::from_torch(t.scalar_type)?;
+                Some((
+                    data(t).wrapping_offset(t.offset as isize * dtype.size() as isize),
+                    dtype,
+                ))
+            };
+            let (factors, dtype) = at(&self.scales)?;
+            return Some(Box::new(Nibbles {
+                data: at(b)?.0,
+                columns,
+                size: self.size,
+                factors,
+                dtype,
+            }));
+        }
         let factors = |t: &TensorRef| {
             let of = matrix(t, &t.strides, &data)?;
             Some(Factors {
@@ -46,16 +73,26 @@ impl GroupFactors {
             Some(z) => Some(factors(z)?),
             None => None,
         };
-        Some(Groups {
+        Some(Box::new(Groups {
             bytes: matrix(b, &b.strides, &data)?,
             size: self.size,
             scales: factors(&self.scales)?,
             zeros,
-        })
+        }))
     }
 }
 
 impl ProductStep {
+    /// As [`ProductStep::takes_bytes`] for nibbles.
+    pub fn takes_nibbles(a: DType, shape: [i64; 3], columns: usize, size: i64) -> bool {
+        let [m, n, k] = shape.map(|s| usize::try_from(s).unwrap_or(0));
+        let size = usize::try_from(size).unwrap_or(0);
+        a.is_float()
+            && a != DType::F64
+            && has_work([m, n, k])
+            && Nibbles::takes([n, k], columns, size, Isa::detect())
+    }
+
     /// As [`ProductStep::takes_bytes`] for bytes whose scales change after so many along the sum.
     pub fn takes_groups(a: DType, b: DType, shape: [i64; 3], group: i64) -> bool {
         let size = usize::try_from(group).unwrap_or(0);
@@ -95,6 +132,16 @@ impl ProductStep {
                     size,
                     scales: (*scales).clone(),
                     zeros: zeros.first().map(|&z| z.clone()),
+                    nibbles: None,
+                };
+                (*a, *b, Some(Box::new(factors)))
+            }
+            ([a, b, factors], OfBytes::Nibbles { columns, size }) => {
+                let factors = GroupFactors {
+                    size,
+                    scales: (*factors).clone(),
+                    zeros: None,
+                    nibbles: Some(columns),
                 };
                 (*a, *b, Some(Box::new(factors)))
             }

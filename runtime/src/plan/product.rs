@@ -221,7 +221,7 @@ impl ProductStep {
             threads: aten,
             packed,
             made: None,
-            groups: groups.as_ref(),
+            groups: groups.as_deref(),
             epilogue: None,
             parts: Parts::Any,
         };

@@ -40,6 +40,7 @@ pub mod avx2;
 pub mod avx512;
 pub mod bytes;
 pub mod groups;
+pub mod nibbles;
 pub mod scalar;
 
 use crate::cpu::Isa;

@@ -9,6 +9,7 @@ mod avx512;
 use super::Dot;
 use crate::DType;
 use crate::cpu::Isa;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::ops::Deref;
 
@@ -37,12 +38,42 @@ impl Factors {
         matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
     }
 
-    /// The same from a column on.
-    pub fn from(&self, column: usize) -> Factors {
-        let bytes = column as isize * self.strides[0] * self.dtype.size() as isize;
-        Factors {
-            data: self.data.wrapping_offset(bytes),
-            ..*self
+    /// That of a column and group.
+    pub fn at(&self, column: usize, group: usize) -> *const u8 {
+        let at = column as isize * self.strides[0] + group as isize * self.strides[1];
+        self.data.wrapping_offset(at * self.dtype.size() as isize)
+    }
+
+    /// Those of a column, from the first group on.
+    ///
+    /// # Safety
+    /// They are valid memory.
+    #[inline(always)]
+    pub unsafe fn run(&self, column: usize, to: &mut [f32]) {
+        let from = self.at(column, 0);
+        match self.dtype {
+            _ if self.strides[1] != 1 => {
+                for (group, to) in to.iter_mut().enumerate() {
+                    // SAFETY: by contract.
+                    *to = unsafe { self.read(column, group) };
+                }
+            }
+            DType::BF16 => {
+                for (group, to) in to.iter_mut().enumerate() {
+                    // SAFETY: by contract.
+                    let bits = unsafe { from.cast::<u16>().add(group).read_unaligned() };
+                    *to = f32::from_bits(u32::from(bits) << 16);
+                }
+            }
+            DType::F16 => {
+                // SAFETY: by contract; elements of a tensor are aligned.
+                let from = unsafe { std::slice::from_raw_parts(from.cast::<f16>(), to.len()) };
+                from.convert_to_f32_slice(to);
+            }
+            _ => {
+                // SAFETY: by contract.
+                unsafe { to.as_mut_ptr().cast::<u8>().copy_from(from, 4 * to.len()) };
+            }
         }
     }
 
@@ -52,33 +83,31 @@ impl Factors {
     /// It is valid memory.
     #[inline(always)]
     pub unsafe fn read(&self, column: usize, group: usize) -> f32 {
-        let at = column as isize * self.strides[0] + group as isize * self.strides[1];
+        let at = self.at(column, group);
         // SAFETY: by contract.
         unsafe {
             match self.dtype {
-                DType::BF16 => {
-                    bf16::from_bits(self.data.cast::<u16>().offset(at).read_unaligned()).to_f32()
-                }
-                DType::F16 => {
-                    f16::from_bits(self.data.cast::<u16>().offset(at).read_unaligned()).to_f32()
-                }
-                _ => self.data.cast::<f32>().offset(at).read_unaligned(),
+                DType::BF16 => bf16::from_bits(at.cast::<u16>().read_unaligned()).to_f32(),
+                DType::F16 => f16::from_bits(at.cast::<u16>().read_unaligned()).to_f32(),
+                _ => at.cast::<f32>().read_unaligned(),
             }
         }
     }
 }
 
-/// The work of one call of [`GroupDots::bytes`]: `c[i, j] = sum_k a[i, k] * (b[k, j] - zeros) * scales`. A is f32.
+/// The work of one call of [`GroupDots::bytes`]: `c[i, j] = sum_k a[i, k] * (b[k, j] * scales + added)`. A is f32.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupDot {
     /// The rest of it; K is whole groups.
     pub dot: Dot,
     /// Elements of a group, a multiple of [`GRAIN`].
     pub group: usize,
-    /// By which bytes are multiplied.
-    pub scales: Factors,
-    /// What is taken off them before.
-    pub zeros: Option<Factors>,
+    /// Of each column, one for each group.
+    pub scales: *const f32,
+    /// As `scales`.
+    pub added: *const f32,
+    /// Elements between columns of both.
+    pub stride: usize,
 }
 
 impl Deref for GroupDot {
@@ -94,8 +123,8 @@ impl GroupDot {
     pub fn from(&self, j: usize) -> GroupDot {
         GroupDot {
             dot: self.dot.from(j),
-            scales: self.scales.from(j),
-            zeros: self.zeros.map(|z| z.from(j)),
+            scales: self.scales.wrapping_add(j * self.stride),
+            added: self.added.wrapping_add(j * self.stride),
             ..*self
         }
     }
@@ -106,13 +135,9 @@ impl GroupDot {
     /// They are valid memory.
     #[inline(always)]
     unsafe fn factors(&self, column: usize, group: usize) -> [f32; 2] {
+        let at = column * self.stride + group;
         // SAFETY: by contract.
-        unsafe {
-            let scale = self.scales.read(column, group);
-            let zero = self.zeros.map_or(0.0, |z| z.read(column, group));
-            // A scale that is not finite would make a NaN of a zero point that is not there.
-            [scale, if zero == 0.0 { 0.0 } else { -zero * scale }]
-        }
+        unsafe { [*self.scales.add(at), *self.added.add(at)] }
     }
 }
 

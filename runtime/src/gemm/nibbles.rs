@@ -1,0 +1,277 @@
+//! Products by a B of four bits, with scales and zero points for groups of K. Few rows are summed from the packed elements; for
+//! more rows a panel of B becomes floats in cache.
+
+use super::blocking::{part, parts};
+use super::convert::{Row, convert, element};
+use super::dispatch::{Call, Epilogue};
+use super::groups::Quantised;
+use super::micro::groups::Factors;
+use super::micro::nibbles::{NibbleDot, RUN, nibble_sums};
+use super::micro::{Dot, Math};
+use super::pack::Engine;
+use super::scratch;
+use super::shape::Product;
+use crate::cpu::Isa;
+use crate::{DType, Error};
+use std::ops::Range;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Multiply-adds that are worth a thread.
+const WORK: usize = 1 << 18;
+
+/// A matrix `[k, n]` of `(nibble - 8) * scale + zero`, in blocks of columns ([`super::micro::nibbles`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Nibbles {
+    /// The first block.
+    pub data: *const u8,
+    /// Columns of a block, 32 or 64.
+    pub columns: usize,
+    /// Elements of K that share factors; K is whole groups.
+    pub size: usize,
+    /// `[groups, n, 2]`: scale and zero point of each column.
+    pub factors: *const u8,
+    /// Their type.
+    pub dtype: DType,
+}
+
+// SAFETY: addresses; whoever makes a product promises that its memory is valid during the call.
+unsafe impl Send for Nibbles {}
+// SAFETY: as above; nobody writes there.
+unsafe impl Sync for Nibbles {}
+
+impl Nibbles {
+    /// Whether there are kernels for such a matrix.
+    pub fn takes([n, k]: [usize; 2], columns: usize, size: usize, isa: Isa) -> bool {
+        let blocks = matches!(columns, 32 | 64) && n.is_multiple_of(columns);
+        isa >= Isa::Avx2 && blocks && size > 0 && k.is_multiple_of(size)
+    }
+
+    /// Bytes of a block for an element of K.
+    fn row(&self) -> usize {
+        self.columns / 2
+    }
+
+    /// Elements `ks` of 16 columns from `first` on, row by row.
+    #[inline(always)]
+    unsafe fn rows(
+        &self,
+        p: [usize; 2],
+        first: usize,
+        ks: Range<usize>,
+        mut row: impl FnMut(usize, &[f32; RUN]),
+    ) {
+        let [n, k] = p;
+        let (block, quarter) = (first / self.columns, first % self.columns / RUN);
+        let runs = self.row() / RUN;
+        let shift = if quarter < runs { 0 } else { 4 };
+        let data = self
+            .data
+            .wrapping_add(block * k * self.row() + quarter % runs * RUN);
+        let mut factors = [[0f32; RUN]; 2];
+        for at in ks.clone() {
+            if at == ks.start || at.is_multiple_of(self.size) {
+                let of = Factors {
+                    data: self.factors,
+                    dtype: self.dtype,
+                    strides: [2, 2 * n as isize],
+                };
+                for j in 0..RUN {
+                    // SAFETY: by contract.
+                    factors[0][j] = unsafe { of.read(first + j, at / self.size) };
+                    let zeros = Factors {
+                        data: of.data.wrapping_add(self.dtype.size()),
+                        ..of
+                    };
+                    // SAFETY: by contract.
+                    factors[1][j] = unsafe { zeros.read(first + j, at / self.size) };
+                }
+            }
+            // SAFETY: a run of the block's row.
+            let bytes = unsafe { *data.add(at * self.row()).cast::<[u8; RUN]>() };
+            let float = |j: usize| {
+                let q = f32::from(bytes[j] >> shift & 15) - 8.0;
+                q * factors[0][j] + factors[1][j]
+            };
+            row(at - ks.start, &std::array::from_fn(float));
+        }
+    }
+
+    /// The same, one row after the other.
+    unsafe fn floats(&self, isa: Isa, p: [usize; 2], first: usize, ks: Range<usize>, to: *mut f32) {
+        #[inline(always)]
+        unsafe fn run(n: &Nibbles, p: [usize; 2], first: usize, ks: Range<usize>, to: *mut f32) {
+            // SAFETY: by contract.
+            unsafe {
+                n.rows(p, first, ks, |k, x| {
+                    to.add(k * RUN).cast::<[f32; RUN]>().write(*x)
+                });
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        unsafe fn wide(n: &Nibbles, p: [usize; 2], first: usize, ks: Range<usize>, to: *mut f32) {
+            // SAFETY: by contract.
+            unsafe { run(n, p, first, ks, to) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn half(n: &Nibbles, p: [usize; 2], first: usize, ks: Range<usize>, to: *mut f32) {
+            // SAFETY: by contract.
+            unsafe { run(n, p, first, ks, to) }
+        }
+        // SAFETY: by contract.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if isa >= Isa::Avx512 {
+                return wide(self, p, first, ks, to);
+            } else if isa == Isa::Avx2 {
+                return half(self, p, first, ks, to);
+            }
+            let _ = isa;
+            run(self, p, first, ks, to);
+        }
+    }
+}
+
+impl Quantised for Nibbles {
+    fn fits(&self, p: &Product, isa: Isa) -> bool {
+        Nibbles::takes([p.n, p.k], self.columns, self.size, isa)
+            && p.batch.count == 1
+            && p.input.is_none()
+            && p.alpha == 1.0
+            && p.a.dtype.is_float()
+            && p.c.dtype == DType::F32
+            && p.c.strides[0] >= 0
+            && Factors::reads(self.dtype)
+    }
+
+    fn few(&self) -> usize {
+        16
+    }
+
+    unsafe fn dots(&self, p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> {
+        let engine = Engine::new(call.isa, Math::F32)?;
+        let kernels = nibble_sums(call.isa, self.columns)
+            .ok_or_else(|| Error::Plan("no kernels for nibbles".into()))?;
+        let tasks = (p.m * p.n * p.k / WORK).clamp(1, call.threads.threads());
+        let in_place = p.m == 1 && p.a.dtype == DType::F32 && (p.a.strides[1] == 1 || p.k <= 1);
+        let task = |n: usize| {
+            let blocks = part(p.n / self.columns, tasks, n);
+            if blocks.is_empty() {
+                return;
+            }
+            // An odd number of cache lines spreads rows over all sets.
+            let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
+            scratch::with([if in_place { 0 } else { row * p.m }], |[floats]| {
+                let (a, a_stride) = if in_place {
+                    (p.a.data, 0)
+                } else {
+                    // SAFETY: by contract; the copy has room for all rows.
+                    unsafe { engine.rows(&p.a, 0..p.m, 0..p.k, floats, row) };
+                    (floats.cast_const(), row)
+                };
+                for block in blocks.clone() {
+                    for rows in parts(p.m, kernels.rows) {
+                        let first = block * self.columns;
+                        let dot = Dot {
+                            k: p.k,
+                            a: a.wrapping_add(rows.start * a_stride),
+                            a_stride,
+                            b: self.data.wrapping_add(block * p.k * self.row()),
+                            b_stride: self.row(),
+                            c: p.c.at(rows.start, first).cast_mut(),
+                            c_stride: p.c.strides[0].unsigned_abs() * 4,
+                            cols: self.columns,
+                        };
+                        let size = 2 * self.dtype.size();
+                        let dot = NibbleDot {
+                            dot,
+                            group: self.size,
+                            factors: self.factors.wrapping_add(first * size),
+                            dtype: self.dtype,
+                            stride: p.n * size,
+                        };
+                        // SAFETY: by contract; each task has its own columns.
+                        unsafe { (kernels.sums)(rows.len(), &dot) };
+                    }
+                }
+            });
+            done(
+                0,
+                0..p.m,
+                blocks.start * self.columns..blocks.end * self.columns,
+            );
+        };
+        call.threads.run(tasks, &task)
+    }
+
+    unsafe fn panel(
+        &self,
+        p: &Product,
+        engine: &Engine,
+        (cols, ks): (Range<usize>, Range<usize>),
+        (panel, _): (*mut u8, *mut u8),
+    ) {
+        /// Elements of K at a time, whole units.
+        const CHUNK: usize = 64;
+        let into = element(engine.math, p.a.dtype);
+        let (units, per_unit) = (engine.units(ks.len()), engine.math.per_unit());
+        let width = engine.kernels.cols;
+        for column in (0..width).step_by(RUN) {
+            let (first, to) = (cols.start + column, panel.wrapping_add(4 * column));
+            let mut floats = [[0f32; RUN]; CHUNK];
+            for begin in (0..units).step_by(CHUNK / per_unit) {
+                let count = (CHUNK / per_unit).min(units - begin);
+                let from = ks.start + begin * per_unit;
+                let ks = from..ks.end.min(from + count * per_unit);
+                if first < cols.end {
+                    // What fills the last unit is nothing.
+                    floats[ks.len()..].fill([0.0; RUN]);
+                    // SAFETY: by contract.
+                    unsafe {
+                        self.floats(
+                            engine.isa,
+                            [p.n, p.k],
+                            first,
+                            ks,
+                            floats.as_mut_ptr().cast(),
+                        )
+                    };
+                }
+                for unit in 0..count {
+                    let rows = &floats[unit * per_unit..(unit + 1) * per_unit];
+                    let at = to.wrapping_add(4 * (begin + unit) * width);
+                    // SAFETY: by contract; the panel has whole runs.
+                    unsafe {
+                        at.cast::<[u32; RUN]>()
+                            .write_unaligned(unit_of(engine.isa, rows, into))
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// A run of units of one f32, or two of a narrower type.
+unsafe fn unit_of(isa: Isa, rows: &[[f32; RUN]], into: DType) -> [u32; RUN] {
+    let &[low, high] = rows else {
+        return rows[0].map(f32::to_bits);
+    };
+    let halves = [low, high].map(|row| {
+        let mut to = [0u16; RUN];
+        let row = Row {
+            from: row.as_ptr().cast(),
+            dtype: DType::F32,
+            stride: 1,
+            len: RUN,
+            to: to.as_mut_ptr().cast(),
+            into,
+        };
+        // SAFETY: both hold as many elements.
+        unsafe { convert(isa, &row) };
+        to
+    });
+    std::array::from_fn(|j| u32::from(halves[0][j]) | u32::from(halves[1][j]) << 16)
+}
