@@ -77,15 +77,15 @@ impl Nibbles {
                     dtype: self.dtype,
                     strides: [2, 2 * n as isize],
                 };
-                for j in 0..RUN {
-                    // SAFETY: by contract.
-                    factors[0][j] = unsafe { of.read(first + j, at / self.size) };
-                    let zeros = Factors {
+                let [scales, zeros] = &mut factors;
+                for (j, (s, z)) in scales.iter_mut().zip(zeros).enumerate() {
+                    let zero = Factors {
                         data: of.data.wrapping_add(self.dtype.size()),
                         ..of
                     };
+                    let group = at / self.size;
                     // SAFETY: by contract.
-                    factors[1][j] = unsafe { zeros.read(first + j, at / self.size) };
+                    (*s, *z) = unsafe { (of.read(first + j, group), zero.read(first + j, group)) };
                 }
             }
             // SAFETY: a run of the block's row.

@@ -40,10 +40,11 @@ unsafe fn columns<const M: usize>(d: &NibbleDot, run: usize) {
                 strides: [2, 1],
             };
             for (factors, first) in factors.iter_mut().zip(first) {
-                for j in 0..RUN {
+                let [scales, added] = factors;
+                for (j, (s, a)) in scales.iter_mut().zip(added).enumerate() {
                     // SAFETY: by contract.
                     let [scale, zero] = [0, 1].map(|n| unsafe { of.read(first + j, n) });
-                    (factors[0][j], factors[1][j]) = (scale, zero - 8.0 * scale);
+                    (*s, *a) = (scale, zero - 8.0 * scale);
                 }
             }
             group += 1;
