@@ -292,6 +292,7 @@ impl Setup {
                 threads: &Rayon,
                 packed: packed[w].as_ref(),
                 made: None,
+                groups: None,
                 epilogue: None,
                 parts: Parts::Any,
             };

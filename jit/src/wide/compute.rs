@@ -4,7 +4,7 @@ use super::lir::{Lir, Reg};
 use super::lower::Lower;
 use super::opcode::{self as o, Logic};
 use super::{Refused, functions};
-use crate::kernel::{self, BinaryOp, Const, Inst, Type, UnaryOp};
+use crate::kernel::{self, BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
 use ipex_runtime::DType;
 
 impl Lower<'_> {
@@ -292,6 +292,7 @@ impl Lower<'_> {
             (F32, F64) => o::F32_TO_F64,
             (F64, F32) => o::F64_TO_F32,
             (I32, F32) => o::I32_TO_F32,
+            (F32, I32) => return Ok(self.truncated(x)),
             (I64, F32 | F64) if !self.target.has_masks() => {
                 return Err(Refused::Inst(format!("{from} to {to}")));
             }
@@ -316,6 +317,20 @@ impl Lower<'_> {
         } else {
             d
         })
+    }
+
+    /// f32 as i32: without what comes after the point, of the nearest number that there is, and 0 of NaN. The instruction
+    /// gives the least number for all that it has none for.
+    fn truncated(&mut self, x: Reg) -> Reg {
+        let len = self.len(Type::I32);
+        let number = self.compare(CmpOp::Eq, Type::F32, x, x);
+        let x = self.only(number, x, Type::F32);
+        let d = self.vector_op(o::F32_TO_I32, len, Type::I32, None, x, None);
+        let end = self.constant(Const::F32(2f32.powi(31).to_bits()));
+        let above = self.compare(CmpOp::Ge, Type::F32, x, end);
+        let most = self.constant(Const::I32(i32::MAX));
+        self.merge(d, most, above, Type::I32);
+        d
     }
 
     /// The first lane in all of them: a narrowing fills only half of the lanes.

@@ -141,6 +141,8 @@ pub const F32_TO_F64: Opcode = op(1, 0, false, 0x5A);
 pub const F64_TO_F32: Opcode = op(1, 1, true, 0x5A);
 /// vcvtdq2ps
 pub const I32_TO_F32: Opcode = op(1, 0, false, 0x5B);
+/// vcvttps2dq
+pub const F32_TO_I32: Opcode = op(1, 2, false, 0x5B);
 /// vcvtqq2ps
 pub const I64_TO_F32: Opcode = op(1, 0, true, 0x5B);
 /// vcvtdq2pd
