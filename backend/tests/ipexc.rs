@@ -97,7 +97,7 @@ fn products_of_bytes_are_explained() {
     let want = "addmm = aten.addmm.default\n\
                 multiplied as bytes: mm = aten.mm.default\n\
                 bytes multiplied as floats:\n    \
-                mm_1 = aten.mm.default: its scale or zero point changes along the dimension that is summed\n    \
+                mm_1 = aten.mm.default: its scale or zero point changes along the dimension that is summed, and not by groups of neighbours\n    \
                 mm_2 = aten.mm.default: its bytes are computed in the graph\n    \
                 addmm_1 = aten.addmm.default: the product is scaled\n    \
                 mm_4 = aten.mm.default: mul = aten.mul.Tensor between the bytes and the product\n";
