@@ -27,6 +27,8 @@ struct Random<'a> {
     kernel: Kernel,
     /// Sizes of the parameters in elements.
     sizes: Vec<usize>,
+    /// Values that were loaded.
+    loaded: Vec<ValueId>,
 }
 
 const NARROW: [DType; 5] = [DType::BF16, DType::F16, DType::I8, DType::I16, DType::U8];
@@ -40,6 +42,9 @@ impl Random<'_> {
 
     fn inst(&mut self, body: &mut Vec<Stmt>, ty: Type, inst: Inst) -> ValueId {
         let value = self.kernel.values.push(ty);
+        if matches!(inst, Inst::Load { .. }) {
+            self.loaded.push(value);
+        }
         body.push(Stmt::Let { value, inst });
         value
     }
@@ -169,7 +174,14 @@ impl Random<'_> {
                     _ => &[B::Add, B::Sub, B::Mul, B::Div, B::Min, B::Max, B::Copysign],
                 };
                 let op = self.draws.pick(ops);
-                self.inst(body, ty, Inst::Binary { op, args: [a, b] })
+                // Arithmetic leaves open which sign a NaN has, and extrema that of a zero.
+                let known = |v: &&ValueId| self.loaded.contains(v);
+                let args = match (op, same.iter().find(known)) {
+                    (B::Copysign, Some(&sign)) => [a, sign],
+                    (B::Copysign, None) => [a, a],
+                    _ => [a, b],
+                };
+                self.inst(body, ty, Inst::Binary { op, args })
             }
         }
     }
@@ -280,6 +292,7 @@ pub fn random(bytes: &[u8]) -> (Kernel, Vec<usize>) {
         draws,
         kernel,
         sizes: vec![],
+        loaded: vec![],
     };
     let mut body = Vec::new();
     let mut known = Vec::new();
