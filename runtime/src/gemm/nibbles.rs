@@ -18,6 +18,9 @@ use std::ops::Range;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
+/// Elements of K at a time of a panel, whole units.
+const CHUNK: usize = 64;
+
 /// Multiply-adds that are worth a thread.
 const WORK: usize = 1 << 18;
 
@@ -214,8 +217,6 @@ impl Quantised for Nibbles {
         (cols, ks): (Range<usize>, Range<usize>),
         (panel, _): (*mut u8, *mut u8),
     ) {
-        /// Elements of K at a time, whole units.
-        const CHUNK: usize = 64;
         let into = element(engine.math, p.a.dtype);
         let (units, per_unit) = (engine.units(ks.len()), engine.math.per_unit());
         let width = engine.kernels.cols;
@@ -240,38 +241,44 @@ impl Quantised for Nibbles {
                         )
                     };
                 }
-                for unit in 0..count {
-                    let rows = &floats[unit * per_unit..(unit + 1) * per_unit];
-                    let at = to.wrapping_add(4 * (begin + unit) * width);
-                    // SAFETY: by contract; the panel has whole runs.
-                    unsafe {
-                        at.cast::<[u32; RUN]>()
-                            .write_unaligned(unit_of(engine.isa, rows, into))
-                    };
-                }
+                let rows = &floats[..count * per_unit];
+                let to = to.wrapping_add(4 * begin * width);
+                // SAFETY: by contract; the panel has whole runs.
+                unsafe { units_of(engine.isa, rows, into, to.cast(), width) };
             }
         }
     }
 }
 
-/// A run of units of one f32, or two of a narrower type.
-unsafe fn unit_of(isa: Isa, rows: &[[f32; RUN]], into: DType) -> [u32; RUN] {
-    let &[low, high] = rows else {
-        return rows[0].map(f32::to_bits);
-    };
-    let halves = [low, high].map(|row| {
-        let mut to = [0u16; RUN];
-        let row = Row {
-            from: row.as_ptr().cast(),
-            dtype: DType::F32,
-            stride: 1,
-            len: RUN,
-            to: to.as_mut_ptr().cast(),
-            into,
+/// Writes runs of units of one f32, or two of a narrower type, `width` units apart. There are 64 rows at most.
+unsafe fn units_of(isa: Isa, rows: &[[f32; RUN]], into: DType, to: *mut u32, width: usize) {
+    let place = |unit: usize, units: [u32; RUN]| {
+        // SAFETY: by contract.
+        unsafe {
+            to.add(unit * width)
+                .cast::<[u32; RUN]>()
+                .write_unaligned(units)
         };
-        // SAFETY: both hold as many elements.
-        unsafe { convert(isa, &row) };
-        to
-    });
-    std::array::from_fn(|j| u32::from(halves[0][j]) | u32::from(halves[1][j]) << 16)
+    };
+    if into == DType::F32 {
+        for (unit, row) in rows.iter().enumerate() {
+            place(unit, row.map(f32::to_bits));
+        }
+        return;
+    }
+    let mut halves = [[0u16; RUN]; CHUNK];
+    let all = Row {
+        from: rows.as_ptr().cast(),
+        dtype: DType::F32,
+        stride: 1,
+        len: rows.as_flattened().len(),
+        to: halves.as_mut_ptr().cast(),
+        into,
+    };
+    // SAFETY: both hold as many elements.
+    unsafe { convert(isa, &all) };
+    for (unit, pair) in halves[..rows.len()].chunks_exact(2).enumerate() {
+        let of = |j: usize| u32::from(pair[0][j]) | u32::from(pair[1][j]) << 16;
+        place(unit, std::array::from_fn(of));
+    }
 }
