@@ -66,7 +66,7 @@ impl Ready {
     ) -> Result<Arc<Ready>, Error> {
         let program = compile::specialise(document, symbols)?;
         let steps = &program.plan.steps;
-        let is_call = |s: &&Step| matches!(s, Step::External(_));
+        let is_call = |s: &&Step| matches!(own(s), Step::External(_) | Step::Onednn(_));
         let calls = steps.iter().filter(is_call).count();
         let products = steps.iter().filter(|s| matches!(own(s), Step::Product(_)));
         let products = products.count();
@@ -79,6 +79,7 @@ impl Ready {
             | Step::Product(_)
             | Step::Attention(_)
             | Step::Bag(_)
+            | Step::Onednn(_)
             | Step::Either(_) => true,
             other => is_call(&other),
         });

@@ -1,9 +1,10 @@
 """Single convolutions: ipex beside eager (oneDNN), interleaved; results are checked first.
 
     python benches/kernels/convolution.py [--rounds 31] [--channels-last] [--kinds] [--freezing]
-        [--dtype float32|bfloat16|float16] [--then nothing|relu|silu] [FILTER]
+        [--dtype float32|bfloat16|float16] [--then nothing|relu|silu] [--calls] [FILTER]
 
-Prints the median and best times (us) of each and their ratios, losses too, and geometric means.
+Prints the median and best times (us) of each and their ratios, losses too, and geometric means. With
+`--calls` also those of ipex where convolutions by oneDNN are calls of ATen's with kernels behind them.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ SHAPES = {
 
 # Other kinds: a layer, and the sizes of its input.
 KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "3d 3x3x3 x4": (lambda: nn.Conv3d(64, 64, 3, padding=1), (4, 64, 8, 28, 28)),
     "1d wav2vec": (lambda: nn.Conv1d(512, 512, 3, 2), (1, 512, 3199)),
     "1d wav2vec stem": (lambda: nn.Conv1d(1, 512, 10, 5), (1, 1, 16000)),
     "1d whisper": (lambda: nn.Conv1d(80, 384, 3, padding=1), (1, 80, 3000)),
@@ -132,6 +134,18 @@ FOLLOW: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 BOUNDS = {"float32": 1e-5, "bfloat16": 4e-2, "float16": 5e-3}
 
 
+def of_calls(
+    f: nn.Module, inputs: Inputs, options: dict[str, bool]
+) -> Callable[..., torch.Tensor]:
+    """ipex with convolutions as calls of ATen's, which runs them by oneDNN as ever."""
+    # Of other options, so that Dynamo has code for each.
+    options = {**options, "strict": False}
+    other = torch.compile(f, backend="ipex", options=options, dynamic=False)
+    with torch.backends.mkldnn.flags(enabled=False):
+        other(*inputs)
+    return other
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("filter", nargs="?", default="")
@@ -141,6 +155,7 @@ def main() -> None:
     parser.add_argument("--kinds", action="store_true", help="1d, 3d, transposed, dilated, grouped")
     parser.add_argument("--freezing", action="store_true")
     parser.add_argument("--then", default="nothing", choices=list(FOLLOW))
+    parser.add_argument("--calls", action="store_true", help="also without oneDNN's own steps")
     args = parser.parse_args()
     bound = BOUNDS[args.dtype]
     options = {"strict": True, "freezing": args.freezing}
@@ -153,17 +168,21 @@ def main() -> None:
             f, inputs, (want,) = case(name, args)
             compiled = torch.compile(f, backend="ipex", options=options, dynamic=False)
             torch.testing.assert_close(compiled(*inputs).double(), want, rtol=bound, atol=bound)
-            times: tuple[list[float], list[float]] = ([], [])
+            ways: list[Callable[..., torch.Tensor]] = [f, compiled]
+            if args.calls:
+                ways.append(of_calls(f, inputs, options))
+            times: list[list[float]] = [[] for _ in ways]
             for _ in range(args.rounds):
-                for g, t in zip((f, compiled), times, strict=True):
+                for g, t in zip(ways, times, strict=True):
                     start = time.perf_counter()
                     g(*inputs)
                     t.append((time.perf_counter() - start) * 1e6)
             best, middle = ([of(t) for t in times] for of in (min, statistics.median))
+            calls = f"  calls {middle[2]:8.1f} us {middle[2] / middle[1]:.2f}" if args.calls else ""
             ratios.append((best[0] / best[1], middle[0] / middle[1]))
             print(
                 f"{name:18s} eager {middle[0]:8.1f} us  ipex {middle[1]:8.1f} us  "
-                f"{ratios[-1][1]:.2f}  best {best[0]:8.1f} {best[1]:8.1f}  {ratios[-1][0]:.2f}",
+                f"{ratios[-1][1]:.2f}  best {best[0]:8.1f} {best[1]:8.1f}  {ratios[-1][0]:.2f}{calls}",
                 flush=True,
             )
     for name, all_of in zip(("best calls", "medians"), zip(*ratios, strict=True), strict=True):

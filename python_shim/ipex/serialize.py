@@ -107,6 +107,7 @@ def serialize(
         "products": _products(),
         "frozen": list(frozen),
         "autotune": autotune,
+        "without_onednn": not torch.backends.mkldnn.enabled,
         "gpu": gpu,
         "xpu": xpu,
         "emulate_precision_casts": round_each,

@@ -55,7 +55,7 @@ fn extent(kernel: &Kernel, var: ipex_jit::kernel::VarId) -> i64 {
 }
 
 /// An activation of a value.
-fn activated(kind: Activation, u: &Expr) -> Expr {
+pub fn activated(kind: Activation, u: &Expr) -> Expr {
     let (c, u) = (Expr::constant, || u.clone());
     let call = |f: Function, x: Expr| Expr::Call(f, Box::new(x));
     // x / 2 * (1 + inner)

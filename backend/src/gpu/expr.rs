@@ -1,7 +1,7 @@
 //! What a kernel without loops of its own computes of an element, in a normal form.
 
 use ipex_jit::kernel::{
-    BinaryOp, Const, Index, Inst, Kernel, Mem, ParamId, Stmt, UnaryOp, ValueId,
+    BinaryOp, CmpOp, Const, Index, Inst, Kernel, Mem, ParamId, Stmt, UnaryOp, ValueId,
 };
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -18,6 +18,12 @@ pub enum Expr {
     Product(f64, Vec<Expr>),
     /// The larger one of a value and a constant.
     Max(Box<Expr>, f64),
+    /// The smaller one of a value and a constant.
+    Min(Box<Expr>, f64),
+    /// A value, times this slope where it is no larger than 0.
+    Leaky(Box<Expr>, f64),
+    /// Whether a value is larger than 0.
+    Positive(Box<Expr>),
     /// A function of a value.
     Call(Function, Box<Expr>),
 }
@@ -98,7 +104,10 @@ impl Expr {
             (Expr::Sum(a, x), Expr::Sum(b, y)) | (Expr::Product(a, x), Expr::Product(b, y)) => {
                 near(*a, *b) && all(x, y)
             }
-            (Expr::Max(x, a), Expr::Max(y, b)) => near(*a, *b) && x.is_like(y),
+            (Expr::Max(x, a), Expr::Max(y, b))
+            | (Expr::Min(x, a), Expr::Min(y, b))
+            | (Expr::Leaky(x, a), Expr::Leaky(y, b)) => near(*a, *b) && x.is_like(y),
+            (Expr::Positive(x), Expr::Positive(y)) => x.is_like(y),
             (Expr::Call(f, x), Expr::Call(g, y)) => f == g && x.is_like(y),
             _ => false,
         }
@@ -110,7 +119,11 @@ impl Expr {
         match self {
             Expr::Load(_) => {}
             Expr::Sum(_, of) | Expr::Product(_, of) => all.extend(of.iter().flat_map(Expr::parts)),
-            Expr::Max(of, _) | Expr::Call(_, of) => all.extend(of.parts()),
+            Expr::Max(of, _)
+            | Expr::Min(of, _)
+            | Expr::Leaky(of, _)
+            | Expr::Positive(of)
+            | Expr::Call(_, of) => all.extend(of.parts()),
         }
         all
     }
@@ -180,6 +193,15 @@ pub fn element(kernel: &Kernel) -> Option<Element<'_>> {
     }
 }
 
+/// `x > 0 ? x : slope * x`
+fn leaky(cond: Expr, on_true: Expr, on_false: &Expr) -> Option<Expr> {
+    let Expr::Product(slope, factors) = on_false else {
+        return None;
+    };
+    let same = cond == Expr::Positive(Box::new(on_true.clone())) && *factors == [on_true.clone()];
+    same.then(|| Expr::Leaky(Box::new(on_true), *slope))
+}
+
 fn expr(inst: &Inst, values: &HashMap<ValueId, Expr>) -> Option<Expr> {
     let of = |v: &ValueId| values.get(v).cloned();
     let negative = |e: Expr| Expr::product([Expr::constant(-1.0), e]);
@@ -199,6 +221,15 @@ fn expr(inst: &Inst, values: &HashMap<ValueId, Expr>) -> Option<Expr> {
             };
             Expr::Call(function, Box::new(of(arg)?))
         }
+        Inst::Compare {
+            op: CmpOp::Gt,
+            args: [a, b],
+        } if of(b)?.as_constant() == Some(0.0) => Expr::Positive(Box::new(of(a)?)),
+        Inst::Select {
+            cond,
+            on_true,
+            on_false,
+        } => leaky(of(cond)?, of(on_true)?, &of(on_false)?)?,
         Inst::Fma { args: [a, b, c] } => Expr::sum([Expr::product([of(a)?, of(b)?]), of(c)?]),
         Inst::Binary { op, args: [a, b] } => {
             let (a, b) = (of(a)?, of(b)?);
@@ -209,6 +240,7 @@ fn expr(inst: &Inst, values: &HashMap<ValueId, Expr>) -> Option<Expr> {
                 (BinaryOp::Div, Some(c)) => Expr::product([a, Expr::constant(1.0 / c)]),
                 (BinaryOp::Pow, Some(3.0)) => Expr::product([a.clone(), a.clone(), a]),
                 (BinaryOp::Max, Some(c)) => Expr::Max(Box::new(a), c),
+                (BinaryOp::Min, Some(c)) => Expr::Min(Box::new(a), c),
                 _ => return None,
             }
         }

@@ -1,7 +1,7 @@
 //! Fused kernels for GPUs.
 
 pub mod epilogue;
-mod expr;
+pub mod expr;
 
 use ipex_jit::kernel::{Access, Kernel};
 use ipex_jit::spirv;

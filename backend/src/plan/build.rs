@@ -3,7 +3,8 @@
 use super::batch::batches;
 use super::constant::constant;
 use super::offsets::{Interval, assign};
-use super::planewise::{Follower, followers};
+use super::planewise::{Follower, Planewise, Way, followers};
+use super::post_ops;
 use crate::fusion::cluster::{Clusters, Group};
 use crate::graph::strided::{Strided, strided};
 use crate::graph::{Graph, GraphOutput, Node, Op, ValueId};
@@ -12,9 +13,11 @@ use crate::protocol::document::{Document, Options};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use ipex_jit::kernel::{Kernel, Stmt};
 use ipex_runtime::conv::Order;
+use ipex_runtime::plan::device::Tail;
 use ipex_runtime::plan::{
     AttentionStep, BagStep, BatchStep, Buffer, BufferId, CallArg, ConvolutionStep, Either,
-    ExternalCall, IndexRule, KernelCode, Output, Plan, ProductStep, Route, Step, TensorRef, Then,
+    ExternalCall, IndexRule, KernelCode, OnednnStep, Output, Plan, ProductStep, Route, Step,
+    TensorRef, Then,
 };
 
 /// Scalar operations that are worth a second thread.
@@ -296,6 +299,9 @@ impl Planner<'_> {
                         ProductStep::bytes(&call, precision, |b| self.pack(&[b]))
                     {
                         self.plan.steps.push(Step::Product(Box::new(product)));
+                    } else if let Some(convolution) = self.onednn(k, node)? {
+                        let problem = convolution.problem();
+                        self.choose(Step::Onednn(Box::new(convolution)), problem, vec![call]);
                     } else {
                         self.plan.steps.push(Step::External(Box::new(call)));
                     }
@@ -386,14 +392,48 @@ impl Planner<'_> {
             self.plan.steps.push(own);
             return;
         }
+        self.choose(own, problem, rival);
+    }
+
+    /// A step of ours, and ATen's calls where it fails, or is slower if the person wants that found out.
+    fn choose(&mut self, own: Step, problem: String, rival: Vec<ExternalCall>) {
         let calls = rival.into_iter().map(|c| Step::External(Box::new(c)));
         self.plan.steps.push(Step::Either(Box::new(Either {
             own,
             aten: calls.collect(),
             problem: format!("torch {}, {problem}", self.torch),
+            timed: self.options.autotune,
             slot: self.plan.eithers,
         })));
         self.plan.eithers += 1;
+    }
+
+    /// A convolution of ATen's, and the next group, by oneDNN, where that pays.
+    fn onednn(&mut self, k: usize, node: &Node) -> Result<Option<OnednnStep>, String> {
+        let Ok(mut step) = post_ops::convolution(self.graph, node) else {
+            return Ok(None);
+        };
+        if self.options.on_gpu() || self.options.without_onednn {
+            return Ok(None);
+        }
+        let operand = |n: usize| node.operands.get(n).map(|&v| self.reference(v));
+        let missing = || "a convolution without operands".to_string();
+        step.image = operand(0).ok_or_else(missing)??;
+        step.weight = operand(1).ok_or_else(missing)??;
+        step.bias = operand(2).transpose()?;
+        step.out = self.reference(node.results[0])?;
+        if let Some(Follower {
+            way: Way::PostOp(function, result),
+            ..
+        }) = self.followers.get(k + 1).cloned().flatten()
+        {
+            step.then = function;
+            step.out = self.reference(result)?;
+        }
+        if step.packs() {
+            step.pack = self.pack(&[&step.weight]);
+        }
+        Ok(step.pays().then_some(step))
     }
 
     /// Checks of a gather's indices along `dims`.
@@ -425,7 +465,13 @@ impl Planner<'_> {
         let is_release = |s: &Step| matches!(s, Step::Release(_));
         let at = self.plan.steps.iter().rposition(|s| !is_release(s));
         let at = at.map_or(0, |n| n + 1);
-        let Some(then) = then(&step, f) else {
+        let before = self.plan.steps[..at].last_mut();
+        let then = match (f.way, before) {
+            (Way::PostOp(..), Some(Step::Either(either))) => return either.apart(step),
+            (Way::Walk(walk, tail), _) => then(&step, walk, tail),
+            (Way::PostOp(..), _) => None,
+        };
+        let Some(then) = then else {
             self.plan.steps.insert(at, step);
             return;
         };
@@ -556,7 +602,7 @@ impl Planner<'_> {
 }
 
 /// A kernel as what follows a convolution or product.
-fn then(step: &Step, f: Follower) -> Option<Then> {
+fn then(step: &Step, walk: Planewise, tail: Option<Tail>) -> Option<Then> {
     let Step::Kernel {
         name,
         code,
@@ -571,10 +617,10 @@ fn then(step: &Step, f: Follower) -> Option<Then> {
         name: name.clone(),
         code: code.clone(),
         args: args.clone(),
-        planes: f.walk.planes,
-        iterations: f.walk.iterations,
+        planes: walk.planes,
+        iterations: walk.iterations,
         grain: *grain,
-        tail: f.tail,
+        tail,
     })
 }
 

@@ -5,3 +5,4 @@ pub mod build;
 mod constant;
 pub mod offsets;
 pub mod planewise;
+pub mod post_ops;

@@ -1,11 +1,13 @@
 //! Kernels that read a convolution's result plane by plane, or a product's row by row: they run on what
 //! a thread has just computed, while it is in its cache. A row counts as a plane here.
 
+use super::post_ops::post_op;
 use crate::fusion::cluster::Group;
 use crate::fusion::sink::{reads, through_views};
 use crate::gpu::epilogue::{Before, tail};
 use crate::graph::{Graph, GraphOutput, NodeId, Op, ValueId};
 use ipex_jit::kernel::{Index, Inst, Kernel, Mem, ParamId, Stmt, VarId};
+use ipex_runtime::aten::onednn::PostOp;
 use ipex_runtime::conv::{Operation, Order};
 use ipex_runtime::level_zero::epilogue::Axis;
 use ipex_runtime::plan::Route;
@@ -27,12 +29,19 @@ pub struct Planewise {
 pub struct Follower {
     /// The convolution's or product's result.
     pub result: ValueId,
-    /// How the group's kernel walks it.
-    pub walk: Planewise,
+    /// How it becomes part of that.
+    pub way: Way,
     /// The group's result that takes the memory of that result.
     pub in_place: Option<ValueId>,
-    /// The group as an epilogue, for a GPU.
-    pub tail: Option<Tail>,
+}
+
+/// How a group becomes part of the convolution or product in front of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Way {
+    /// Its kernel runs on what is in cache; on a GPU it is an epilogue.
+    Walk(Planewise, Option<Tail>),
+    /// oneDNN computes this function, whose result it is.
+    PostOp(PostOp, ValueId),
 }
 
 /// The groups that run inside of the convolution or product in front of them. On a GPU every kernel is a launch of its own, but
@@ -43,10 +52,20 @@ pub fn followers(graph: &Graph, groups: &[Group], gpu: bool) -> Vec<Option<Follo
         let found = follower(graph, groups, &pair[0], &pair[1]);
         all[k + 1] = match gpu {
             true => found.and_then(|f| epilogue(graph, &pair[0], &pair[1], f)),
-            false => found,
+            false => found.or_else(|| by_onednn(graph, groups, k + 1)),
         };
     }
     all
+}
+
+/// A group that oneDNN computes in the convolution in front of it.
+fn by_onednn(graph: &Graph, groups: &[Group], k: usize) -> Option<Follower> {
+    let found = post_op(graph, groups, k)?.ok()?;
+    Some(Follower {
+        result: found.of,
+        way: Way::PostOp(found.function, found.result),
+        in_place: None,
+    })
 }
 
 /// A follower as an epilogue.
@@ -84,10 +103,13 @@ fn epilogue(graph: &Graph, first: &Group, then: &Group, follower: Follower) -> O
     };
     let at = lowered.tensors.iter().position(|&v| v == follower.result)?;
     let tail = tail(&lowered.kernel, ParamId::from_u32(at as u32), before)?;
-    Some(Follower {
-        tail: Some(tail),
-        ..follower
-    })
+    match follower.way {
+        Way::Walk(walk, _) => Some(Follower {
+            way: Way::Walk(walk, Some(tail)),
+            ..follower
+        }),
+        Way::PostOp(..) => None,
+    }
 }
 
 fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Option<Follower> {
@@ -135,14 +157,13 @@ fn follower(graph: &Graph, groups: &[Group], first: &Group, then: &Group) -> Opt
     });
     Some(Follower {
         result,
-        walk,
+        way: Way::Walk(walk, None),
         in_place,
-        tail: None,
     })
 }
 
 /// Whether only `then` reads a value.
-fn is_private(graph: &Graph, groups: &[Group], value: ValueId, then: &Group) -> bool {
+pub(super) fn is_private(graph: &Graph, groups: &[Group], value: ValueId, then: &Group) -> bool {
     let mut others = groups.iter().filter(|g| g.nodes != then.nodes);
     let in_group = |g: &Group| reads(graph, g, value);
     let returned =

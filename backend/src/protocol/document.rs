@@ -39,6 +39,8 @@ pub struct Options {
     pub emulate_precision_casts: bool,
     /// Columns of a block of weights of four bits, as PyTorch packs them in this process; none if that is another layout.
     pub nibble_columns: Option<usize>,
+    /// Whether the person has switched oneDNN off.
+    pub without_onednn: bool,
     /// The GPU to run on, by its number; none for the CPU.
     pub gpu: Option<u32>,
     /// PyTorch's number of the `xpu` device that arguments and results are on.

@@ -118,6 +118,9 @@ table! {
     // Of builds with the `xpu` device: the `sycl::queue` of a device's current stream.
     aoti_torch_get_current_xpu_stream: fn(i32, *mut *mut c_void) -> Status,
     aoti_torch_cpu__int_mm_out: fn(Handle, Handle, Handle) -> Status,
+    // Of builds with oneDNN.
+    aoti_torch_cpu_mkldnn__convolution_pointwise: fn(Handle, Handle, *const Handle, *const i64, i64, *const i64, i64, *const i64, i64, i64, *const c_char, *const *const f64, i64, *const *const c_char, *mut Handle) -> Status,
+    aoti_torch_cpu_mkldnn__convolution_transpose_pointwise: fn(Handle, Handle, *const Handle, *const i64, i64, *const i64, i64, *const i64, i64, *const i64, i64, i64, *const c_char, *const *const f64, i64, *const *const c_char, *mut Handle) -> Status,
     torch_tensor_from_pyobject: fn(*mut c_void, *mut Handle) -> Status,
     torch_tensor_to_pyobject: fn(Handle, *mut c_void, *mut *mut c_void) -> Status,
 }

@@ -2,6 +2,7 @@
 
 pub mod dispatch;
 mod ffi;
+pub mod onednn;
 mod team;
 mod tensor;
 mod threads;

@@ -48,7 +48,7 @@ impl Drop for Tensor {
 }
 
 impl Tensor {
-    fn make(
+    pub(super) fn make(
         aten: &'static Aten,
         op: &str,
         f: impl FnOnce(*mut Handle) -> i32,

@@ -23,6 +23,8 @@ pub struct Either {
     pub aten: Vec<Step>,
     /// The problem as the cache names it: operator, shapes, layouts, dtypes.
     pub problem: String,
+    /// Whether the first call times both. Otherwise ours is taken unless it fails.
+    pub timed: bool,
     /// Where the choice is kept between calls ([`super::Plan::eithers`]).
     pub slot: u32,
 }
@@ -68,6 +70,11 @@ impl Either {
             Step::Convolution(c) => c.then = Some(then),
             _ => {}
         }
+        self.aten.push(kernel);
+    }
+
+    /// Adds a kernel of what our step computes at once.
+    pub fn apart(&mut self, kernel: Step) {
         self.aten.push(kernel);
     }
 
@@ -119,6 +126,7 @@ mod tests {
             own: Step::Release(BufferId(0)),
             aten: Vec::new(),
             problem: "of a test, never kept".into(),
+            timed: true,
             slot: 0,
         }
     }

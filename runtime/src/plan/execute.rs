@@ -11,8 +11,8 @@ use super::sections::{Section, sections};
 use super::shared::{Shared, Slot};
 use super::unread::unread;
 use super::{
-    BagStep, Buffer, BufferId, CallArg, Callable, ExternalCall, Output, Plan, Route, Step,
-    TensorRef,
+    BagStep, Buffer, BufferId, CallArg, Callable, ExternalCall, OnednnStep, Output, Plan, Route,
+    Step, TensorRef,
 };
 use crate::Error;
 use crate::ahead::Memory;
@@ -382,6 +382,7 @@ impl Executable {
                 // SAFETY: the plan's tensors lie in their buffers.
                 unsafe { step.run(&state.data, &state.args, self.aten, &self.packs) }
             }
+            Step::Onednn(step) => self.onednn(step, state),
             Step::CheckIndex {
                 index,
                 dim,
@@ -420,9 +421,17 @@ impl Executable {
             return Ok(*way);
         }
         let threads = self.aten.count();
-        let way = match either.known(threads) {
+        let known = either.timed.then(|| either.known(threads)).flatten();
+        let way = match known {
             Some(way) => way,
-            None => either.measure(threads, |way| self.go(either, way, state, host))?,
+            None if either.timed => {
+                either.measure(threads, |way| self.go(either, way, state, host))?
+            }
+            // PyTorch may lack the function, or the processor what it needs.
+            None => match self.go(either, Way::Own, state, host) {
+                Ok(()) => Way::Own,
+                Err(_) => Way::Aten,
+            },
         };
         Ok(*slot.get_or_init(|| way))
     }
@@ -570,6 +579,12 @@ impl Executable {
             }
         }
         Ok(())
+    }
+
+    fn onednn(&self, step: &OnednnStep, state: &mut State) -> Result<(), Error> {
+        let tensor = |t: &TensorRef| self.tensor(t, state);
+        let result = step.run(self.aten, &self.packs, &tensor)?;
+        self.adopt(&step.out, result, state)
     }
 
     fn bag(&self, step: &BagStep, state: &mut State, host: &mut dyn Host) -> Result<(), Error> {

@@ -13,6 +13,7 @@ mod execute;
 mod joined;
 mod kept;
 mod layout;
+mod onednn;
 mod packed;
 mod product;
 mod profile;
@@ -27,6 +28,7 @@ pub use bytes::{GroupFactors, OfBytes};
 pub use convolution::ConvolutionStep;
 pub use either::Either;
 pub use execute::{Argument, Executable, Host, Value};
+pub use onednn::{NotOnednn, OnednnStep};
 pub use product::ProductStep;
 pub use shared::Shared;
 
@@ -248,6 +250,7 @@ pub enum Step {
     Batch(Box<BatchStep>),
     External(Box<ExternalCall>),
     Convolution(Box<ConvolutionStep>),
+    Onednn(Box<OnednnStep>),
     Product(Box<ProductStep>),
     Attention(Box<AttentionStep>),
     Either(Box<Either>),

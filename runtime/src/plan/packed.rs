@@ -1,5 +1,6 @@
 //! Weights that never change, in the form that their kernel wants.
 
+use crate::aten::Tensor;
 use crate::conv::Weights;
 use crate::gemm::PackedB;
 
@@ -9,6 +10,8 @@ pub enum Packed {
     Product(PackedB),
     /// The weights of a convolution; none if it takes them as they are.
     Convolution(Option<Weights>),
+    /// The weights of a convolution by oneDNN, and their bytes; none if it does not pack them.
+    Onednn(Option<(Tensor, usize)>),
 }
 
 impl Packed {
@@ -17,6 +20,7 @@ impl Packed {
         match self {
             Packed::Product(b) => b.bytes(),
             Packed::Convolution(weights) => weights.as_ref().map_or(0, Weights::bytes),
+            Packed::Onednn(weights) => weights.as_ref().map_or(0, |w| w.1),
         }
     }
 }

@@ -73,6 +73,10 @@ fn describe(step: &Step) -> String {
                 c.operation, c.shape.kernel
             )
         }
+        Step::Onednn(c) => format!(
+            "oneDNN {:?} {:?}, {:?}",
+            c.image.sizes, c.weight.sizes, c.then
+        ),
         Step::Product(p) => {
             let then = p.then.as_ref().map_or("", |t| &t.name);
             format!("{} {:?} {:?}, {then}", p.name, p.a.sizes, p.b.sizes)

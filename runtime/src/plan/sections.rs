@@ -58,7 +58,7 @@ fn kind(step: &Step, way: &dyn Fn(u32) -> Option<Way>) -> Kind {
             Some(Way::Aten) | None => Kind::Foreign,
         },
         Step::CheckIndex { .. } | Step::Release(_) => Kind::Serial,
-        Step::External(_) => Kind::Foreign,
+        Step::External(_) | Step::Onednn(_) => Kind::Foreign,
     }
 }
 
@@ -148,6 +148,7 @@ mod tests {
             own: bag([4, 1]),
             aten: Vec::new(),
             problem: String::new(),
+            timed: true,
             slot: 3,
         }));
         let of = |way: Option<Way>| {

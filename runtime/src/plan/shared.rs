@@ -4,6 +4,7 @@
 use super::kept::Kept;
 use super::packed::Packed;
 use super::{Buffer, BufferId, Plan, Step, TensorRef};
+use crate::aten::onednn::Window;
 use crate::conv::{self, Operation, Threads};
 use crate::cpu::Isa;
 use crate::gemm::Math;
@@ -43,6 +44,10 @@ enum Key {
         pays: bool,
         /// In channels-last order.
         last: bool,
+    },
+    Onednn {
+        weight: Weight,
+        window: Window,
     },
 }
 
@@ -136,6 +141,13 @@ fn key(plan: &Plan, origin: &Origin, step: &Step, threads: &dyn Threads) -> Opti
                 sizes: [s.groups, s.inputs, s.outputs, s.kernel[0], s.kernel[1]],
                 pays: !c.last && conv::transforms(s, c.operation, Isa::detect(), threads),
                 last: c.last,
+            };
+            Some((c.pack?, key))
+        }
+        Step::Onednn(c) => {
+            let key = Key::Onednn {
+                weight: weight(&c.weight)?,
+                window: c.window.clone(),
             };
             Some((c.pack?, key))
         }

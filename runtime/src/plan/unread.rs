@@ -51,6 +51,7 @@ fn parts(step: &Step) -> (Option<u32>, Vec<&TensorRef>, Option<&Then>) {
             (p.packed_in(), weights, p.then.as_ref())
         }
         Step::Convolution(c) => (c.pack, c.weight.iter().collect(), c.then.as_ref()),
+        Step::Onednn(c) => (c.pack, vec![&c.weight], None),
         _ => (None, Vec::new(), None),
     }
 }

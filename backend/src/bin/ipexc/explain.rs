@@ -6,6 +6,7 @@ use ipex_backend::compile;
 use ipex_backend::fusion::cluster::{Clusters, Group};
 use ipex_backend::graph::Graph;
 use ipex_backend::lower::kernel::Lowered;
+use ipex_backend::plan::post_ops::post_op;
 use ipex_backend::protocol::{self, File};
 use ipex_jit::cranelift;
 use ipex_jit::wide::{self, Target};
@@ -102,6 +103,7 @@ fn write(
     }
     if stages.contains(&Stage::Groups) {
         write_refusals(out, graph, clusters)?;
+        write_post_ops(out, graph, clusters)?;
     }
     Ok(())
 }
@@ -160,6 +162,22 @@ fn write_refusals(out: &mut String, graph: &Graph, clusters: &Clusters) -> fmt::
     }
     for (n, reason) in &graph.not_joined {
         writeln!(out, "    {}: {reason}", origin(*n))?;
+    }
+    Ok(())
+}
+
+/// Kernels behind convolutions of ATen's: which of them oneDNN computes, and why not the others.
+fn write_post_ops(out: &mut String, graph: &Graph, clusters: &Clusters) -> fmt::Result {
+    let groups = &clusters.groups;
+    for (k, group) in groups.iter().enumerate() {
+        let (Some(found), Some(&last)) = (post_op(graph, groups, k), group.nodes.last()) else {
+            continue;
+        };
+        let origin = graph.origin(last);
+        match found {
+            Ok(found) => writeln!(out, "by oneDNN, {:?}: {origin}", found.function)?,
+            Err(reason) => writeln!(out, "not by oneDNN: {origin}: {reason}")?,
+        }
     }
     Ok(())
 }

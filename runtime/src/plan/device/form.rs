@@ -115,6 +115,7 @@ fn form(step: &Step) -> Result<Form<'_>, LeftToCpu> {
             None => Form::Window,
             Some(why) => return Err(LeftToCpu::Convolution(why)),
         },
+        Step::Onednn(_) => return Err(LeftToCpu::Call("a convolution of oneDNN's".into())),
         Step::Batch(_) => return Err(LeftToCpu::Batch),
         Step::CheckIndex { .. } => return Err(LeftToCpu::CheckedIndices),
         Step::Bag(_) => return Err(LeftToCpu::Bag),

@@ -196,6 +196,11 @@ pub(in crate::plan) fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
             all.extend(c.then.iter().flat_map(|t| t.args.iter().map(|a| a.0)));
             (all, vec![c.result])
         }
+        Step::Onednn(c) => {
+            let mut all = vec![of(&c.image), of(&c.weight), of(&c.out)];
+            all.extend(c.bias.iter().map(of));
+            (all, vec![of(&c.out)])
+        }
         Step::Product(p) => {
             let mut all = vec![of(&p.a), of(&p.b), of(&p.out)];
             all.extend(p.beside.iter().map(of));
@@ -221,7 +226,11 @@ pub(in crate::plan) fn touched(step: &Step) -> (Vec<BufferId>, Vec<BufferId>) {
             all.extend(b.weights.iter().map(of));
             (all, vec![of(&b.out)])
         }
-        Step::Either(either) => touched(&either.own),
+        Step::Either(either) => {
+            let ways = std::iter::once(&either.own).chain(&either.aten);
+            let (all, written): (Vec<_>, Vec<_>) = ways.map(touched).unzip();
+            (all.concat(), written.concat())
+        }
         Step::CheckIndex { index, .. } => (vec![of(index)], Vec::new()),
         Step::Release(_) => (Vec::new(), Vec::new()),
     }
