@@ -1,7 +1,7 @@
 """Single convolutions: ipex beside eager (oneDNN), interleaved; results are checked first.
 
     python benches/kernels/convolution.py [--rounds 31] [--channels-last] [--kinds] [--freezing]
-        [--dtype float32|bfloat16|float16] [--then nothing|relu|silu] [--calls] [FILTER]
+        [--dtype float32|bfloat16|float16] [--then relu|silu|hardswish|...] [--calls] [FILTER]
 
 Prints the median and best times (us) of each and their ratios, losses too, and geometric means. With
 `--calls` also those of ipex where convolutions by oneDNN are calls of ATen's with kernels behind them.
@@ -128,6 +128,10 @@ FOLLOW: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "nothing": lambda x: x,
     "relu": F.relu,
     "silu": F.silu,
+    "hardswish": F.hardswish,
+    "leaky relu": lambda x: F.leaky_relu(x, 0.1),
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
 }
 
 

@@ -29,6 +29,9 @@ pub enum NotPostOp {
     /// oneDNN has it, but makes a number of a NaN, or a NaN of an infinity.
     #[error("oneDNN's {0} is another function of NaN or infinities")]
     Special(&'static str),
+    /// oneDNN has it, but takes longer than a kernel of its own.
+    #[error("oneDNN's {0} is slower than a kernel")]
+    Slower(&'static str),
     /// Results of operators are rounded one by one.
     #[error("the convolution's result has to be rounded first")]
     Rounded,
@@ -129,24 +132,30 @@ fn function(e: &Expr, x: &Expr) -> Result<PostOp, NotPostOp> {
                 .chain(of),
         )
     };
-    let known = [
-        (PostOp::Silu, activated(Activation::Silu, x)),
-        (PostOp::GeluTanh, activated(Activation::GeluTanh, x)),
-        (PostOp::Sigmoid, call(Function::Sigmoid)),
-        (PostOp::Tanh, call(Function::Tanh)),
-        (PostOp::Hardswish, hard(Some(x.clone()))),
+    let hardswish = hard(Some(x.clone()));
+    let slower = [
+        ("SiLU", activated(Activation::Silu, x)),
+        ("GELU by tanh", activated(Activation::GeluTanh, x)),
+        ("sigmoid", call(Function::Sigmoid)),
+        ("tanh", call(Function::Tanh)),
     ];
-    if let Some((post_op, _)) = known.iter().find(|(_, form)| form.is_like(e)) {
-        return Ok(*post_op);
+    if let Some((name, _)) = slower.iter().find(|(_, form)| form.is_like(e)) {
+        return Err(NotPostOp::Slower(name));
+    }
+    let special = [
+        ("GELU", activated(Activation::Gelu, x)),
+        ("hard sigmoid", hard(None)),
+    ];
+    if let Some((name, _)) = special.iter().find(|(_, form)| form.is_like(e)) {
+        return Err(NotPostOp::Special(name));
     }
     match e {
-        e if e.is_like(&activated(Activation::Gelu, x)) => Err(NotPostOp::Special("GELU")),
+        e if e.is_like(&hardswish) => Ok(PostOp::Hardswish),
         Expr::Leaky(of, slope) if **of == *x => Ok(PostOp::LeakyRelu(*slope)),
         Expr::Max(of, 0.0) if **of == *x => Err(NotPostOp::Special("ReLU")),
         Expr::Min(of, _) if matches!(&**of, Expr::Max(of, _) if **of == *x) => {
             Err(NotPostOp::Special("clamp"))
         }
-        e if e.is_like(&hard(None)) => Err(NotPostOp::Special("hard sigmoid")),
         _ => Err(NotPostOp::Other),
     }
 }
@@ -183,9 +192,10 @@ mod tests {
     #[test]
     fn functions() {
         let silu = of("v1: f32 = sigmoid v0\nv2: f32 = mul v0, v1");
-        assert_eq!(silu, Ok(PostOp::Silu));
-        assert_eq!(of("v1: f32 = tanh v0"), Ok(PostOp::Tanh));
-        assert_eq!(of("v1: f32 = sigmoid v0"), Ok(PostOp::Sigmoid));
+        assert_eq!(silu, Err(NotPostOp::Slower("SiLU")));
+        let slower = |name| Err(NotPostOp::Slower(name));
+        assert_eq!(of("v1: f32 = tanh v0"), slower("tanh"));
+        assert_eq!(of("v1: f32 = sigmoid v0"), slower("sigmoid"));
         let swish = format!("{HARD}\nv8: f32 = mul v0, v7");
         assert_eq!(of(&swish), Ok(PostOp::Hardswish));
         let other = swish.replace("const 3.0", "const 2.0");

@@ -153,6 +153,12 @@ enum Arg {
     AsSymFloats(IgnoredAny),
 }
 
+/// The operator whose arguments the compiler reads again where it is left to PyTorch.
+const CONVOLUTION: (&str, &str) = (
+    "torch.ops.aten.convolution.default",
+    "aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor",
+);
+
 /// Decodes the JSON of a program. An error names line and column, or the node and the argument.
 pub fn decode(json: &[u8]) -> Result<Exported, Error> {
     let program: Program =
@@ -175,7 +181,7 @@ pub fn decode(json: &[u8]) -> Result<Exported, Error> {
         producer: HashMap::from([("torch".into(), program.torch_version)]),
         kind: Kind::Inference,
         graph_module: document::GraphModule { graph },
-        schemas: HashMap::new(),
+        schemas: HashMap::from([(CONVOLUTION.0.into(), CONVOLUTION.1.into())]),
     };
     places::check(&document)?;
     Ok(Exported {

@@ -19,32 +19,23 @@ pub struct Window {
     pub transposed: bool,
 }
 
-/// A function of the result that oneDNN computes in the same loop. Those that make a number of a NaN (its ReLU, clamp and hard
-/// sigmoid), or a NaN of an infinity (GELU by erf), are none.
+/// A function of the result that oneDNN computes in the same loop, where that is faster than a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[expect(missing_docs, reason = "PyTorch's names")]
 pub enum PostOp {
     None,
-    Silu,
     Hardswish,
     /// With this slope below 0.
     LeakyRelu(f64),
-    GeluTanh,
-    Sigmoid,
-    Tanh,
 }
 
 impl PostOp {
-    /// The function's name there, and which of two formulas.
-    fn names(self) -> (&'static CStr, Option<&'static CStr>) {
+    /// The function's name there.
+    fn name(self) -> &'static CStr {
         match self {
-            PostOp::None => (c"none", None),
-            PostOp::Silu => (c"swish", None),
-            PostOp::Hardswish => (c"hardswish", None),
-            PostOp::LeakyRelu(_) => (c"leaky_relu", None),
-            PostOp::GeluTanh => (c"gelu", Some(c"tanh")),
-            PostOp::Sigmoid => (c"sigmoid", None),
-            PostOp::Tanh => (c"tanh", None),
+            PostOp::None => c"none",
+            PostOp::Hardswish => c"hardswish",
+            PostOp::LeakyRelu(_) => c"leaky_relu",
         }
     }
 }
@@ -65,9 +56,8 @@ pub fn convolve(
         _ => None,
     };
     let numbers: Vec<*const f64> = slope.iter().map(|s| s as *const f64).collect();
-    let (name, formula) = then.names();
-    let formula = formula.map(CStr::as_ptr);
-    let formula: *const *const c_char = formula.as_ref().map_or(null(), |f| f);
+    // Only GELU has several.
+    let (name, formula): (_, *const *const c_char) = (then.name(), null());
     let (image, weight) = (image.handle(), weight.handle());
     let [padding, more, stride, dilation] = [
         &window.padding,
