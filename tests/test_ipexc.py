@@ -120,6 +120,31 @@ def test_a_truncated_archive_is_an_error(ipexc, tmp_path):
     assert "mlp.pt2: invalid document: archive: " in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("then", "line"),
+    [
+        (nn.Hardswish(), "by oneDNN, Hardswish"),
+        (nn.SiLU(), "oneDNN's SiLU is slower than a kernel"),
+        (nn.ReLU(), "oneDNN's ReLU is another function of NaN or infinities"),
+        (nn.Softplus(), "no post-op of oneDNN's"),
+        (nn.Softmax(1), "not by oneDNN: _softmax = aten._softmax.default: "),
+    ],
+)
+def test_what_onednn_computes(ipexc, tmp_path, then, line):
+    model, x = nn.Sequential(nn.ConvTranspose2d(16, 12, 3, 2), then), torch.randn(2, 16, 9, 9)
+    program = torch.export.export(model.eval(), (x,)).run_decompositions()
+    torch.export.save(program, tmp_path / "model.pt2")
+    assert line in explain(ipexc, tmp_path / "model.pt2")
+
+
+def test_too_little_for_onednn(ipexc, tmp_path):
+    model, x = nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.Hardswish()), torch.randn(1, 3, 9, 9)
+    program = torch.export.export(model.eval(), (x,)).run_decompositions()
+    torch.export.save(program, tmp_path / "model.pt2")
+    text = explain(ipexc, tmp_path / "model.pt2")
+    assert "the convolution stays ATen's: 8748 multiplications are too few" in text
+
+
 class Twice(torch.nn.Module):
     def forward(self, x):
         y = x * 2

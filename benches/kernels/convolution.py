@@ -3,8 +3,8 @@
     python benches/kernels/convolution.py [--rounds 31] [--channels-last] [--kinds] [--freezing]
         [--dtype float32|bfloat16|float16] [--then relu|silu|hardswish|...] [--calls] [FILTER]
 
-Prints the median and best times (us) of each and their ratios, losses too, and geometric means. With
-`--calls` also those of ipex where convolutions by oneDNN are calls of ATen's with kernels behind them.
+Prints the median and best times (us) of each and their ratios, losses too, and geometric means.
+With `--calls` also those of ipex where convolutions by oneDNN are ATen's calls with kernels behind.
 """
 
 from __future__ import annotations
@@ -138,9 +138,7 @@ FOLLOW: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 BOUNDS = {"float32": 1e-5, "bfloat16": 4e-2, "float16": 5e-3}
 
 
-def of_calls(
-    f: nn.Module, inputs: Inputs, options: dict[str, bool]
-) -> Callable[..., torch.Tensor]:
+def of_calls(f: nn.Module, inputs: Inputs, options: dict[str, bool]) -> Callable[..., torch.Tensor]:
     """ipex with convolutions as calls of ATen's, which runs them by oneDNN as ever."""
     # Of other options, so that Dynamo has code for each.
     options = {**options, "strict": False}
@@ -182,11 +180,14 @@ def main() -> None:
                     g(*inputs)
                     t.append((time.perf_counter() - start) * 1e6)
             best, middle = ([of(t) for t in times] for of in (min, statistics.median))
-            calls = f"  calls {middle[2]:8.1f} us {middle[2] / middle[1]:.2f}" if args.calls else ""
+            calls = ""
+            if args.calls:
+                calls = f"  calls {middle[2]:8.1f} us  {middle[2] / middle[1]:.2f}"
             ratios.append((best[0] / best[1], middle[0] / middle[1]))
             print(
                 f"{name:18s} eager {middle[0]:8.1f} us  ipex {middle[1]:8.1f} us  "
-                f"{ratios[-1][1]:.2f}  best {best[0]:8.1f} {best[1]:8.1f}  {ratios[-1][0]:.2f}{calls}",
+                f"{ratios[-1][1]:.2f}  best {best[0]:8.1f} {best[1]:8.1f}  {ratios[-1][0]:.2f}"
+                f"{calls}",
                 flush=True,
             )
     for name, all_of in zip(("best calls", "medians"), zip(*ratios, strict=True), strict=True):
