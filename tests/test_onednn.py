@@ -199,7 +199,7 @@ def test_onednn_that_is_switched_off(steps):
 
 def test_windows_that_are_mostly_padding(steps):
     """oneDNN leaves these taps out, also in channels-last order."""
-    layer = nn.Conv2d(32, 16, 3, padding=12, dilation=12).requires_grad_(False)
-    x = torch.randn(2, 32, 16, 16).to(memory_format=torch.channels_last)
+    layer = nn.Conv2d(32, 16, 3, padding=12, dilation=12).bfloat16().requires_grad_(False)
+    x = torch.randn(2, 32, 16, 16).bfloat16().to(memory_format=torch.channels_last)
     check(Net(layer, F.relu), x, freezing=True)
     assert "oneDNN" in steps()
