@@ -102,7 +102,8 @@ fn found(graph: &Graph, groups: &[Group], node: NodeId, then: &Group) -> Result<
 
 /// A convolution of ATen's as one of oneDNN's, with buffers that say nothing.
 pub fn convolution(graph: &Graph, node: &Node) -> Result<OnednnStep, NotOnednn> {
-    let Op::External { name, route, .. } = &node.op else {
+    // Some calls have no result.
+    let (Op::External { name, route, .. }, &[result]) = (&node.op, node.results.as_slice()) else {
         return Err(NotOnednn::Call);
     };
     let tensor = |&v: &ValueId| {
@@ -116,7 +117,7 @@ pub fn convolution(graph: &Graph, node: &Node) -> Result<OnednnStep, NotOnednn> 
         }
     };
     let tensors: Vec<TensorRef> = node.operands.iter().map(tensor).collect();
-    OnednnStep::of(name, route, &tensors, tensor(&node.results[0]))
+    OnednnStep::of(name, route, &tensors, tensor(&result))
 }
 
 /// The function of `x` that a value is.
