@@ -1,5 +1,5 @@
 //! Convolutions by oneDNN with what follows them, through the functions that Inductor's generated code calls
-//! (`torch/csrc/inductor/aoti_torch/c/shim_cpu.h`; the same from PyTorch 2.11 to 2.15, absent where it was built without oneDNN).
+//! (`torch/csrc/inductor/aoti_torch/c/shim_cpu.h` of PyTorch 2.15; absent where it was built without oneDNN).
 
 use super::dispatch::{Argument, Operator, Return};
 use super::{Aten, Handle, Tensor};
