@@ -140,7 +140,7 @@ impl Work<'_> {
         let step = if in_place {
             STREAMS
         } else {
-            block_units(rows.len() * engine.math.parts(), units, self.larger())
+            block_units(rows.len(), units, engine.math.parts(), self.larger())
         };
         let finish = match part.partial {
             Some(_) => Finish::InPlace,

@@ -55,14 +55,15 @@ pub fn block_rows(rows: usize, units: usize, kernels: &Kernels, larger: Larger) 
         .next_multiple_of(kernels.height)
 }
 
-/// Units of K in a block of this many rows, so that the block's part of A leaves room for panels of
-/// B in the second cache.
-pub fn block_units(rows: usize, units: usize, larger: Larger) -> usize {
+/// Units of K in a block of this many rows whose elements have so many parts, so that the block's part of A
+/// leaves room for panels of B in the second cache. Panels of parts are larger, and a step of them takes longer.
+pub fn block_units(rows: usize, units: usize, parts: usize, larger: Larger) -> usize {
     let room = match larger {
+        Larger::B if parts > 1 => Caches::get().l2 * 5 / 16,
         Larger::B => Caches::get().l2 * 5 / 8,
         Larger::A => Caches::get().l2 / 4,
     };
-    let fit = room / (4 * rows.max(1));
+    let fit = room / (4 * parts * rows.max(1));
     let count = units.div_ceil(fit.max(LEAST_UNITS)).max(1);
     units.div_ceil(count).next_multiple_of(16)
 }
