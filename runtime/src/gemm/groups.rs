@@ -17,7 +17,7 @@ use std::ops::Range;
 const LINE: usize = 64;
 
 /// Rows up to which products are dot products.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 
 /// Columns at a time of dot products, whose factors the first cache holds beside rows of A: whole calls for any number of rows.
 const COLUMNS: usize = 12;
@@ -185,64 +185,47 @@ impl Quantised for Groups {
     }
 
     unsafe fn dots(&self, p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> {
-        let engine = Engine::new(call.isa, Math::F32)?;
         let signed = self.bytes.dtype == DType::I8;
         let kernels = group_dots(call.isa, signed)
             .ok_or_else(|| Error::Plan("no kernels for groups".into()))?;
-        let tasks = (p.m * p.n * p.k / WORK).clamp(1, call.threads.threads());
-        let in_place = p.m == 1 && p.a.dtype == DType::F32 && (p.a.strides[1] == 1 || p.k <= 1);
-        let task = |n: usize| {
-            let cols = part(p.n, tasks, n);
-            if cols.is_empty() {
-                return;
-            }
-            // An odd number of cache lines spreads rows over all sets, beside B's columns.
-            let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
-            let groups = p.k / self.size;
-            let factors = 4 * COLUMNS * groups;
-            let floats = if in_place { 0 } else { row * p.m };
-            scratch::with([floats, factors, factors], |[floats, scales, added]| {
-                let (a, a_stride) = if in_place {
-                    (p.a.data, 0)
-                } else {
-                    // SAFETY: by contract; the copy has room for all rows.
-                    unsafe { engine.rows(&p.a, 0..p.m, 0..p.k, floats, row) };
-                    (floats.cast_const(), row)
-                };
-                let dot = Dot {
-                    k: p.k,
-                    a,
-                    a_stride,
-                    b: self.bytes.data,
-                    b_stride: self.bytes.strides[1].unsigned_abs(),
-                    c: p.c.data.cast_mut(),
-                    c_stride: p.c.strides[0].unsigned_abs() * 4,
-                    cols: p.n,
-                };
-                let all = GroupDot {
-                    dot,
-                    group: self.size,
-                    scales: scales.cast(),
-                    added: added.cast(),
-                    stride: groups,
-                };
-                // SAFETY: room for the factors of so many columns.
-                unsafe { added.write_bytes(0, factors) };
-                for first in cols.clone().step_by(COLUMNS) {
-                    let cols = first..cols.end.min(first + COLUMNS);
-                    let mut some = all;
-                    some.dot = all.dot.from(first);
-                    some.dot.cols = cols.len();
-                    // SAFETY: by contract; each task has its own columns, and room for their factors.
-                    unsafe {
-                        self.factors(call.isa, cols, groups, [scales.cast(), added.cast()]);
-                        each_rows(p.m, &kernels, &some);
-                    }
+        let groups = p.k / self.size;
+        let factors = 4 * COLUMNS * groups;
+        let task = |cols: Range<usize>, (a, a_stride): (*const u8, usize), spare: *mut u8| {
+            let (scales, added) = (spare, spare.wrapping_add(factors));
+            let dot = Dot {
+                k: p.k,
+                a,
+                a_stride,
+                b: self.bytes.data,
+                b_stride: self.bytes.strides[1].unsigned_abs(),
+                c: p.c.data.cast_mut(),
+                c_stride: p.c.strides[0].unsigned_abs() * 4,
+                cols: p.n,
+            };
+            let all = GroupDot {
+                dot,
+                group: self.size,
+                scales: scales.cast(),
+                added: added.cast(),
+                stride: groups,
+            };
+            // SAFETY: room for the factors of so many columns.
+            unsafe { added.write_bytes(0, factors) };
+            for first in cols.clone().step_by(COLUMNS) {
+                let cols = first..cols.end.min(first + COLUMNS);
+                let mut some = all;
+                some.dot = all.dot.from(first);
+                some.dot.cols = cols.len();
+                // SAFETY: by contract; each task has its own columns, and room for their factors.
+                unsafe {
+                    self.factors(call.isa, cols, groups, [scales.cast(), added.cast()]);
+                    each_rows(p.m, &kernels, &some);
                 }
-            });
+            }
             done(0, 0..p.m, cols);
         };
-        call.threads.run(tasks, &task)
+        // SAFETY: by contract.
+        unsafe { few_rows(p, call, p.n, 2 * factors, &task) }
     }
 
     unsafe fn panel(
@@ -335,6 +318,42 @@ impl Segment {
             to.iter_mut().zip(from).for_each(|(t, x)| *t = of(x));
         }
     }
+}
+
+/// What a task of few rows computes: its columns (or blocks of them), A's rows as f32 with their stride in bytes, scratch memory.
+type Task<'a> = &'a (dyn Fn(Range<usize>, (*const u8, usize), *mut u8) + Sync);
+
+/// Shares `columns` (or blocks of them) over threads, with all rows of A as f32 and `more` bytes of scratch memory for each.
+///
+/// # Safety
+/// As of [`super::multiply`].
+pub(super) unsafe fn few_rows(
+    p: &Product,
+    call: &Call,
+    columns: usize,
+    more: usize,
+    task: Task,
+) -> Result<(), Error> {
+    let engine = Engine::new(call.isa, Math::F32)?;
+    let tasks = (p.m * p.n * p.k / WORK).clamp(1, call.threads.threads());
+    let in_place = p.m == 1 && p.a.dtype == DType::F32 && (p.a.strides[1] == 1 || p.k <= 1);
+    // An odd number of cache lines spreads rows over all sets, beside B's columns.
+    let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
+    let floats = if in_place { 0 } else { row * p.m };
+    call.threads.run(tasks, &|n| {
+        let columns = part(columns, tasks, n);
+        if columns.is_empty() {
+            return;
+        }
+        scratch::with([floats, more], |[floats, spare]| {
+            if in_place {
+                return task(columns, (p.a.data, 0), spare);
+            }
+            // SAFETY: by contract; the copy has room for all rows.
+            unsafe { engine.rows(&p.a, 0..p.m, 0..p.k, floats, row) };
+            task(columns, (floats, row), spare);
+        });
+    })
 }
 
 /// Dot products of any number of rows, by columns that are in cache from the second time on.

@@ -1,6 +1,6 @@
 //! Products by bytes whose scales change along K, against f64: every instruction set that the processor has, ragged shapes.
 
-use super::tests::{Layout, Owned, Random};
+use super::tests::{Layout, Owned, Random, rounding, vectors};
 use super::*;
 use crate::DType;
 use crate::cpu::Isa;
@@ -85,12 +85,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     prop_assert!(followed || case.parts == Parts::RowsIfSo);
     let times = i32::from(followed);
     prop_assert!(covered.lock().unwrap().iter().all(|&n| n == times));
-    // Panels are of the type that is multiplied.
-    let rounding = match product.math(case.isa) {
-        Math::F32 => 0.0,
-        Math::F16 => 2f64.powi(-11),
-        _ => 2f64.powi(-8),
-    };
+    let rounding = rounding(&product, case.isa);
     for i in 0..m {
         for j in 0..n {
             let (mut sum, mut size) = (0.0, 0.0);
@@ -116,14 +111,9 @@ fn cases() -> impl Strategy<Value = Case> {
     let floats = prop::sample::select(vec![DType::F32, DType::BF16, DType::F16]);
     let of_a = prop::sample::select(vec![Layout::Rows, Layout::PaddedRows, Layout::Columns]);
     let of_factors = prop::sample::select(vec![Layout::Rows, Layout::Columns, Layout::OneRow]);
-    let vectors = Isa::ALL.into_iter().filter(|&isa| isa >= Isa::Avx2);
-    let mut isas: Vec<Isa> = vectors.filter(|&isa| isa <= Isa::of_processor()).collect();
-    if isas.is_empty() {
-        isas.push(Isa::Scalar);
-    }
     let zeros = prop::option::of((floats.clone(), of_factors.clone()));
     (
-        prop::sample::select(isas),
+        prop::sample::select(vectors()),
         (1usize..40, 1usize..80, 1usize..6),
         prop::sample::select(vec![16usize, 32, 48, 64, 128]),
         (floats.clone(), of_a),

@@ -1,28 +1,21 @@
 //! Products by a B of four bits, with scales and zero points for groups of K. Few rows are summed from the packed elements; for
 //! more rows a panel of B becomes floats in cache.
 
-use super::blocking::{part, parts};
+use super::blocking::parts;
 use super::convert::{Row, convert, element};
 use super::dispatch::{Call, Epilogue};
-use super::groups::Quantised;
+use super::groups::{Quantised, ROWS, few_rows};
+use super::micro::Dot;
 use super::micro::groups::Factors;
 use super::micro::nibbles::{NibbleDot, RUN, nibble_sums};
-use super::micro::{Dot, Math};
 use super::pack::Engine;
-use super::scratch;
 use super::shape::Product;
 use crate::cpu::Isa;
 use crate::{DType, Error};
 use std::ops::Range;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
 /// Elements of K at a time of a panel, whole units.
 const CHUNK: usize = 64;
-
-/// Multiply-adds that are worth a thread.
-const WORK: usize = 1 << 18;
 
 /// A matrix `[k, n]` of `(nibble - 8) * scale + zero`, in blocks of columns ([`super::micro::nibbles`]).
 #[derive(Clone, Copy, Debug)]
@@ -151,63 +144,43 @@ impl Quantised for Nibbles {
     }
 
     fn few(&self) -> usize {
-        16
+        ROWS
     }
 
     unsafe fn dots(&self, p: &Product, call: &Call, done: Epilogue) -> Result<(), Error> {
-        let engine = Engine::new(call.isa, Math::F32)?;
         let kernels = nibble_sums(call.isa, self.columns)
             .ok_or_else(|| Error::Plan("no kernels for nibbles".into()))?;
-        let tasks = (p.m * p.n * p.k / WORK).clamp(1, call.threads.threads());
-        let in_place = p.m == 1 && p.a.dtype == DType::F32 && (p.a.strides[1] == 1 || p.k <= 1);
-        let task = |n: usize| {
-            let blocks = part(p.n / self.columns, tasks, n);
-            if blocks.is_empty() {
-                return;
-            }
-            // An odd number of cache lines spreads rows over all sets.
-            let row = ((4 * p.k).div_ceil(LINE) | 1) * LINE;
-            scratch::with([if in_place { 0 } else { row * p.m }], |[floats]| {
-                let (a, a_stride) = if in_place {
-                    (p.a.data, 0)
-                } else {
-                    // SAFETY: by contract; the copy has room for all rows.
-                    unsafe { engine.rows(&p.a, 0..p.m, 0..p.k, floats, row) };
-                    (floats.cast_const(), row)
-                };
-                for block in blocks.clone() {
-                    for rows in parts(p.m, kernels.rows) {
-                        let first = block * self.columns;
-                        let dot = Dot {
-                            k: p.k,
-                            a: a.wrapping_add(rows.start * a_stride),
-                            a_stride,
-                            b: self.data.wrapping_add(block * p.k * self.row()),
-                            b_stride: self.row(),
-                            c: p.c.at(rows.start, first).cast_mut(),
-                            c_stride: p.c.strides[0].unsigned_abs() * 4,
-                            cols: self.columns,
-                        };
-                        let size = 2 * self.dtype.size();
-                        let dot = NibbleDot {
-                            dot,
-                            group: self.size,
-                            factors: self.factors.wrapping_add(first * size),
-                            dtype: self.dtype,
-                            stride: p.n * size,
-                        };
-                        // SAFETY: by contract; each task has its own columns.
-                        unsafe { (kernels.sums)(rows.len(), &dot) };
-                    }
+        let size = 2 * self.dtype.size();
+        let task = |blocks: Range<usize>, (a, a_stride): (*const u8, usize), _: *mut u8| {
+            for block in blocks.clone() {
+                for rows in parts(p.m, kernels.rows) {
+                    let first = block * self.columns;
+                    let dot = Dot {
+                        k: p.k,
+                        a: a.wrapping_add(rows.start * a_stride),
+                        a_stride,
+                        b: self.data.wrapping_add(block * p.k * self.row()),
+                        b_stride: self.row(),
+                        c: p.c.at(rows.start, first).cast_mut(),
+                        c_stride: p.c.strides[0].unsigned_abs() * 4,
+                        cols: self.columns,
+                    };
+                    let dot = NibbleDot {
+                        dot,
+                        group: self.size,
+                        factors: self.factors.wrapping_add(first * size),
+                        dtype: self.dtype,
+                        stride: p.n * size,
+                    };
+                    // SAFETY: by contract; each task has its own columns.
+                    unsafe { (kernels.sums)(rows.len(), &dot) };
                 }
-            });
-            done(
-                0,
-                0..p.m,
-                blocks.start * self.columns..blocks.end * self.columns,
-            );
+            }
+            let [first, end] = [blocks.start, blocks.end].map(|block| block * self.columns);
+            done(0, 0..p.m, first..end);
         };
-        call.threads.run(tasks, &task)
+        // SAFETY: by contract.
+        unsafe { few_rows(p, call, p.n / self.columns, 0, &task) }
     }
 
     unsafe fn panel(

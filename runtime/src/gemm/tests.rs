@@ -731,3 +731,24 @@ fn unsupported_products_are_refused() {
         assert!(multiply(&columns, &call).is_err());
     }
 }
+
+/// The instruction sets with vectors that this processor has, or the scalar one.
+pub(super) fn vectors() -> Vec<Isa> {
+    let all = Isa::ALL.into_iter();
+    let had = all.filter(|isa| (Isa::Avx2..=Isa::of_processor()).contains(isa));
+    let had: Vec<Isa> = had.collect();
+    if had.is_empty() {
+        vec![Isa::Scalar]
+    } else {
+        had
+    }
+}
+
+/// By how much a factor is rounded: panels of a quantised B are of the type that is multiplied.
+pub(super) fn rounding(product: &Product, isa: Isa) -> f64 {
+    match product.math(isa) {
+        Math::F32 => 0.0,
+        Math::F16 => 2f64.powi(-11),
+        _ => 2f64.powi(-8),
+    }
+}
