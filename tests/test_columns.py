@@ -61,6 +61,26 @@ def test_layer_norm_backward(sizes, mask):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_layer_norm_backward_is_as_exact_as_its_operands(mean, weighted):
+    """Eager loses 1e-4 of the largest gradient to a mean of 1e4."""
+    torch.manual_seed(0)
+    grad, x, w = torch.randn(96, 300), torch.randn(96, 300) + mean, torch.randn(300)
+    _, mean, rstd = (t.float() for t in aten.native_layer_norm(x.double(), [300], None, None, 1e-5))
+    mask = [True, weighted, True]
+
+    def f(grad, x, mean, rstd, w):
+        scale = w if weighted else None
+        return aten.native_layer_norm_backward(grad, x, [300], mean, rstd, scale, w, mask)
+
+    args = (grad, x, mean, rstd, w)
+    for got, want in zip(compiled(f)(*args), f(*(a.double() for a in args)), strict=True):
+        if want is not None:
+            near = 3e-7 * want.abs().max().item()
+            torch.testing.assert_close(got.double(), want, rtol=0, atol=near)
+
+
 def test_means_of_a_square_in_both_directions():
     x = torch.randn(128, 128)
 

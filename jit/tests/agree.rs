@@ -95,6 +95,53 @@ fn gathered_rows_of_several_loops_agree() {
     assert_eq!(taken.len(), Target::available().count());
 }
 
+/// Whole numbers, so that no order and no rounding shows; rows and columns that end within a vector.
+#[test]
+fn sums_of_products_agree() {
+    let text = "kernel (p0: in f32, p1: in f32, p2: out f32, p3: out f32, p4: out f32) {
+        loop i0 < 9 {
+            loop i1 < 77 vector {
+                v0: f32 = load p0[77*i0 + i1]
+                v1: f32 = load p1[77*i0 + i1]
+                v2: f32 = mul v0, v1
+                v3: f32 = mul v0, v0
+                store p4[77*i0 + i1] = v3
+            } carry v4: f32 = sum v2, v5: f32 = sum v3
+            store p2[i0] = v4
+            loop i2 < 77 vector {
+                loop i3 < 3 {
+                    v6: f32 = load p0[77*i0 + i2]
+                    v7: f32 = load p1[i2 + 77*i3]
+                    v8: f32 = mul v6, v7
+                } carry v9: f32 = sum v8
+                v10: f32 = add v9, v5
+                store p3[77*i0 + i2] = v10
+            }
+        }
+    }";
+    let whole = |n: usize, by: usize| -> Vec<u8> {
+        let numbers = (0..n).map(|k| (k * by % 31) as f32 - 15.0);
+        numbers.flat_map(f32::to_le_bytes).collect()
+    };
+    for text in [text.to_string(), text.replace("f32", "f64")] {
+        let kernel = parse(&text).unwrap();
+        verify(&kernel).unwrap();
+        let rows = 9 * 77;
+        let mut memory =
+            [(rows, 7), (rows, 11), (9, 1), (rows, 1), (rows, 1)].map(|(n, by)| whole(n, by));
+        if text.contains("f64") {
+            memory = memory.map(|bytes| {
+                let floats = bytes
+                    .chunks_exact(4)
+                    .map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+                floats.flat_map(|x| f64::from(x).to_le_bytes()).collect()
+            });
+        }
+        let taken = compare(&kernel, &memory, 9);
+        assert_eq!(taken.len(), Target::available().count());
+    }
+}
+
 #[test]
 fn the_wide_generator_takes_its_share() {
     if Target::available().next().is_none() {

@@ -62,7 +62,6 @@ def table() -> dict[Any, Callable[..., Any]]:
             aten.native_dropout_backward,
             aten.native_group_norm,
             aten.native_group_norm_backward,
-            aten.native_layer_norm_backward,
             aten.new_full,
             aten.new_ones,
             aten.new_zeros,

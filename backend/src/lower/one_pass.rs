@@ -254,22 +254,32 @@ impl<'a> Joined<'a> {
         }
         for ((carry, _, _), &sum) in found.stores.iter().zip(sums) {
             let (before, after) = (self.float(), self.float());
+            let value = self.values[&carry.value];
             let index = at(last.var);
             let load = Inst::Load {
                 mem: Mem::Scratch(sum),
                 index: index.clone(),
             };
-            let args = [before, self.values[&carry.value]];
-            let op = BinaryOp::Add;
+            let same = |s: &&(&Carry, Mem, &Index)| self.values[&s.0.value] == value;
+            let product = match found.stores.iter().filter(same).count() {
+                1 => product(&mut last.body, value),
+                _ => None,
+            };
+            let inst = match product {
+                Some([a, b]) => Inst::Fma {
+                    args: [a, b, before],
+                },
+                None => Inst::Binary {
+                    op: BinaryOp::Add,
+                    args: [before, value],
+                },
+            };
             last.body.extend([
                 Stmt::Let {
                     value: before,
                     inst: load,
                 },
-                Stmt::Let {
-                    value: after,
-                    inst: Inst::Binary { op, args },
-                },
+                Stmt::Let { value: after, inst },
                 Stmt::Store {
                     mem: Mem::Scratch(sum),
                     index,
@@ -340,6 +350,28 @@ impl<'a> Joined<'a> {
         }
         inst
     }
+}
+
+/// The factors of a product that nothing else reads, which is taken out.
+fn product(body: &mut Vec<Stmt>, value: ValueId) -> Option<[ValueId; 2]> {
+    let reads = |s: &Stmt| match s {
+        Stmt::Let { inst, .. } => inst.operands().contains(&value),
+        Stmt::Store { value: v, .. } => *v == value,
+        Stmt::Loop(_) => true,
+    };
+    if body.iter().any(reads) {
+        return None;
+    }
+    let op = BinaryOp::Mul;
+    let (at, args) = body.iter().enumerate().find_map(|(at, s)| match s {
+        Stmt::Let {
+            value: v,
+            inst: Inst::Binary { op: o, args },
+        } if (*v, *o) == (value, op) => Some((at, *args)),
+        _ => None,
+    })?;
+    body.remove(at);
+    Some(args)
 }
 
 /// A loop without loops in it, over neighbours.
@@ -492,6 +524,20 @@ mod tests {
         let text = joined.kernel.to_string();
         assert_eq!(text.matches("load p2[").count(), 1, "{text}");
         assert_eq!(text.matches("load p0[").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn products_that_only_a_sum_reads_are_added_unrounded() {
+        let rows = lowered(ROWS, &[0, 1, 2, 3]);
+        let fused = |text: &str| {
+            let joined = join(&rows, &lowered(text, &[0, 1, 2, 4, 5])).unwrap();
+            verify(&joined.kernel).unwrap();
+            joined.kernel.to_string().matches("= fma ").count()
+        };
+        assert_eq!(fused(COLUMNS), 0, "rows read the product too");
+        let own = COLUMNS.replace("mul v1, v2", "mul v1, v0");
+        assert_eq!(fused(&own), 1);
+        assert_eq!(fused(&own.replace("sum v0", "sum v3")), 0, "two sums");
     }
 
     #[test]

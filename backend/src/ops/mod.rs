@@ -14,6 +14,7 @@ pub mod foreach;
 pub mod im2col;
 pub mod index;
 pub mod integer;
+mod layer_norm;
 pub mod loss;
 pub mod patches;
 pub mod pointwise;

@@ -1,4 +1,4 @@
-//! Reductions, softmax and norms. Narrow floats accumulate in f32.
+//! Reductions, softmax and norms, but for layer norm. Narrow floats accumulate in f32.
 
 use super::pointwise::inverse;
 use super::{NodeCall, OpArg};
@@ -31,7 +31,7 @@ fn ranked(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
     })
 }
 
-fn float_input(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
+pub(super) fn float_input(b: &mut Builder, c: &NodeCall) -> Result<ValueId, Refusal> {
     let v = ranked(b, c)?;
     let dtype = b.dtype(v)?;
     if !dtype.is_float() {
@@ -246,7 +246,7 @@ pub fn vector_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusa
     Ok(vec![b.reshape(v, &c.output(0)?.sizes)])
 }
 
-fn mean_of(b: &mut Builder, v: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
+pub(super) fn mean_of(b: &mut Builder, v: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
     let sizes = b.sizes(v);
     let n: i64 = dims.iter().map(|&d| sizes[d]).product();
     let sum = b.reduce(ReduceOp::Sum, v, dims)?;
@@ -299,7 +299,7 @@ pub fn log_softmax(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusa
 }
 
 /// Scales by an optional weight and shifts by an optional bias, broadcast from the right.
-fn affine(
+pub(super) fn affine(
     b: &mut Builder,
     v: ValueId,
     weight: Option<ValueId>,
@@ -317,30 +317,10 @@ fn affine(
     Ok(v)
 }
 
-fn rsqrt(b: &mut Builder, v: ValueId, eps: f64) -> Result<ValueId, Refusal> {
+pub(super) fn rsqrt(b: &mut Builder, v: ValueId, eps: f64) -> Result<ValueId, Refusal> {
     let v = b.with(B::Add, v, eps)?;
     let root = b.unary(U::Sqrt, v)?;
     inverse(b, root)
-}
-
-/// `aten.native_layer_norm(input, normalized_shape, weight, bias, eps)` (Ba et al., 2016)
-pub fn layer_norm(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
-    let v = float_input(b, c)?;
-    let sizes = b.sizes(v);
-    let first = sizes.len() - c.ints(1)?.len();
-    let dims: Vec<usize> = (first..sizes.len()).collect();
-    let mean = mean_of(b, v, &dims)?;
-    let spread = b.spread(mean, &dims, &sizes);
-    let centered = b.binary(B::Sub, v, spread)?;
-    let square = b.binary(B::Mul, centered, centered)?;
-    let var = mean_of(b, square, &dims)?;
-    let rstd = rsqrt(b, var, c.number(4)?)?;
-    let spread = b.spread(rstd, &dims, &sizes);
-    let normed = b.binary(B::Mul, centered, spread)?;
-    let out = affine(b, normed, c.optional_tensor(2)?, c.optional_tensor(3)?)?;
-    let mean = b.reshape(mean, &c.output(1)?.sizes);
-    let rstd = b.reshape(rstd, &c.output(2)?.sizes);
-    Ok(vec![out, mean, rstd])
 }
 
 /// `aten._fused_rms_norm(input, normalized_shape, weight, eps)` (Zhang and Sennrich, 2019)

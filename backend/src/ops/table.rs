@@ -2,7 +2,7 @@
 
 use super::{
     NodeCall, activation, attention, bag, compare, composite, conv, create, foreach, im2col, index,
-    integer, loss, pointwise, pool, quantised, reduce, scan, view,
+    integer, layer_norm, loss, pointwise, pool, quantised, reduce, scan, view,
 };
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -181,7 +181,8 @@ static RULES: &[(&str, Rule)] = &[
     ("aten.var_mean.correction", reduce::var_mean), ("aten.std_mean.correction", reduce::var_mean),
     ("aten.mean.default", reduce::mean), ("aten.mean.dim", reduce::mean),
     ("aten._softmax.default", reduce::softmax), ("aten._log_softmax.default", reduce::log_softmax),
-    ("aten.native_layer_norm.default", reduce::layer_norm),
+    ("aten.native_layer_norm.default", layer_norm::forward),
+    ("aten.native_layer_norm_backward.default", layer_norm::backward),
     ("aten._fused_rms_norm.default", reduce::rms_norm),
     ("aten._native_batch_norm_legit_no_training.default", reduce::batch_norm),
     ("aten.nll_loss_forward.default", loss::nll_forward),

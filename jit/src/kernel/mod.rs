@@ -108,7 +108,8 @@ pub enum Stmt {
 }
 
 /// A reduction carried by a loop: `result` is `init` combined with every iteration's `value`.
-/// The order of combination is free (lanes, several accumulators, pairwise).
+/// The order of combination is free (lanes, several accumulators, pairwise), and a sum of floats may add a product that
+/// was not rounded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Carry {
     /// How values combine.

@@ -10,6 +10,8 @@ use crate::kernel::{Access, Index, Inst, Kernel, Loop, Mem, Stmt, Type, VarId};
 
 /// Bytes of rows for which it pays: those of several lines that leave room for others in the second-level cache.
 const ROW: std::ops::RangeInclusive<i64> = 1 << 10..=1 << 16;
+/// Most bytes of a row that is fetched into the first-level cache: it stays there beside the row before it and what both share.
+const NEAR: i64 = 8 << 10;
 /// Bytes of a line.
 const LINE: i64 = 64;
 
@@ -106,12 +108,13 @@ impl Lower<'_> {
                 base: Some(*base),
                 ..m
             };
-            return self.fetch(next, 0);
+            let near = index.values.iter().all(|(_, step)| step * size <= NEAR);
+            return self.fetch_to(next, 0, near);
         }
         let row = size * super::lanes::stride(index, Some(ahead.rows));
         let fixed = index.values.is_empty() && ROW.contains(&row);
         if fixed && ahead.reads.iter().any(here) {
-            self.fetch(m, row)?;
+            self.fetch_to(m, row, row <= NEAR)?;
         }
         Ok(())
     }
@@ -207,9 +210,15 @@ impl Lower<'_> {
 
     /// Fetches the line so many bytes behind an address.
     pub fn fetch(&mut self, m: Operand, behind: i64) -> Result<(), Refused> {
+        self.fetch_to(m, behind, false)
+    }
+
+    /// The same, into the first-level cache if it is to be near.
+    fn fetch_to(&mut self, m: Operand, behind: i64, near: bool) -> Result<(), Refused> {
         let behind = i32::try_from(behind).map_err(|_| Refused::Extent)?;
         let disp = m.disp.checked_add(behind).ok_or(Refused::Extent)?;
-        self.emit(Lir::Prefetch(Operand { disp, ..m }));
+        let m = Operand { disp, ..m };
+        self.emit(Lir::Prefetch { m, near });
         Ok(())
     }
 }
@@ -256,7 +265,7 @@ mod tests {
         let kernel = parse(text).unwrap();
         let f = super::super::lower::lower(&kernel, Target::Avx512 { bf16: false }).unwrap();
         let lines = f.code.iter().filter_map(|i| match i {
-            Lir::Prefetch(m) => m.base,
+            Lir::Prefetch { m, .. } => m.base,
             _ => None,
         });
         let lines: Vec<Reg> = lines.collect();
@@ -275,6 +284,35 @@ mod tests {
         (factors.collect(), lines.len())
     }
 
+    /// Whether each line goes into the first-level cache.
+    fn near(text: &str) -> Vec<bool> {
+        let kernel = parse(text).unwrap();
+        let f = super::super::lower::lower(&kernel, Target::Avx512 { bf16: false }).unwrap();
+        let lines = f.code.iter().filter_map(|i| match i {
+            Lir::Prefetch { near, .. } => Some(*near),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn short_rows_are_fetched_into_the_first_cache() {
+        let text = "kernel (p0: in f32, p1: out f32) {
+    loop i0 < 9 {
+        loop i1 < 2048 vector {
+            v0: f32 = load p0[2048*i0 + i1]
+        } carry v1: f32 = sum v0
+        loop i2 < 2048 vector {
+            v2: f32 = load p0[2048*i0 + i2]
+            v3: f32 = mul v2, v1
+            store p1[2048*i0 + i2] = v3
+        }
+    }
+}";
+        assert_eq!(near(text), [true; 4]);
+        assert_eq!(near(&text.replace("2048", "2056")), [false; 4]);
+    }
+
     #[test]
     fn gathered_rows_are_fetched_where_the_next_row_is() {
         let text = "kernel (p0: in f32, p1: in i64, p2: out f32) {
@@ -291,6 +329,8 @@ mod tests {
     }
 }";
         assert_eq!(fetched(text), (vec![2048], 4));
+        assert_eq!(near(text), [true; 4]);
+        assert_eq!(near(&text.replace("512", "2056")), [false; 4], "long rows");
         let none = (Vec::new(), 0);
         assert_eq!(fetched(&text.replace("512", "200")), none, "short rows");
         assert_eq!(fetched(&text.replace("p1[i0]", "p1[0]")), none, "one row");

@@ -398,9 +398,9 @@ impl Emit<'_> {
                 self.asm.test_imm(RAX, to - 1);
                 self.asm.jump_if(Cond::NotEqual, over);
             }
-            Lir::Prefetch(m) => {
+            Lir::Prefetch { m, near } => {
                 let address = self.address(&m);
-                self.asm.prefetch(address);
+                self.asm.prefetch(address, near);
             }
             Lir::Left { d, at, end } => {
                 self.left(at, end);

@@ -189,9 +189,10 @@ impl Assembler {
         self.general(&[0xF7], 0, Rm::Reg(a), Some(value));
     }
 
-    /// Fetches a line into the second-level cache.
-    pub fn prefetch(&mut self, m: Address) {
-        self.general(&[0x0F, 0x18], 2, Rm::Mem(m), None);
+    /// Fetches a line into the first-level cache if it is to be near, else into the second.
+    pub fn prefetch(&mut self, m: Address, near: bool) {
+        let hint = if near { 1 } else { 2 };
+        self.general(&[0x0F, 0x18], hint, Rm::Mem(m), None);
     }
 
     /// Waits for stores past the caches.

@@ -305,8 +305,13 @@ pub enum Lir {
         /// Target.
         over: Label,
     },
-    /// Fetches a line into the second-level cache.
-    Prefetch(Mem),
+    /// Fetches a line.
+    Prefetch {
+        /// Its address.
+        m: Mem,
+        /// Into the first-level cache; else into the second.
+        near: bool,
+    },
     /// Sets the tail mask to the first `end - at` lanes.
     TailMask {
         /// Counter.
@@ -503,7 +508,7 @@ impl Lir {
             }
             Lir::Bind(_) => {}
             Lir::JumpIfNone { mask, .. } => f(*mask, false),
-            Lir::JumpIfUnaligned { m, .. } | Lir::Prefetch(m) => mem(m, &mut f),
+            Lir::JumpIfUnaligned { m, .. } | Lir::Prefetch { m, .. } => mem(m, &mut f),
             Lir::JumpIf { a, b, .. } => {
                 f(*a, false);
                 bound(b, &mut f);

@@ -252,6 +252,10 @@ impl Lower<'_> {
         self.statements(&l.body)?;
         for (carry, regs) in l.carries.iter().zip(acc) {
             for (copy, &r) in regs.iter().enumerate() {
+                if let Some(factors) = self.factors(carry.value) {
+                    self.accumulate_product(carry, r, factors, copy, last);
+                    continue;
+                }
                 let v = self.get(carry.value, copy);
                 self.accumulate(carry, r, v, last)?;
             }
@@ -454,7 +458,8 @@ pub fn stream_of(mem: Mem, index: &Index, l: &Loop) -> Stream {
     }
 }
 
-fn copy_of(d: Reg, a: Reg, mask: Mask, len: u8, wide: bool) -> Lir {
+/// `d = a` in some lanes.
+pub fn copy_of(d: Reg, a: Reg, mask: Mask, len: u8, wide: bool) -> Lir {
     let ty = if wide { Type::F64 } else { Type::F32 };
     Lir::Vector {
         op: opcode::float(ty, opcode::MOVE),

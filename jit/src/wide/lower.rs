@@ -71,6 +71,8 @@ pub struct Lower<'k> {
     pub varying: EntitySet<kernel::ValueId>,
     /// Values that are loop variables and wanted in 32 bits alone.
     pub narrow: HashMap<kernel::ValueId, VarId>,
+    /// Products that are multiplied where they are added up, and their factors.
+    pub products: HashMap<kernel::ValueId, [kernel::ValueId; 2]>,
     /// Values that were defined in front of their loop.
     pub hoisted: EntitySet<kernel::ValueId>,
     /// Current value of each loop variable (the first lane's of the first copy).
@@ -107,6 +109,7 @@ pub fn lower(kernel: &Kernel, target: Target) -> Result<Function, Refused> {
         defs: SecondaryMap::new(),
         varying,
         narrow,
+        products: super::sums::products(kernel),
         hoisted: EntitySet::new(),
         vars: SecondaryMap::new(),
         ends: SecondaryMap::new(),
@@ -263,6 +266,7 @@ impl Lower<'_> {
         for stmt in body {
             match stmt {
                 Stmt::Let { value, .. } if self.hoisted.contains(*value) => {}
+                Stmt::Let { value, .. } if self.products.contains_key(value) => {}
                 Stmt::Let { value, inst } => self.define(*value, inst)?,
                 Stmt::Store { mem, index, value } => self.store(*mem, index, *value)?,
                 Stmt::Loop(l) => {

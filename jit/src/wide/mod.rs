@@ -18,6 +18,7 @@ mod masks;
 mod memory;
 mod narrow;
 mod opcode;
+mod sums;
 mod target;
 mod transpose;
 mod vex;
