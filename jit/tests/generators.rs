@@ -225,22 +225,41 @@ fn check_sines_of_large_numbers_beside_small_ones() {
 
 /// Each generator's form of the functions that one of them has in tables, to the bit.
 #[test]
-fn error_function_and_hyperbolic_tangent_as_they_are_written() {
-    with_all(4, check_error_function_and_hyperbolic_tangent);
+fn functions_with_tables_as_they_are_written() {
+    with_all(10, check_functions_with_tables);
 }
 
-fn check_error_function_and_hyperbolic_tangent() {
-    use ipex_jit::math::{Plain, erf, tables, tanh};
-    let wide = WIDE.get().0.is_some();
+fn check_functions_with_tables() {
+    use ipex_jit::math::{Plain, erf, exp, exp_table, tables, tanh};
+    let target = WIDE.get().0;
     type Form = fn(&mut Plain, f32) -> f32;
-    let forms: [(UnaryOp, Form); 2] = match wide {
-        true => [(UnaryOp::Erf, tables::erf), (UnaryOp::Tanh, tables::tanh)],
-        false => [(UnaryOp::Erf, erf::erf), (UnaryOp::Tanh, tanh::tanh)],
+    let near: [Form; 2] = match target {
+        Some(_) => [tables::erf, tables::tanh],
+        None => [erf::erf, tanh::tanh],
     };
+    let exponentials: [Form; 3] = match target {
+        Some(t) if t.has_masks() => [exp_table::exp, exp_table::exp2, exp_table::sigmoid],
+        _ => [exp::exp, exp::exp2, exp::sigmoid],
+    };
+    let [e, e2, s] = exponentials;
+    let forms = [
+        (UnaryOp::Erf, near[0]),
+        (UnaryOp::Tanh, near[1]),
+        (UnaryOp::Exp, e),
+        (UnaryOp::Exp2, e2),
+        (UnaryOp::Sigmoid, s),
+    ];
     let special = [0.0, -0.0, 1e-40, -1e-45, 3.875, 9.6, 1e38, f32::INFINITY];
     let mut x: Vec<f32> = (0..1990).map(|i| (i as f32 - 1000.0) * 0.0101).collect();
     x.extend(special.iter().flat_map(|&x| [x, -x]));
-    x.extend([f32::NAN, f32::NEG_INFINITY]);
+    x.extend([f32::NAN, -f32::NAN]);
+    // Exponentials: the ends of what is finite, normal and not 0, and what is far beyond.
+    for end in [
+        88.722_84, -87.336_55, -103.97, -104.5, 128.0, -126.0, -149.0, -151.0,
+    ] {
+        x.extend((-8..8).map(|i| end * (1.0 + i as f32 * 1e-3)));
+    }
+    x.extend([-3e5, 3e5, -3e38, 3e38]);
     let n = x.len();
     for (op, form) in forms {
         // In vectors of 16 lanes, and of 8 beside numbers of 64 bits.

@@ -1,19 +1,10 @@
 //! What a person would write for AVX-512: loops over vectors, two at a time by the compiler's unrolling.
 
-use ipex_jit::math::tables;
+use ipex_jit::math::{exp_table, pow_table, tables};
 use std::arch::x86_64::*;
 
 /// `y[i] = f(x[i])`; lengths are multiples of 64.
 pub type Loop = unsafe fn(&[f32], &mut [f32]);
-
-const EXPM1: [f32; 6] = [
-    0.5,
-    0.166_666_66,
-    0.041_666_493,
-    0.008_333_548,
-    0.001_393_230_9,
-    0.000_197_601_91,
-];
 
 macro_rules! loops {
     ($($name:ident $vector:ident),*) => {$(
@@ -47,26 +38,23 @@ fn poly(c: &[f32], x: __m512) -> __m512 {
     sum
 }
 
-/// e^r - 1 and k with x = r + k ln 2.
-#[target_feature(enable = "avx512f,avx512dq")]
-#[inline]
-fn reduced(x: __m512) -> (__m512, __m512) {
-    let k = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E));
-    let k = _mm512_roundscale_ps::<8>(k);
-    let r = _mm512_fnmadd_ps(k, _mm512_set1_ps(std::f32::consts::LN_2), x);
-    let r = _mm512_fmadd_ps(k, _mm512_set1_ps(1.904_654_2e-9), r);
-    let p = poly(&EXPM1, r);
-    (_mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r), k)
-}
-
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
 fn exp_v(x: __m512) -> __m512 {
+    // Also of a NaN.
+    let above = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(x, _mm512_set1_ps(-104.5));
     // The second operand is the result for NaN.
     let x = _mm512_min_ps(_mm512_set1_ps(89.0), x);
-    let x = _mm512_max_ps(_mm512_set1_ps(-104.5), x);
-    let (m, k) = reduced(x);
-    _mm512_scalef_ps(_mm512_add_ps(m, _mm512_set1_ps(1.0)), k)
+    let shift = _mm512_set1_ps(pow_table::SIXTEENTHS);
+    let shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E), shift);
+    let k = _mm512_sub_ps(shifted, shift);
+    let d = _mm512_fnmadd_ps(k, _mm512_set1_ps(std::f32::consts::LN_2), x);
+    let d = _mm512_fmadd_ps(k, _mm512_set1_ps(1.904_654_2e-9), d);
+    // SAFETY: 16 elements.
+    let table = unsafe { _mm512_loadu_ps(pow_table::EXP2.as_ptr()) };
+    let t = _mm512_permutexvar_ps(_mm512_castps_si512(shifted), table);
+    let y = _mm512_fmadd_ps(_mm512_mul_ps(d, t), poly(&exp_table::P, d), t);
+    _mm512_maskz_scalef_ps(above, y, k)
 }
 
 /// A table's polynomial, without its constant, and the constant.

@@ -94,6 +94,12 @@ pub trait Emit {
         let x = self.ic(BinaryOp::Shr, x, n);
         self.ic(BinaryOp::And, x, (u32::MAX >> n).cast_signed())
     }
+    /// `x` where a condition holds, else 0. What was computed last is not even computed elsewhere by generators that can do so: Intel's
+    /// processors take hundreds of cycles for a vector with a product that rounds to 0.
+    fn only(&mut self, c: Self::B, x: Self::F) -> Self::F {
+        let zero = self.f(0.0);
+        self.fsel(c, x, zero)
+    }
     /// Whether one of these bits is set.
     fn any_bit(&mut self, x: Self::I, bits: i32) -> Self::B {
         let x = self.ic(BinaryOp::And, x, bits);
@@ -110,6 +116,11 @@ pub trait Emit {
     ) -> (Self::I, Self::F) {
         let (n, x) = rare(self);
         (self.isel(c, n, usual.0), self.fsel(c, x, usual.1))
+    }
+    /// Whether `x` is above `c` or NaN.
+    fn is_above(&mut self, x: Self::F, c: f32) -> Self::B {
+        let not = self.fcmpc(CmpOp::Le, x, c);
+        self.not(not)
     }
     /// `x` where it is not above `c`; NaN stays NaN.
     fn at_most(&mut self, x: Self::F, c: f32) -> Self::F {
@@ -179,14 +190,18 @@ pub trait Emit {
         let by = self.power(whole);
         self.mul(x, by)
     }
+    /// `x·2^⌈k⌉`, of the sum alone.
+    fn scale_sixteenths_up(&mut self, x: Self::F, shifted: Self::F) -> Self::F {
+        let up = self.addc(shifted, 0.9375);
+        self.scale_sixteenths(x, up, up)
+    }
     /// The low bits of `⌊k⌋`.
     fn sixteenths(&mut self, shifted: Self::F) -> Self::I {
         let bits = self.bits(shifted);
         self.ic(BinaryOp::Shr, bits, 4)
     }
     /// `2^k` for a whole k of -160 to 63, also where that is below the least normal number; `shifted` is [`SHIFT`] - k.
-    fn power_below_64(&mut self, k: Self::F, shifted: Self::F) -> Self::F {
-        let _ = k;
+    fn power_below_64(&mut self, shifted: Self::F) -> Self::F {
         let bits = self.bits(shifted);
         let more = self.i(64);
         let up = self.ibinary(BinaryOp::Sub, more, bits);

@@ -16,10 +16,10 @@ const EXPM1: [f32; 6] = [
     0.00019760191,
 ];
 /// ln 2 to 48 bits.
-const LN2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
+pub(super) const LN2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
 
 /// e^x rounds to 0.
-const NOTHING: f32 = -104.5;
+pub(super) const NOTHING: f32 = -104.5;
 
 /// `e^x = 2^k · (1 + m)`.
 struct Reduced<E: Emit> {
@@ -168,7 +168,7 @@ pub fn sigmoid<E: Emit>(e: &mut E, x: E::F) -> E::F {
     let k = e.sub(shift, shifted);
     let r = e.fmac(k, LN2[0], minus);
     let r = e.fmac(k, LN2[1], r);
-    let power = e.power_below_64(k, shifted);
+    let power = e.power_below_64(shifted);
     let sum = e.addc(power, 1.0);
     // A power below 2^-23 is lost, which with the next sum's rounding would be too much.
     let kept = e.addc(sum, -1.0);

@@ -122,3 +122,7 @@ log_tail = lambda x: sum((-1) ** (k + 1) * x ** k / k for k in range(3, 25)) / L
 reached = [e * c - 1 for c, pair in zip(inverse, ends) for e in pair]
 fit("P", min(reached), max(reached), lambda x, j: x ** (3 + j) / smallest_log(x), lambda x: log_tail(x) / smallest_log(x), 4)
 fit("Q", -1 / 32 - 1e-6, 1 / 32 + 1e-6, lambda x, j: x ** (1 + j), lambda x: np.expm1(x * L2), 3)
+
+# exp_table
+print("INVERSE_LESS_1", [str(np.float32(2 ** (-i % 16 / 16) - 1)) for i in range(16)])
+fit("P", -L2 / 32 - 1e-6, L2 / 32 + 1e-6, lambda x, j: x ** (1 + j) * np.exp(-x), lambda x: np.expm1(x) * np.exp(-x), 3)

@@ -11,6 +11,7 @@
 pub mod emit;
 pub mod erf;
 pub mod exp;
+pub mod exp_table;
 pub mod log;
 pub mod pow;
 pub mod pow_table;

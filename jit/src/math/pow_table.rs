@@ -26,12 +26,12 @@ const P: [f32; 4] = [0.480_898_26, -0.360_673, 0.288_826_5, -0.241_662_28];
 const LOG2_E_LOW: f32 = 1.925_963e-8;
 /// `2^(i/16)`
 #[rustfmt::skip]
-const EXP2: [f32; 16] = [1.0, 1.0442737, 1.0905077, 1.1387886, 1.1892071, 1.2418578, 1.2968396, 1.3542556, std::f32::consts::SQRT_2, 1.4768262, 1.5422108, 1.6104903, 1.6817929, 1.7562522, 1.8340081, 1.9152066];
+pub const EXP2: [f32; 16] = [1.0, 1.0442737, 1.0905077, 1.1387886, 1.1892071, 1.2418578, 1.2968396, 1.3542556, std::f32::consts::SQRT_2, 1.4768262, 1.5422108, 1.6104903, 1.6817929, 1.7562522, 1.8340081, 1.9152066];
 /// `2^d = 1 + d Q(d)` for `|d| <= 1/32` with an error below 2^-29 (`fit.py`).
-const Q: [f32; 3] = [std::f32::consts::LN_2, 0.240_234_27, 0.055_503_365];
+pub(super) const Q: [f32; 3] = [std::f32::consts::LN_2, 0.240_234_27, 0.055_503_365];
 
 /// A float that is added to it is rounded to a multiple of 1/16, whose last four bits are the sum's.
-const SIXTEENTHS: f32 = SHIFT / 16.0;
+pub const SIXTEENTHS: f32 = SHIFT / 16.0;
 
 /// `b·log2(a)` and what rounding added, for a finite positive `a` that is `2^bias` of what is asked.
 fn exponent<E: LookUp>(e: &mut E, a: E::F, bias: Option<E::F>, b: E::F) -> (E::F, E::F) {

@@ -68,12 +68,17 @@ macro_rules! accuracy {
     )*};
 }
 
+fn exact_sigmoid(x: f64) -> f64 {
+    let z = libm::exp(-x.abs());
+    let larger = 1.0 / (1.0 + z);
+    if x < 0.0 { z * larger } else { larger }
+}
+
 accuracy! {
     exp exp::exp, libm::exp, 2.0, [88.7, 87.3, 103.9, 104.5, 0.3466];
     exp2 exp::exp2, libm::exp2, 2.0, [128.0, 126.0, 149.0, 150.0, 0.5];
     expm1 exp::expm1, libm::expm1, 2.0, [88.7, 17.3, 18.0, 0.3466, 1.0397];
-    sigmoid exp::sigmoid, |x| if x < 0.0 { let z = libm::exp(x); z / (1.0 + z) }
-        else { 1.0 / (1.0 + libm::exp(-x)) }, 2.0, [87.3, 103.9, 17.3, 0.3466];
+    sigmoid exp::sigmoid, exact_sigmoid, 2.0, [87.3, 103.9, 17.3, 0.3466];
     log log::log, libm::log, 2.0, [0.666_666_7, 1.333_333_4, 2.0];
     log2 log::log2, libm::log2, 2.0, [0.666_666_7, 1.333_333_4, 2.0];
     log10 log::log10, libm::log10, 2.0, [0.666_666_7, 1.333_333_4, 10.0];
@@ -82,6 +87,9 @@ accuracy! {
     erf erf::erf, libm::erf, 2.0, [0.935, 3.92, 4.0];
     tanh_by_table tables::tanh, libm::tanh, 2.0, [0.3125, 0.9375, 9.02, 9.0625, 9.6];
     erf_by_table tables::erf, libm::erf, 2.0, [0.125, 0.375, 0.625, 3.625, 3.875, 4.0];
+    exp_by_table exp_table::exp, libm::exp, 2.0, [88.7, 87.3, 103.9, 104.5, 0.0217, 0.0433];
+    exp2_by_table exp_table::exp2, libm::exp2, 2.0, [128.0, 126.0, 149.0, 150.0, 151.0, 0.03125];
+    sigmoid_by_table exp_table::sigmoid, exact_sigmoid, 2.0, [87.3, 103.9, 104.5, 17.3, 0.0217];
     sin trig::sin, libm::sin, 2.0, [32768.0, FRAC_PI_4, PI, 6.283_185_5, 102_943.7];
     cos trig::cos, libm::cos, 2.0, [32768.0, FRAC_PI_4, FRAC_PI_2, 4.712_389, 102_943.7];
 }
@@ -114,6 +122,30 @@ fn every_sine() {
     }
     println!("{worst:?}");
     assert!(worst.0 <= 2.0);
+}
+
+#[test]
+#[ignore = "minutes: every bit pattern that matters"]
+fn every_exponential() {
+    type Form = (fn(&mut Plain, f32) -> f32, fn(f64) -> f64);
+    let forms: [Form; 3] = [
+        (exp_table::exp, libm::exp),
+        (exp_table::exp2, libm::exp2),
+        (exp_table::sigmoid, exact_sigmoid),
+    ];
+    for (form, exact) in forms {
+        let mut worst = (0.0, 0.0);
+        for bits in 1e-9f32.to_bits()..152f32.to_bits() {
+            for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                let error = ulps(form(&mut Plain, x), exact(f64::from(x)));
+                if error > worst.0 {
+                    worst = (error, x);
+                }
+            }
+        }
+        println!("{worst:?}");
+        assert!(worst.0 <= 2.0);
+    }
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //! written in `math` like the others, but lowered directly.
 
 use super::Refused;
-use super::lir::{Lir, Mask, Reg, Src};
+use super::lir::{Lir, Mask, Reg};
 use super::lower::Lower;
 use super::opcode::{self as o, Logic};
 use crate::kernel::{BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
-use crate::math::Emit;
+use crate::math::pow_table::SIXTEENTHS;
 use crate::math::tables::{self, LookUp};
+use crate::math::{Emit, exp_table};
 
 /// Whether this generator computes an instruction by itself if it is of f32.
 pub fn is_own(inst: &Inst) -> bool {
@@ -36,9 +37,14 @@ pub const LIVE: usize = 4;
 
 /// The value of a function of [`OWN`].
 pub fn own(lower: &mut Lower, op: UnaryOp, x: Reg) -> Result<Reg, Refused> {
+    // A table in two registers, and products instead of one instruction for powers of two, would gain next to nothing.
+    let masks = lower.target.has_masks();
     let result = emitted(lower, |e| match op {
         UnaryOp::Erf => Some(tables::erf(e, x)),
         UnaryOp::Tanh => Some(tables::tanh(e, x)),
+        UnaryOp::Exp if masks => Some(exp_table::exp(e, x)),
+        UnaryOp::Exp2 if masks => Some(exp_table::exp2(e, x)),
+        UnaryOp::Sigmoid if masks => Some(exp_table::sigmoid(e, x)),
         _ => crate::math::unary(e, op, x),
     })?;
     result.ok_or_else(|| Refused::Inst(format!("{op:?}")))
@@ -178,22 +184,8 @@ impl Emit for Vectors<'_, '_> {
         let least = self.f(least);
         // Also of a NaN.
         let above = self.fcmp(CmpOp::Ne, x, least);
-        if !self.lower.target.has_masks() {
-            let y = self.lower.only(above, y, Type::F32);
-            return self.scale_in_two(y, shifted);
-        }
-        let (d, len) = (self.lower.reg(Type::F32), self.lower.len(Type::F32));
-        self.lower.emit(Lir::Vector {
-            op: o::SCALE,
-            len,
-            d,
-            a: Some(y),
-            b: Src::Reg(k),
-            imm: None,
-            mask: Mask::Zero(above),
-            store: false,
-        });
-        d
+        let y = self.only(above, y);
+        self.scale(y, k, shifted)
     }
     fn scale_near(&mut self, m: Reg, k: Reg, shifted: Reg) -> Reg {
         if !self.lower.target.has_masks() {
@@ -210,22 +202,40 @@ impl Emit for Vectors<'_, '_> {
         // The instruction rounds down.
         self.scale(x, k, shifted)
     }
+    fn scale_sixteenths_up(&mut self, x: Reg, shifted: Reg) -> Reg {
+        if !self.lower.target.has_masks() {
+            let up = self.addc(shifted, 0.9375);
+            return self.scale_sixteenths(x, up, up);
+        }
+        let k = self.addc(shifted, 0.9375 - SIXTEENTHS);
+        self.scale(x, k, shifted)
+    }
     fn scale_sixteenths_near(&mut self, x: Reg, k: Reg, shifted: Reg) -> Reg {
         match self.lower.target.has_masks() {
             true => self.scale(x, k, shifted),
             false => self.scale_sixteenths_at_once(x, shifted),
         }
     }
-    fn power_below_64(&mut self, k: Reg, shifted: Reg) -> Reg {
-        if self.lower.target.has_masks() {
-            let one = self.f(1.0);
-            return self.scale(one, k, shifted);
-        }
+    fn power_below_64(&mut self, shifted: Reg) -> Reg {
         // By a biased exponent.
         let bias = self.i(64 + 127);
         let up = self.ibinary(BinaryOp::Sub, bias, shifted);
         let up = self.ic(BinaryOp::Shl, up, 23);
         self.mulc(up, 1.0 / 18_446_744_073_709_551_616.0)
+    }
+    fn is_above(&mut self, x: Reg, c: f32) -> Reg {
+        let c = self.f(c);
+        self.lower.is_above(Type::F32, x, c)
+    }
+    fn only(&mut self, c: Reg, x: Reg) -> Reg {
+        let masks = self.lower.target.has_masks();
+        match self.lower.f.code.last_mut() {
+            Some(Lir::Vector { d, mask, .. }) if masks && *d == x && *mask == Mask::All => {
+                *mask = Mask::Zero(c);
+                x
+            }
+            _ => self.lower.only(c, x, Type::F32),
+        }
     }
     fn any_bit(&mut self, x: Reg, bits: i32) -> Reg {
         let bits = self.i(bits);

@@ -124,6 +124,13 @@ impl Lower<'_> {
         self.compare(CmpOp::Ne, ty, both, zero)
     }
 
+    /// Whether floats are above others, or one of both is NaN.
+    pub fn is_above(&mut self, ty: Type, x: Reg, y: Reg) -> Reg {
+        let (op, len) = (o::float(ty, o::CMP), self.len(ty));
+        let k = self.vector_op(op, len, Type::Bool, Some(x), y, Some(0x16));
+        self.spread_mask(k, ty)
+    }
+
     /// Whether floats are NaN.
     pub fn is_nan(&mut self, ty: Type, x: Reg) -> Reg {
         let k = self.nan_lanes(ty, x);

@@ -46,6 +46,8 @@ pub const SHUFFLE_64: u8 = 0x05;
 pub const SHUFFLE_32: u8 = 0x04;
 /// vsqrtps
 pub const SQRT: u8 = 0x51;
+/// vdivps
+pub const DIV: u8 = 0x5E;
 /// vmaxps
 pub const MAX: u8 = 0x5F;
 /// vminps
@@ -214,7 +216,7 @@ pub fn binary(op_: BinaryOp, ty: Type) -> Option<Opcode> {
         B::Add if ty.is_float() => float(ty, 0x58),
         B::Sub if ty.is_float() => float(ty, 0x5C),
         B::Mul if ty.is_float() => float(ty, 0x59),
-        B::Div if ty.is_float() => float(ty, 0x5E),
+        B::Div if ty.is_float() => float(ty, DIV),
         B::And => AND,
         B::Or => OR,
         B::Xor => XOR,
