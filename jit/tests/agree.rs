@@ -142,6 +142,59 @@ fn sums_of_products_agree() {
     }
 }
 
+/// Two tiles, turned and read together with what differs by row, by column and in neither; if `odd`, rows start where vectors don't:
+/// these cannot be stored past the caches.
+fn turned_tiles(result: &str, rows: usize, columns: usize, odd: usize) {
+    let (tile, across) = (rows * columns, 2 * rows + odd);
+    let apart = columns + odd;
+    let all = rows * apart;
+    let text = format!(
+        "kernel (p0: in f32, p1: in f32, p2: in f32, p3: in f32, p4: in f32, p5: {result}) {{
+        scratch s0: f32[{tile}]
+        loop i0 < 2 {{
+            loop i1 < {columns} {{
+                loop i2 < {rows} vector {{
+                    v0: f32 = load p0[{rows}*i0 + {across}*i1 + i2]
+                    store s0[i1 + {columns}*i2] = v0
+                }}
+            }}
+            loop i3 < {rows} {{
+                loop i4 < {columns} vector {{
+                    v1: f32 = load s0[{columns}*i3 + i4]
+                    v2: f32 = load p1[{tile}*i0 + {columns}*i3 + i4]
+                    v3: f32 = load p2[{rows}*i0 + i3]
+                    v4: f32 = load p3[i4]
+                    v5: f32 = load p4[0]
+                    v6: f32 = abs v5
+                    v7: f32 = fma v1, v6, v2
+                    v8: f32 = max v7, v3
+                    v9: f32 = add v8, v4
+                    store p5[{all}*i0 + {apart}*i3 + i4] = v9
+                }}
+            }}
+        }}
+    }}"
+    );
+    let kernel = parse(&text).unwrap();
+    verify(&kernel).unwrap();
+    let sizes = [across * columns, 2 * tile, 2 * rows, columns, 1, 2 * all];
+    let params = kernel.params.values().zip(sizes).enumerate();
+    let memory: Vec<Vec<u8>> = params.map(|(k, (p, n))| fill(p.dtype, n, k)).collect();
+    let taken = compare(&kernel, &memory, 2);
+    assert_eq!(taken.len(), Target::available().count(), "{text}");
+}
+
+#[test]
+fn turned_tiles_that_are_read_in_order_agree() {
+    for result in ["out f32", "stream f32", "stream bf16", "out f16"] {
+        for (rows, columns) in [(32, 48), (16, 128), (48, 16)] {
+            for odd in [0, 1] {
+                turned_tiles(result, rows, columns, odd);
+            }
+        }
+    }
+}
+
 #[test]
 fn the_wide_generator_takes_its_share() {
     if Target::available().next().is_none() {

@@ -9,9 +9,11 @@ use ipex_jit::kernel::{
 };
 
 /// Rows of a tile, the larger the better: as many elements are read at once, cache lines that are neighbours.
-const ROWS: [i64; 2] = [64, 32];
+const ROWS: [i64; 3] = [128, 64, 32];
+/// Tiles of rows that there should be, as threads share them.
+const TILES: i64 = 32;
 /// Columns of a tile, the larger the better: as many pages are read from in turn.
-const COLUMNS: [i64; 2] = [64, 32];
+const COLUMNS: [i64; 3] = [128, 64, 32];
 
 /// Elements between neighbouring iterations.
 fn step(index: &Index, var: VarId) -> i64 {
@@ -34,9 +36,10 @@ pub fn tiles(space: &Space) -> Option<Space> {
     let [rows, columns] = space.loops.as_slice() else {
         return None;
     };
-    let fitting = |of: i64| move |n: &&i64| of % **n == 0;
-    let wide = *COLUMNS.iter().find(fitting(columns.extent))?;
-    let high = *ROWS.iter().find(fitting(rows.extent))?;
+    let wide = *COLUMNS.iter().find(|n| columns.extent % **n == 0)?;
+    let fitting = || ROWS.iter().filter(|n| rows.extent % **n == 0);
+    let enough = fitting().find(|n| rows.extent / **n >= TILES);
+    let high = *enough.or(fitting().next_back())?;
     if !space.cols.is_empty() {
         return None;
     }

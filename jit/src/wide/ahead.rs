@@ -13,7 +13,7 @@ const ROW: std::ops::RangeInclusive<i64> = 1 << 10..=1 << 16;
 /// Most bytes of a row that is fetched into the first-level cache: it stays there beside the row before it and what both share.
 const NEAR: i64 = 8 << 10;
 /// Bytes of a line.
-const LINE: i64 = 64;
+pub const LINE: i64 = 64;
 
 /// What a loop is the last of a row to read.
 pub struct Ahead {

@@ -358,7 +358,7 @@ impl Lower<'_> {
     }
 
     /// Computes in front of a loop the base addresses of the accesses in its body.
-    fn prepare_streams(&mut self, l: &Loop) -> Result<(), Refused> {
+    pub fn prepare_streams(&mut self, l: &Loop) -> Result<(), Refused> {
         let inside: HashSet<ValueId> = (l.body.iter())
             .flat_map(|s| match s {
                 Stmt::Let { value, .. } if self.hoisted.contains(*value) => Vec::new(),

@@ -263,7 +263,14 @@ impl Lower<'_> {
     /// Statements of a loop's body.
     pub fn statements(&mut self, body: &[Stmt]) -> Result<(), Refused> {
         let mut last = super::ahead::last_reads(self.kernel, body, self.current).into_iter();
-        for stmt in body {
+        let mut stmts = body.iter().peekable();
+        while let Some(stmt) = stmts.next() {
+            if let Some(squares) = self.squares(stmt, stmts.peek().copied()) {
+                self.in_squares(&squares)?;
+                stmts.next();
+                last.nth(1);
+                continue;
+            }
             match stmt {
                 Stmt::Let { value, .. } if self.hoisted.contains(*value) => {}
                 Stmt::Let { value, .. } if self.products.contains_key(value) => {}

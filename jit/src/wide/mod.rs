@@ -18,6 +18,7 @@ mod masks;
 mod memory;
 mod narrow;
 mod opcode;
+mod squares;
 mod sums;
 mod target;
 mod transpose;

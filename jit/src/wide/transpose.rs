@@ -12,10 +12,14 @@ use ipex_runtime::DType;
 
 /// A copy that turns.
 pub struct Turn<'a> {
-    columns: &'a Loop,
-    rows: &'a Loop,
-    from: (Mem, &'a Index),
-    to: (Mem, &'a Index),
+    /// The loop over what are neighbours where it writes.
+    pub columns: &'a Loop,
+    /// The loop over what are neighbours where it reads.
+    pub rows: &'a Loop,
+    /// What is read.
+    pub from: (Mem, &'a Index),
+    /// What is written.
+    pub to: (Mem, &'a Index),
 }
 
 impl Lower<'_> {
@@ -67,7 +71,7 @@ impl Lower<'_> {
         let extent = |l: &Loop| i32::try_from(self.kernel.vars[l.var].extent);
         let columns = extent(t.columns).map_err(|_| Refused::Extent)?;
         let rows = extent(t.rows).map_err(|_| Refused::Extent)?;
-        let (source, target) = (self.base(t, t.from)?, self.base(t, t.to)?);
+        let (source, target) = (self.turn_base(t, t.from)?, self.turn_base(t, t.to)?);
         let at = self.general();
         self.emit(Lir::Set { d: at, value: 0 });
         self.lanes = Lanes {
@@ -83,14 +87,7 @@ impl Lower<'_> {
         let target = self.at_column(t, t.to, target, at)?;
         let side = self.count;
         for row in (0..i64::from(rows)).step_by(side as usize) {
-            let mut square = Vec::with_capacity(side as usize);
-            for k in 0..side {
-                let m = self.element(t, t.from, source, row, k)?;
-                if next_tile != 0 {
-                    self.fetch(m, next_tile)?;
-                }
-                square.push(self.widened(self.dtype(t.from.0), m.into()));
-            }
+            let square = self.read_square(t, source, row, next_tile)?;
             for (k, turned) in self.turned_square(square).into_iter().enumerate() {
                 let m = self.element(t, t.to, target, row + k as i64, 0)?;
                 self.store_vector(self.dtype(t.to.0), m, turned, false);
@@ -112,14 +109,34 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// A square's columns from an address and a row on; what lies `next_tile` bytes further is fetched, if that isn't 0.
+    pub fn read_square(
+        &mut self,
+        t: &Turn,
+        source: Reg,
+        row: i64,
+        next_tile: i64,
+    ) -> Result<Vec<Reg>, Refused> {
+        let side = self.count;
+        let column = |k| {
+            let m = self.element(t, t.from, source, row, k)?;
+            if next_tile != 0 {
+                self.fetch(m, next_tile)?;
+            }
+            Ok(self.widened(self.dtype(t.from.0), m.into()))
+        };
+        (0..side).map(column).collect()
+    }
+
     /// The address of the first row and column.
-    fn base(&mut self, t: &Turn, (mem, index): (Mem, &Index)) -> Result<Reg, Refused> {
+    pub fn turn_base(&mut self, t: &Turn, (mem, index): (Mem, &Index)) -> Result<Reg, Refused> {
         let mut stream = stream_of(mem, index, t.columns);
         stream.vars.retain(|v| v.0 != t.rows.var);
         self.stream_base(&stream)
     }
 
-    fn at_column(
+    /// The address of a column's first row.
+    pub fn at_column(
         &mut self,
         t: &Turn,
         (mem, index): (Mem, &Index),
@@ -154,7 +171,7 @@ impl Lower<'_> {
     }
 
     /// Rows of as many words as columns: pairs of words, pairs of pairs, then parts of 128 bits.
-    fn turned_square(&mut self, rows: Vec<Reg>) -> Vec<Reg> {
+    pub fn turned_square(&mut self, rows: Vec<Reg>) -> Vec<Reg> {
         let full = self.target.full();
         let pair = |s: &mut Self, ty: Type, high: bool, a: Reg, b: Reg| {
             let op = o::float(ty, o::UNPACK + u8::from(high));
