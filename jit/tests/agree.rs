@@ -195,6 +195,43 @@ fn turned_tiles_that_are_read_in_order_agree() {
     }
 }
 
+/// Columns for 16, 4 and 1 vectors in flight, and some left over.
+#[test]
+fn sums_down_columns_agree() {
+    for columns in [1024, 460, 80, 21] {
+        let text = format!(
+            "kernel (p0: in f32, p1: in f32, p2: out f32, p3: out f32, p4: out f32) {{
+        loop i0 < 3 {{
+            loop i1 < {columns} vector {{
+                loop i2 < 9 {{
+                    v0: f32 = load p0[{part}*i0 + i1 + {columns}*i2]
+                }} carry v1: f32 = sum v0
+                store p2[{columns}*i0 + i1] = v1
+            }}
+            loop i3 < {columns} vector {{
+                loop i4 < 9 {{
+                    v2: f32 = load p0[{part}*i0 + i3 + {columns}*i4]
+                    v3: f32 = load p1[i3 + {columns}*i4]
+                    v4: f32 = mul v2, v3
+                    v5: f32 = sub v3, v2
+                }} carry v6: f32 = sum v4, v7: f32 = max v5
+                store p3[{columns}*i0 + i3] = v6
+                store p4[{columns}*i0 + i3] = v7
+            }}
+        }}
+    }}",
+            part = 9 * columns
+        );
+        let kernel = parse(&text).unwrap();
+        verify(&kernel).unwrap();
+        let sizes = [27, 9, 3, 3, 3].map(|rows| rows * columns);
+        let params = kernel.params.values().zip(sizes).enumerate();
+        let memory: Vec<Vec<u8>> = params.map(|(k, (p, n))| fill(p.dtype, n, k)).collect();
+        let taken = compare(&kernel, &memory, 3);
+        assert_eq!(taken.len(), Target::available().count(), "{text}");
+    }
+}
+
 #[test]
 fn the_wide_generator_takes_its_share() {
     if Target::available().next().is_none() {

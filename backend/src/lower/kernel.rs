@@ -407,11 +407,16 @@ mod tests {
 
     #[test]
     fn transposed_operands_that_fill_tiles_go_through_scratch() {
-        for (rows, cols) in [(64, 32), (64, 192), (128, 96), (96, 64)] {
+        // Rows of a tile: as many as leave 32 tiles.
+        let sizes = [(64, 32), (64, 192), (2048, 96), (1056, 64), (4096, 128)];
+        for ((rows, cols), tile) in
+            sizes
+                .into_iter()
+                .zip([32 * 32, 32 * 64, 64 * 32, 32 * 64, 128 * 128])
+        {
             let k = transposed_and_added(rows, cols);
-            let tile = |n: i64| if n % 64 == 0 { 64 } else { 32 };
             let scratch: Vec<u64> = k.scratch.values().map(|s| s.len).collect();
-            assert_eq!(scratch, [tile(rows) * tile(cols)]);
+            assert_eq!(scratch, [tile]);
             verify(&k).unwrap();
         }
     }

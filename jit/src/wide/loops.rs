@@ -12,6 +12,8 @@ use std::collections::HashSet;
 
 /// Mask registers that copies share.
 const MASKS: usize = 4;
+/// Vectors in flight, of a loop over columns and of other loops.
+const MOST: [usize; 2] = [16, 4];
 
 impl Lower<'_> {
     /// The outermost loop, over a range that is known at run time.
@@ -82,6 +84,12 @@ impl Lower<'_> {
                 let (b, a) = (regs.remove(1), regs[0]);
                 regs[0] = self.combine(carry.op, ty, a, b)?;
             }
+        }
+        if copies > MOST[1] && left.is_none_or(|n| n >= self.count * MOST[1] as i64) {
+            self.enter(l, MOST[1], Part::Full);
+            let step = self.count * MOST[1] as i64;
+            self.repeat(l, at, end, step as i32, &acc)?;
+            left = left.map(|n| n % step);
         }
         let part = self.last_part(l);
         // Whole vectors that are fewer than the copies: masks that are vectors cost, and the tail by itself more.
@@ -172,7 +180,8 @@ impl Lower<'_> {
         self.compare(CmpOp::Gt, ty, left, lanes)
     }
 
-    /// How many vectors to have in flight: as many as registers allow, up to 4.
+    /// How many vectors to have in flight: as many as registers allow, up to 4, or 16 of loops over columns, which read
+    /// further along a row the more there are.
     fn copies(&self, l: &Loop, end: Bound) -> usize {
         let mut values = l.carries.len();
         let has_loops = l.body.iter().any(|s| matches!(s, Stmt::Loop(_)));
@@ -185,7 +194,7 @@ impl Lower<'_> {
                 } => {}
                 Stmt::Let { inst, .. } if functions::is_own(inst) => live += functions::VALUES,
                 Stmt::Let { .. } => live += 1,
-                Stmt::Loop(inner) => values += 2 * inner.carries.len(),
+                Stmt::Loop(inner) => values += inner.carries.len() + self.within(inner),
                 Stmt::Store { .. } => {}
             }
         }
@@ -195,7 +204,8 @@ impl Lower<'_> {
         } else {
             live.div_ceil(6) + 2
         };
-        let mut copies = (self.target.for_copies() / values.max(1)).clamp(1, 4);
+        let most = MOST[usize::from(!has_loops || !l.carries.is_empty())];
+        let mut copies = (self.target.for_copies() / values.max(1)).clamp(1, most);
         let (registers, live) = match self.target.has_masks() {
             true => (MASKS, most_live(l, |v| self.kernel.values[v] == Type::Bool)),
             false => {
@@ -203,11 +213,28 @@ impl Lower<'_> {
                 (self.target.vectors() as usize, live + l.carries.len())
             }
         };
-        copies = copies.min((registers / live.max(1)).max(1));
+        if live > 0 {
+            copies = copies.min((registers / live).max(1));
+        }
         if let Bound::Imm(n) = end {
             copies = copies.min((i64::from(n) / self.count).max(1) as usize);
         }
-        if copies == 3 { 2 } else { copies }
+        1 << copies.ilog2()
+    }
+
+    /// Registers that a copy of an inner loop wants at a time, besides those of its sums: none for what is loaded and added.
+    fn within(&self, inner: &Loop) -> usize {
+        let folded = |v: ValueId| {
+            let load =
+                |s: &Stmt| matches!(s, Stmt::Let { value, inst: Inst::Load { .. } } if *value == v);
+            let added = |c: &Carry| c.op == ReduceOp::Sum && c.value == v;
+            inner.carries.iter().any(added) && inner.body.iter().any(load)
+        };
+        let deeper = inner.body.iter().any(|s| matches!(s, Stmt::Loop(_)));
+        match deeper {
+            true => inner.carries.len().max(1),
+            false => most_live(inner, |v| self.varying.contains(v) && !folded(v)),
+        }
     }
 
     /// `while at + step <= end`, or under the tail mask `while at < end`.

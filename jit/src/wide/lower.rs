@@ -85,6 +85,8 @@ pub struct Lower<'k> {
     pub pointers: HashMap<Mem, Reg>,
     /// Base addresses that are valid in the current loop.
     pub streams: HashMap<Stream, Reg>,
+    /// The last address that was computed from one, an index and its factor.
+    pub strided: Option<((Reg, Reg, i32), Reg)>,
     pub consts: SecondaryMap<kernel::ValueId, Option<Const>>,
     pool: HashMap<[u8; 64], Reg>,
 }
@@ -116,6 +118,7 @@ pub fn lower(kernel: &Kernel, target: Target) -> Result<Function, Refused> {
         current: None,
         pointers: HashMap::new(),
         streams: HashMap::new(),
+        strided: None,
         consts: SecondaryMap::new(),
         pool: HashMap::new(),
     };

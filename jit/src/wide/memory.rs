@@ -55,10 +55,7 @@ impl Lower<'_> {
         let index = match at {
             Some(at) if matches!(scale, 1 | 2 | 4 | 8) => Some((at, scale as u8)),
             Some(index) => {
-                let d = self.general();
-                let by = i32::try_from(scale).map_err(|_| Refused::Extent)?;
-                self.emit(Lir::AddScaled { d, base, index, by });
-                base = d;
+                base = self.strided(base, index, scale, copy)?;
                 None
             }
             None => None,
@@ -68,6 +65,19 @@ impl Lower<'_> {
             index,
             disp,
         })
+    }
+
+    /// The address so many bytes for each iteration behind another one, which all copies of an access share.
+    fn strided(&mut self, base: Reg, index: Reg, by: i64, copy: usize) -> Result<Reg, Refused> {
+        let by = i32::try_from(by).map_err(|_| Refused::Extent)?;
+        let wanted = (base, index, by);
+        if let Some((_, d)) = self.strided.filter(|s| copy > 0 && s.0 == wanted) {
+            return Ok(d);
+        }
+        let d = self.general();
+        self.emit(Lir::AddScaled { d, base, index, by });
+        self.strided = Some((wanted, d));
+        Ok(d)
     }
 
     /// One address register for a gather or scatter, and a displacement.

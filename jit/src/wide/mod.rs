@@ -8,6 +8,7 @@ mod compute;
 mod emit;
 mod encode;
 mod evex;
+mod fold;
 mod functions;
 mod lanes;
 mod lir;
@@ -57,6 +58,7 @@ pub fn compile(kernel: &Kernel) -> Result<Vec<u8>, Refused> {
 
 /// The same for an instruction set.
 pub fn compile_for(kernel: &Kernel, target: Target) -> Result<Vec<u8>, Refused> {
-    let function = lower::lower(&crate::math::expand_but(kernel, functions::is_own), target)?;
+    let mut function = lower::lower(&crate::math::expand_but(kernel, functions::is_own), target)?;
+    fold::fold(&mut function);
     Ok(emit::emit(&function, &alloc::allocate(&function)))
 }

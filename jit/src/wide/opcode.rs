@@ -48,6 +48,12 @@ pub const SHUFFLE_32: u8 = 0x04;
 pub const SQRT: u8 = 0x51;
 /// vdivps
 pub const DIV: u8 = 0x5E;
+/// vaddps
+pub const ADD: u8 = 0x58;
+/// vmulps
+pub const MUL: u8 = 0x59;
+/// vsubps
+pub const SUB: u8 = 0x5C;
 /// vmaxps
 pub const MAX: u8 = 0x5F;
 /// vminps
@@ -213,9 +219,9 @@ pub fn binary(op_: BinaryOp, ty: Type) -> Option<Opcode> {
     use BinaryOp as B;
     let wide = is_wide(ty);
     Some(match op_ {
-        B::Add if ty.is_float() => float(ty, 0x58),
-        B::Sub if ty.is_float() => float(ty, 0x5C),
-        B::Mul if ty.is_float() => float(ty, 0x59),
+        B::Add if ty.is_float() => float(ty, ADD),
+        B::Sub if ty.is_float() => float(ty, SUB),
+        B::Mul if ty.is_float() => float(ty, MUL),
         B::Div if ty.is_float() => float(ty, DIV),
         B::And => AND,
         B::Or => OR,
