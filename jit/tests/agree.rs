@@ -212,7 +212,7 @@ fn sums_down_columns_agree() {
                 loop i4 < 9 {{
                     v2: f32 = load p0[{part}*i0 + i3 + {columns}*i4]
                     v3: f32 = load p1[i3 + {columns}*i4]
-                    v4: f32 = mul v2, v3
+                    v4: f32 = min v2, v3
                     v5: f32 = sub v3, v2
                 }} carry v6: f32 = sum v4, v7: f32 = max v5
                 store p3[{columns}*i0 + i3] = v6
