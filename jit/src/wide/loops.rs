@@ -213,9 +213,7 @@ impl Lower<'_> {
                 (self.target.vectors() as usize, live + l.carries.len())
             }
         };
-        if live > 0 {
-            copies = copies.min((registers / live).max(1));
-        }
+        copies = copies.min(registers.checked_div(live).map_or(most, |n| n.max(1)));
         if let Bound::Imm(n) = end {
             copies = copies.min((i64::from(n) / self.count).max(1) as usize);
         }
