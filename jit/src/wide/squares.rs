@@ -364,7 +364,7 @@ mod tests {
         [
             count(&|i| memory(i, false)),
             count(&|i| memory(i, true)),
-            count(&|i| matches!(i, Lir::Prefetch(_))),
+            count(&|i| matches!(i, Lir::Prefetch { .. })),
         ]
     }
 
