@@ -1,6 +1,6 @@
 //! 16 scores at a time.
 
-use super::{EXPM1, Kernels, LEAST, LN2, ROWS, RowMask, Scores, Sums, Weigh, pairs_loop};
+use super::{Kernels, LEAST, LN2, ROWS, RowMask, Scores, Sums, Weigh, pairs_loop};
 use crate::gemm::round_to_bf16;
 use std::arch::x86_64::*;
 
@@ -27,23 +27,32 @@ fn first(n: usize) -> __mmask16 {
     if n >= LANES { !0 } else { (1 << n) - 1 }
 }
 
-/// e^x; 0 where it is below the least normal number.
+/// A float that is added to it is rounded to a multiple of 1/16, whose last four bits are the sum's.
+const SIXTEENTHS: f32 = 786_432.0;
+/// `2^(i/16)`
+#[rustfmt::skip]
+const EXP2: [f32; 16] = [1.0, 1.0442737, 1.0905077, 1.1387886, 1.1892071, 1.2418578, 1.2968396, 1.3542556, std::f32::consts::SQRT_2, 1.4768262, 1.5422108, 1.6104903, 1.6817929, 1.7562522, 1.8340081, 1.9152066];
+/// `e^d = 1 + d + d^2 P(d)` for `|d| <= ln 2 / 32`, in error by less than 2^-29.
+const P: [f32; 2] = [0.500_016_15, 0.166_667_18];
+
+/// e^x; 0 where it is below the least normal number. As in `jit/src/math/exp_table.rs`.
 #[target_feature(enable = "avx512f")]
 fn exp(x: __m512) -> __m512 {
-    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    // NaN is not less.
+    // NaN is not less. Whatever comes of what is far below is not looked at.
     let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(LEAST));
-    let k = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E));
-    let k = _mm512_roundscale_ps::<NEAREST>(k);
-    let r = _mm512_fnmadd_ps(k, _mm512_set1_ps(LN2[0]), x);
-    let r = _mm512_fnmadd_ps(k, _mm512_set1_ps(LN2[1]), r);
-    let mut p = _mm512_set1_ps(EXPM1[5]);
-    for c in EXPM1[..5].iter().rev() {
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(*c));
-    }
-    let m = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
-    let e = _mm512_add_ps(m, _mm512_set1_ps(1.0));
-    _mm512_maskz_scalef_ps(normal, e, k)
+    let shift = _mm512_set1_ps(SIXTEENTHS);
+    let shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E), shift);
+    let k = _mm512_sub_ps(shifted, shift);
+    let d = _mm512_fnmadd_ps(k, _mm512_set1_ps(LN2[0]), x);
+    let d = _mm512_fnmadd_ps(k, _mm512_set1_ps(LN2[1]), d);
+    // SAFETY: 16 elements.
+    let table = unsafe { _mm512_loadu_ps(EXP2.as_ptr()) };
+    let t = _mm512_permutexvar_ps(_mm512_castps_si512(shifted), table);
+    let p = _mm512_fmadd_ps(_mm512_set1_ps(P[1]), d, _mm512_set1_ps(P[0]));
+    let p = _mm512_fmadd_ps(p, d, _mm512_set1_ps(1.0));
+    let y = _mm512_fmadd_ps(_mm512_mul_ps(d, t), p, t);
+    // By the power below k.
+    _mm512_maskz_scalef_ps(normal, y, k)
 }
 
 /// 16 bools of which those within `lanes` are true.

@@ -245,4 +245,28 @@ mod tests {
             assert!(worst < 2.0, "{isa:?}: {worst}");
         }
     }
+
+    /// However far below the largest score.
+    #[test]
+    fn exponentials_below_the_least_normal_number_are_zero() {
+        let far = [-87.4, -1e3, -3e5, -1e9, -3e38, f32::NEG_INFINITY];
+        for isa in Isa::available() {
+            let mut x: Vec<f32> = [0.0].iter().chain(&far).copied().cycle().take(35).collect();
+            let scores = Scores {
+                data: x.as_mut_ptr(),
+                len: x.len(),
+                fill: x.len(),
+                scale: 1.0,
+                mask: RowMask::None,
+                max: 0.0,
+                narrow: false,
+            };
+            let mut sums = [Sums::NONE];
+            // SAFETY: a row of 35.
+            unsafe { (kernels(isa).softmax)(&[scores], &mut sums) };
+            let ones = |n: usize| if n.is_multiple_of(7) { 1.0 } else { 0.0 };
+            let want: Vec<f32> = (0..x.len()).map(ones).collect();
+            assert_eq!((x, sums[0].sum), (want, 5.0), "{isa:?}");
+        }
+    }
 }
