@@ -4,27 +4,75 @@ use super::reduce::{affine, float_input, mean_of, rsqrt};
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
-use crate::graph::{Op, ValueId};
-use ipex_jit::kernel::{BinaryOp as B, ReduceOp};
+use crate::graph::{Op, ValueId, View};
+use ipex_jit::kernel::{BinaryOp as B, CmpOp, ReduceOp, UnaryOp as U};
 
-/// `aten.native_layer_norm(input, normalized_shape, weight, bias, eps)` (Ba et al., 2016)
+/// `aten.native_layer_norm(input, normalized_shape, weight, bias, eps)` (Ba et al., 2016): one loop over a row adds up the
+/// distances from an element and their squares, from which come the mean and the variance (Chan, Golub and LeVeque, 1983).
 pub fn forward(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = float_input(b, c)?;
-    let sizes = b.sizes(v);
+    let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
     let first = sizes.len() - c.ints(1)?.len();
     let dims: Vec<usize> = (first..sizes.len()).collect();
-    let mean = mean_of(b, v, &dims)?;
-    let spread = b.spread(mean, &dims, &sizes);
-    let centered = b.binary(B::Sub, v, spread)?;
-    let square = b.binary(B::Mul, centered, centered)?;
-    let var = mean_of(b, square, &dims)?;
+    let near = near_mean(b, v, first);
+    let spread = b.spread(near, &dims, &sizes);
+    let distance = b.binary(B::Sub, v, spread)?;
+    let square = b.binary(B::Mul, distance, distance)?;
+    let off = mean_of(b, distance, &dims)?;
+    let square = mean_of(b, square, &dims)?;
+    let aside = b.binary(B::Mul, off, off)?;
+    let var = b.binary(B::Sub, square, aside)?;
     let rstd = rsqrt(b, var, c.number(4)?)?;
-    let spread = b.spread(rstd, &dims, &sizes);
-    let normed = b.binary(B::Mul, centered, spread)?;
-    let out = affine(b, normed, c.optional_tensor(2)?, c.optional_tensor(3)?)?;
+
+    // (v - mean) * rstd
+    let shift = b.binary(B::Mul, off, rstd)?;
+    let shift = b.unary(U::Neg, shift)?;
+    let [scale, shift] = [rstd, shift].map(|row| b.spread(row, &dims, &sizes));
+    let meta = b.meta(dtype, &sizes);
+    let normed = b.push(Op::Fma, &[distance, scale, shift], meta.clone());
+    let out = match (c.optional_tensor(2)?, c.optional_tensor(3)?) {
+        (Some(weight), Some(bias)) => {
+            let mut spread = |v: ValueId| -> Result<ValueId, Refusal> {
+                let v = b.convert(v, dtype)?;
+                Ok(b.expand(v, &sizes))
+            };
+            let (weight, bias) = (spread(weight)?, spread(bias)?);
+            b.push(Op::Fma, &[normed, weight, bias], meta)
+        }
+        (weight, bias) => affine(b, normed, weight, bias)?,
+    };
+    let mean = b.binary(B::Add, near, off)?;
     let mean = b.reshape(mean, &c.output(1)?.sizes);
     let rstd = b.reshape(rstd, &c.output(2)?.sizes);
     Ok(vec![out, mean, rstd])
+}
+
+/// A number near the mean of what follows the first dims: the median of five elements, so that two that are far from all others
+/// (transformers norm such) are not taken. The further it is from the mean, the more of the variance cancels.
+fn near_mean(b: &mut Builder, v: ValueId, first: usize) -> ValueId {
+    let meta = b.graph.values[v].clone();
+    let mut at = |tenths: i64| {
+        let mut start = vec![0; first];
+        start.extend(meta.sizes[first..].iter().map(|n| n * tenths / 10));
+        let step = vec![1; meta.sizes.len()];
+        let mut one = meta.clone();
+        one.sizes[first..].fill(1);
+        let one = b.push(Op::View(View::Slice { start, step }), &[v], one);
+        b.reshape(one, &meta.sizes[..first])
+    };
+    let [v, w, x, y, z] = [1, 3, 5, 7, 9].map(&mut at);
+    let (first, second) = (in_order(b, v, w), in_order(b, x, y));
+    let (_, low) = in_order(b, first.0, second.0);
+    let (high, _) = in_order(b, first.1, second.1);
+    let (low, high) = in_order(b, low, high);
+    let (middle, _) = in_order(b, high, z);
+    in_order(b, low, middle).1
+}
+
+/// The smaller and the larger of two numbers (of a NaN either; all of its row becomes NaN).
+fn in_order(b: &mut Builder, x: ValueId, y: ValueId) -> (ValueId, ValueId) {
+    let less = b.compare(CmpOp::Lt, x, y);
+    (b.select(less, x, y), b.select(less, y, x))
 }
 
 /// The operands of the gradients.

@@ -1,0 +1,73 @@
+"""Layer norm beside f64: its rows are read once for mean and variance, by distances from one of their elements."""
+
+import pytest
+import torch
+
+N = 768
+# Where that element is looked for.
+PLACES = [N * k // 10 for k in (1, 3, 5, 7, 9)]
+
+
+def compiled(f):
+    return torch.compile(f, backend="ipex", options={"strict": True}, fullgraph=True, dynamic=False)
+
+
+def rows(kind):
+    x = torch.randn(64, N)
+    match kind:
+        case "far from zero":
+            x += 1e4
+        case "near one another":
+            x = x * 1e-3 + 1
+        case "of two kinds":
+            x[:, : N // 2] += 1e3
+        case "with outliers":
+            x[:, PLACES[0]], x[:, PLACES[2]] = 1e4, 1e4
+        case "with outliers below":
+            x[:, PLACES[1]], x[:, PLACES[4]] = -1e4, -1e4
+        case "equal":
+            x[:] = 1234.567
+    return x
+
+
+KINDS = ["far from zero", "near one another", "of two kinds", "with outliers"]
+KINDS += ["with outliers below", "equal", "usual"]
+
+
+@pytest.mark.parametrize("shape", [(64, N), (4, 16, 8, N // 8)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_exact_as_f32_can_be(kind, shape):
+    torch.manual_seed(0)
+    x, w, b = rows(kind).view(shape), torch.randn(N), torch.randn(N)
+    inner = [N] if len(shape) == 2 else list(shape[2:])
+    w, b = w.view(inner), b.view(inner)
+
+    def f(x, w, b):
+        return torch.native_layer_norm(x, inner, w, b, 1e-5)
+
+    want = f(x.double(), w.double(), b.double())
+    for got, exact in zip(compiled(f)(x, w, b), want, strict=True):
+        near = 1e-6 * exact.abs().max().item()
+        torch.testing.assert_close(got.double(), exact, rtol=0, atol=max(near, 1e-6))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("at", [0, PLACES[2], N - 1])
+def test_what_is_not_finite_makes_its_row_nan(number, at):
+    x = torch.randn(8, N)
+    x[3, at] = number
+    got = compiled(lambda x: torch.nn.functional.layer_norm(x, (N,)))(x)
+    assert got[3].isnan().all()
+    assert got.isfinite().sum() == 7 * N
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 17])
+def test_short_rows(length):
+    torch.manual_seed(0)
+    x = torch.randn(8, length) + 100
+
+    def f(x):
+        return torch.native_layer_norm(x, [length], None, None, 1e-5)
+
+    for got, exact in zip(compiled(f)(x), f(x.double()), strict=True):
+        torch.testing.assert_close(got.double(), exact, rtol=1e-6, atol=1e-6)
