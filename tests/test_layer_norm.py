@@ -1,4 +1,4 @@
-"""Layer norm beside f64: its rows are read once for mean and variance, by distances from one of their elements."""
+"""Layer norm beside f64: mean and variance come from distances from one of a row's elements."""
 
 import pytest
 import torch
