@@ -226,28 +226,34 @@ fn check_sines_of_large_numbers_beside_small_ones() {
 /// Each generator's form of the functions that one of them has in tables, to the bit.
 #[test]
 fn functions_with_tables_as_they_are_written() {
-    with_all(10, check_functions_with_tables);
+    with_all(12, check_functions_with_tables);
 }
 
 fn check_functions_with_tables() {
-    use ipex_jit::math::{Plain, erf, exp, exp_table, tables, tanh};
+    use ipex_jit::math::{Plain, erf, exp, exp_table, log, log_table, tables, tanh};
     let target = WIDE.get().0;
     type Form = fn(&mut Plain, f32) -> f32;
     let near: [Form; 2] = match target {
         Some(_) => [tables::erf, tables::tanh],
         None => [erf::erf, tanh::tanh],
     };
-    let exponentials: [Form; 3] = match target {
-        Some(t) if t.has_masks() => [exp_table::exp, exp_table::exp2, exp_table::sigmoid],
-        _ => [exp::exp, exp::exp2, exp::sigmoid],
+    let others: [Form; 4] = match target {
+        Some(t) if t.has_masks() => [
+            exp_table::exp,
+            exp_table::exp2,
+            exp_table::sigmoid,
+            log_table::log,
+        ],
+        _ => [exp::exp, exp::exp2, exp::sigmoid, log::log],
     };
-    let [e, e2, s] = exponentials;
+    let [e, e2, s, l] = others;
     let forms = [
         (UnaryOp::Erf, near[0]),
         (UnaryOp::Tanh, near[1]),
         (UnaryOp::Exp, e),
         (UnaryOp::Exp2, e2),
         (UnaryOp::Sigmoid, s),
+        (UnaryOp::Log, l),
     ];
     let special = [0.0, -0.0, 1e-40, -1e-45, 3.875, 9.6, 1e38, f32::INFINITY];
     let mut x: Vec<f32> = (0..1990).map(|i| (i as f32 - 1000.0) * 0.0101).collect();

@@ -26,7 +26,7 @@ fn features(code: &[u8]) -> BTreeSet<String> {
 /// Every operator of f32 that a generator has a form of its own of, and narrow elements.
 fn functions() -> impl Iterator<Item = Kernel> {
     let names = [
-        "exp", "exp2", "expm1", "sigmoid", "tanh", "erf", "sin", "cos",
+        "exp", "exp2", "expm1", "sigmoid", "log", "tanh", "erf", "sin", "cos",
     ];
     names.into_iter().flat_map(|name| {
         ["f32", "bf16", "f16"].map(|dtype| {

@@ -430,6 +430,21 @@ impl super::tables::LookUp for Plain {
     fn look_up(&mut self, table: &[f32; 16], at: i32) -> f32 {
         table[(at & 15) as usize]
     }
+    #[expect(clippy::cast_precision_loss, reason = "exponents are small")]
+    fn parts(&mut self, x: f32) -> (f32, f32) {
+        if x == 0.0 || x == f32::INFINITY {
+            return (if x == 0.0 { -f32::INFINITY } else { x }, 1.0);
+        }
+        if x.is_nan() || x < 0.0 {
+            return (0.0, f32::NAN);
+        }
+        // From 0.5 to 1.
+        let (m, k) = libm::frexpf(x);
+        match m < 0.75 {
+            true => ((k - 1) as f32, 2.0 * m),
+            false => (k as f32, m),
+        }
+    }
 }
 
 #[inline]

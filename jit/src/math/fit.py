@@ -126,3 +126,10 @@ fit("Q", -1 / 32 - 1e-6, 1 / 32 + 1e-6, lambda x, j: x ** (1 + j), lambda x: np.
 # exp_table
 print("INVERSE_LESS_1", [str(np.float32(2 ** (-i % 16 / 16) - 1)) for i in range(16)])
 fit("P", -L2 / 32 - 1e-6, L2 / 32 + 1e-6, lambda x, j: x ** (1 + j) * np.exp(-x), lambda x: np.expm1(x) * np.exp(-x), 3)
+
+# log_table: c near 1/m over the middle of a sixteenth of 1..1.5 or a thirty-second of 0.75..1, of so few bits that c*m - 1 is exact.
+middles = [(1 + (i + 0.5) / 16) / (1 if i < 8 else 2) for i in range(16)]
+inverse = [1.0 if i in (0, 15) else round(128 / m) / 128 for i, m in enumerate(middles)]
+print("INVERSE", inverse)
+print("LOG", [str(np.float32(-math.log(c))) for c in inverse])
+fit("P", -1 / 16, 1 / 16, lambda x, j: x ** (2 + j) / np.log1p(x), lambda x: (np.log1p(x) - x) / np.log1p(x), 5)

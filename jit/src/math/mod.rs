@@ -14,6 +14,7 @@ pub mod erf;
 pub mod exp;
 pub mod exp_table;
 pub mod log;
+pub mod log_table;
 pub mod pow;
 pub mod pow_table;
 pub mod tables;

@@ -9,6 +9,9 @@ use super::emit::{Emit, SHIFT};
 pub trait LookUp: Emit {
     /// `table[at % 16]`
     fn look_up(&mut self, table: &[f32; 16], at: Self::I) -> Self::F;
+    /// `k` and `m` with `x = m 2^k` and `m` in 0.75..1.5. Of 0 and infinity `k` is infinite and `m` 1 but for its sign, of NaN and
+    /// what is below 0 `m` is NaN.
+    fn parts(&mut self, x: Self::F) -> (Self::F, Self::F);
 }
 
 /// `erf(0.25 i + d)` in powers of `d` with a relative error below 2^-25 (`fit.py`).

@@ -80,6 +80,7 @@ accuracy! {
     expm1 exp::expm1, libm::expm1, 2.0, [88.7, 17.3, 18.0, 0.3466, 1.0397];
     sigmoid exp::sigmoid, exact_sigmoid, 2.0, [87.3, 103.9, 17.3, 0.3466];
     log log::log, libm::log, 2.0, [0.666_666_7, 1.333_333_4, 2.0];
+    log_by_table log_table::log, libm::log, 2.0, [0.75, 1.5, 0.968_75, 1.0625, 2.0];
     log2 log::log2, libm::log2, 2.0, [0.666_666_7, 1.333_333_4, 2.0];
     log10 log::log10, libm::log10, 2.0, [0.666_666_7, 1.333_333_4, 10.0];
     log1p log::log1p, libm::log1p, 2.0, [0.333_333_34, 0.5, 3.0];

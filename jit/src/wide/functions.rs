@@ -8,7 +8,7 @@ use super::opcode::{self as o, Logic};
 use crate::kernel::{BinaryOp, CmpOp, Const, Inst, Type, UnaryOp};
 use crate::math::pow_table::SIXTEENTHS;
 use crate::math::tables::{self, LookUp};
-use crate::math::{Emit, exp_table};
+use crate::math::{Emit, exp_table, log_table};
 
 /// Whether this generator computes an instruction by itself if it is of f32.
 pub fn is_own(inst: &Inst) -> bool {
@@ -20,10 +20,11 @@ pub fn is_own(inst: &Inst) -> bool {
 }
 
 /// The functions of one operand among them.
-pub const OWN: [UnaryOp; 8] = [
+pub const OWN: [UnaryOp; 9] = [
     UnaryOp::Exp,
     UnaryOp::Exp2,
     UnaryOp::Expm1,
+    UnaryOp::Log,
     UnaryOp::Sigmoid,
     UnaryOp::Tanh,
     UnaryOp::Erf,
@@ -44,6 +45,7 @@ pub fn own(lower: &mut Lower, op: UnaryOp, x: Reg) -> Result<Reg, Refused> {
         UnaryOp::Tanh => Some(tables::tanh(e, x)),
         UnaryOp::Exp if masks => Some(exp_table::exp(e, x)),
         UnaryOp::Exp2 if masks => Some(exp_table::exp2(e, x)),
+        UnaryOp::Log if masks => Some(log_table::log(e, x)),
         UnaryOp::Sigmoid if masks => Some(exp_table::sigmoid(e, x)),
         _ => crate::math::unary(e, op, x),
     })?;
@@ -261,6 +263,17 @@ impl Emit for Vectors<'_, '_> {
 }
 
 impl LookUp for Vectors<'_, '_> {
+    fn parts(&mut self, x: Reg) -> (Reg, Reg) {
+        if !self.lower.target.has_masks() {
+            (self.refused).get_or_insert(Refused::Inst("exponents and mantissas".into()));
+            return (x, x);
+        }
+        let len = self.lower.len(Type::F32);
+        let mut part = |op, x, imm| self.lower.vector_op(op, len, Type::F32, None, x, imm);
+        let m = part(o::MANTISSA, x, Some(o::AROUND_1));
+        let (k, of_m) = (part(o::EXPONENT, x, None), part(o::EXPONENT, m, None));
+        (self.sub(k, of_m), m)
+    }
     fn look_up(&mut self, table: &[f32; 16], at: Reg) -> Reg {
         // All of the table's register, also for lanes in half of one.
         let full = self.lower.target.full();

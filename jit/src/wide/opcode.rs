@@ -81,6 +81,12 @@ pub const DENORMAL: u8 = 0x20;
 pub const LOAD_16: Opcode = op(1, 3, true, 0x6F);
 /// vscalefps
 pub const SCALE: Opcode = op(2, 1, false, 0x2C);
+/// vgetexpps
+pub const EXPONENT: Opcode = op(2, 1, false, 0x42);
+/// vgetmantps
+pub const MANTISSA: Opcode = op(3, 1, false, 0x26);
+/// Mantissas of 0.75 to 1.5, NaN for what is below 0.
+pub const AROUND_1: u8 = 0x0B;
 /// vpternlogd
 pub const TERNARY: Opcode = op(3, 1, false, 0x25);
 /// vpermps
