@@ -14,7 +14,11 @@ pub fn forward(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
     let first = sizes.len() - c.ints(1)?.len();
     let dims: Vec<usize> = (first..sizes.len()).collect();
-    let near = near_mean(b, v, first);
+    // A GPU's threads have a row among them, and its products' epilogues no elements of other columns.
+    let near = match b.graph.gpu {
+        true => mean_of(b, v, &dims)?,
+        false => near_mean(b, v, first),
+    };
     let spread = b.spread(near, &dims, &sizes);
     let distance = b.binary(B::Sub, v, spread)?;
     let square = b.binary(B::Mul, distance, distance)?;
