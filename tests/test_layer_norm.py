@@ -71,3 +71,19 @@ def test_short_rows(length):
 
     for got, exact in zip(compiled(f)(x), f(x.double()), strict=True):
         torch.testing.assert_close(got.double(), exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_gradient_of_a_row_of_one_element_is_0(weighted):
+    """However large the inverse of its deviation is, 316 here."""
+    torch.manual_seed(0)
+    x = torch.randn(8, 1)
+    grad, weight = torch.randn(8, 1), torch.randn(1) if weighted else None
+    _, mean, rstd = torch.native_layer_norm(x, [1], weight, None, 1e-5)
+
+    def f(grad, x, mean, rstd):
+        mask = [True, False, False]
+        backward = torch.ops.aten.native_layer_norm_backward
+        return backward(grad, x, [1], mean, rstd, weight, None, mask)[0]
+
+    assert not compiled(f)(grad, x, mean, rstd).any()

@@ -133,8 +133,8 @@ pub fn backward(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
     results.collect()
 }
 
-/// `rstd * (g - mean(g) - normed * mean(g * normed))` of `g = grad * weight`, with one multiply-add for each factor that differs
-/// between rows.
+/// `rstd * (g - mean(g) - normed * mean(g * normed))` of `g = grad * weight`. The first difference is rounded before it is
+/// multiplied: where all of a row's `g` are equal, as in a row of one element, it is 0, however large `rstd` is.
 fn of_input(b: &mut Builder, c: &NodeCall, of: &Backward) -> Result<ValueId, Refusal> {
     let (inner, sizes) = (&of.inner, &of.sizes);
     let g = affine(b, of.grad, c.optional_tensor(5)?, None)?;
@@ -142,18 +142,16 @@ fn of_input(b: &mut Builder, c: &NodeCall, of: &Backward) -> Result<ValueId, Ref
     let sum = b.reduce(ReduceOp::Sum, g, inner)?;
     let aside = b.binary(B::Mul, g, of.centered)?;
     let aside = b.reduce(ReduceOp::Sum, aside, inner)?;
-    let mut per_row = |sum: ValueId| -> Result<ValueId, Refusal> {
-        let mean = b.with(B::Mul, sum, -1.0 / n as f64)?;
-        b.binary(B::Mul, mean, of.rstd)
-    };
-    let (shift, mut slope) = (per_row(sum)?, per_row(aside)?);
+    let mean = b.with(B::Div, sum, n as f64)?;
+    let mut slope = b.with(B::Div, aside, -n as f64)?;
     for _ in 0..2 {
         slope = b.binary(B::Mul, slope, of.rstd)?;
     }
-    let [scale, slope, shift] = [of.rstd, slope, shift].map(|v| b.spread(v, inner, sizes));
+    let [scale, slope, mean] = [of.rstd, slope, mean].map(|v| b.spread(v, inner, sizes));
+    let apart = b.binary(B::Sub, g, mean)?;
     let meta = b.graph.values[g].clone();
-    let rest = b.push(Op::Fma, &[of.centered, slope, shift], meta.clone());
-    Ok(b.push(Op::Fma, &[g, scale, rest], meta))
+    let rest = b.push(Op::Fma, &[of.centered, slope, apart], meta);
+    b.binary(B::Mul, rest, scale)
 }
 
 fn of_weight(b: &mut Builder, _: &NodeCall, of: &Backward) -> Result<ValueId, Refusal> {
