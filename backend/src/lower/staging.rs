@@ -11,7 +11,7 @@ use ipex_jit::kernel::{
 /// Rows of a tile, the larger the better: as many elements are read at once, cache lines that are neighbours.
 const ROWS: [i64; 3] = [128, 64, 32];
 /// Tiles of rows that there should be, as threads share them.
-const TILES: i64 = 32;
+const TILES: i64 = 16;
 /// Columns of a tile, the larger the better: as many pages are read from in turn.
 const COLUMNS: [i64; 3] = [128, 64, 32];
 

@@ -1,6 +1,6 @@
 //! A tile that is turned into scratch, and the loops that alone read it there: where both go by the same rows and columns,
-//! its squares stay in registers. Besides the time of writing and reading them, that leaves the processor's queue of stores,
-//! which is emptied in order, to the result: stores to scratch would wait there for those to memory.
+//! its squares stay in registers. Besides the time of writing and reading them, that seems to leave the processor's queue of
+//! stores, which is emptied in order, to the result: stores to scratch would wait there for those to memory.
 
 use super::ahead::LINE;
 use super::encode::{Cond, Label};
