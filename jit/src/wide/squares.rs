@@ -3,7 +3,7 @@
 //! stores, which is emptied in order, to the result: stores to scratch would wait there for those to memory.
 
 use super::ahead::LINE;
-use super::encode::{Cond, Label};
+use super::encode::Cond;
 use super::lanes::{is_invariant, stride};
 use super::lir::{Bound, Lir, Mem as Operand, Reg};
 use super::lower::{Lanes, Lower, Part, UNIFORM};
@@ -122,7 +122,7 @@ impl Lower<'_> {
         let (top, first) = (self.f.label(), self.f.code.len());
         self.emit(Lir::Bind(top));
         self.row_of_squares(s, (source, next), row, columns)?;
-        self.step_and_repeat(row, rows, top, first);
+        self.next_square(row, rows, top, first);
         self.vars[s.rows.var] = None;
         self.streams = outer_streams;
         Ok(())
@@ -267,7 +267,7 @@ impl Lower<'_> {
         for (k, turned) in self.turned_square(square).into_iter().enumerate() {
             self.row_of_square(s, k as i64, turned)?;
         }
-        self.step_and_repeat(at, columns, top, first);
+        self.next_square(at, columns, top, first);
         self.emit(Lir::Bind(exit));
         Ok(())
     }
@@ -298,22 +298,6 @@ impl Lower<'_> {
             }
         }
         Ok(())
-    }
-
-    /// `at += side`, and again from `top` while there is more.
-    fn step_and_repeat(&mut self, at: Reg, end: i32, top: Label, first: usize) {
-        self.emit(Lir::Advance {
-            d: at,
-            by: self.count as i32,
-        });
-        self.emit(Lir::JumpIf {
-            cond: Cond::Less,
-            a: at,
-            b: Bound::Imm(end),
-            to: top,
-        });
-        let last = self.f.code.len() - 1;
-        self.f.loops.push((first, last));
     }
 }
 

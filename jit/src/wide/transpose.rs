@@ -1,7 +1,7 @@
 //! Copies that turn what they copy: a loop over columns around one over rows, which are neighbours where it reads,
 //! while columns are where it writes. Squares of a vector's side are turned in registers.
 
-use super::encode::Cond;
+use super::encode::{Cond, Label};
 use super::lanes::stride;
 use super::lir::{Bound, Lir, Mem as Operand, Reg};
 use super::loops::stream_of;
@@ -93,20 +93,25 @@ impl Lower<'_> {
                 self.store_vector(self.dtype(t.to.0), m, turned, false);
             }
         }
+        self.next_square(at, columns, top, first);
+        self.lanes = UNIFORM;
+        Ok(())
+    }
+
+    /// `at += side`, and again from `top` while there is more.
+    pub fn next_square(&mut self, at: Reg, end: i32, top: Label, first: usize) {
         self.emit(Lir::Advance {
             d: at,
-            by: side as i32,
+            by: self.count as i32,
         });
         self.emit(Lir::JumpIf {
             cond: Cond::Less,
             a: at,
-            b: Bound::Imm(columns),
+            b: Bound::Imm(end),
             to: top,
         });
         let last = self.f.code.len() - 1;
         self.f.loops.push((first, last));
-        self.lanes = UNIFORM;
-        Ok(())
     }
 
     /// A square's columns from an address and a row on; what lies `next_tile` bytes further is fetched, if that isn't 0.

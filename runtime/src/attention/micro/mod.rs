@@ -213,6 +213,19 @@ const LEAST: f32 = -87.336_54;
 mod tests {
     use super::*;
 
+    /// A row of scores as they are.
+    fn unmasked(x: &mut [f32]) -> Scores {
+        Scores {
+            data: x.as_mut_ptr(),
+            len: x.len(),
+            fill: x.len(),
+            scale: 1.0,
+            mask: RowMask::None,
+            max: 0.0,
+            narrow: false,
+        }
+    }
+
     /// Units in the last place between the exponentials of all floats in steps and those of f64.
     #[test]
     fn exponentials_are_within_two_units() {
@@ -222,15 +235,7 @@ mod tests {
             while f32::from_bits(bits) < 87.3 {
                 let mut x: Vec<f32> = (0..40).map(|n| -f32::from_bits(bits + 977 * n)).collect();
                 let arguments = x.clone();
-                let scores = Scores {
-                    data: x.as_mut_ptr(),
-                    len: x.len(),
-                    fill: x.len(),
-                    scale: 1.0,
-                    mask: RowMask::None,
-                    max: 0.0,
-                    narrow: false,
-                };
+                let scores = unmasked(&mut x);
                 // SAFETY: a row of 40.
                 unsafe { (kernels(isa).softmax)(&[scores], &mut [Sums::NONE]) };
                 for (x, e) in arguments.iter().zip(&x) {
@@ -252,15 +257,7 @@ mod tests {
         let far = [-87.4, -1e3, -3e5, -1e9, -3e38, f32::NEG_INFINITY];
         for isa in Isa::available() {
             let mut x: Vec<f32> = [0.0].iter().chain(&far).copied().cycle().take(35).collect();
-            let scores = Scores {
-                data: x.as_mut_ptr(),
-                len: x.len(),
-                fill: x.len(),
-                scale: 1.0,
-                mask: RowMask::None,
-                max: 0.0,
-                narrow: false,
-            };
+            let scores = unmasked(&mut x);
             let mut sums = [Sums::NONE];
             // SAFETY: a row of 35.
             unsafe { (kernels(isa).softmax)(&[scores], &mut sums) };
