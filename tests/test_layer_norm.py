@@ -51,6 +51,21 @@ def test_as_exact_as_f32_can_be(kind, shape):
         torch.testing.assert_close(got.double(), exact, rtol=0, atol=max(near, 1e-6))
 
 
+@pytest.mark.parametrize("length", [8192, 8200, 1 << 22])
+def test_outliers_in_most_places_that_are_looked_at(length):
+    """The worst for distances from an element: it is far from all others but two."""
+    torch.manual_seed(0)
+    x = torch.randn(2, length) * 1e-3
+    x[:, [length * k // 10 for k in (1, 3, 5)]] = 1e4
+
+    def f(x):
+        return torch.native_layer_norm(x, [length], None, None, 1e-5)
+
+    near = 1e-2 if length <= 8192 else 1e-5
+    for got, exact in zip(compiled(f)(x), f(x.double()), strict=True):
+        torch.testing.assert_close(got.double(), exact, rtol=near, atol=near)
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("at", [0, PLACES[2], N - 1])
 def test_what_is_not_finite_makes_its_row_nan(number, at):

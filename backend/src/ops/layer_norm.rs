@@ -1,6 +1,6 @@
 //! Layer norm and its gradients. Narrow floats are computed in f32.
 
-use super::reduce::{affine, float_input, mean_of, rsqrt};
+use super::reduce::{SHORT, affine, float_input, mean_of, rsqrt};
 use super::{NodeCall, OpArg};
 use crate::fusion::refusal::Refusal;
 use crate::graph::builder::Builder;
@@ -12,10 +12,15 @@ use ipex_jit::kernel::{BinaryOp as B, CmpOp, ReduceOp, UnaryOp as U};
 pub fn forward(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let v = float_input(b, c)?;
     let (dtype, sizes) = (b.dtype(v)?, b.sizes(v));
-    let first = sizes.len() - c.ints(1)?.len();
+    let first = sizes.len().checked_sub(c.ints(1)?.len());
+    let Some(first) = first else {
+        return c.refuse("more normalized dims than the input has");
+    };
     let dims: Vec<usize> = (first..sizes.len()).collect();
-    // A GPU's threads have a row among them, and its products' epilogues no elements of other columns.
-    let near = match b.graph.gpu {
+    let n: i64 = sizes[first..].iter().product();
+    // A GPU's threads have a row among them, and its products' epilogues no elements of other columns. What is lost where the
+    // element is far from the mean grows with the row.
+    let near = match b.graph.gpu || n > SHORT {
         true => mean_of(b, v, &dims)?,
         false => near_mean(b, v, first),
     };
@@ -26,6 +31,7 @@ pub fn forward(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> {
     let square = mean_of(b, square, &dims)?;
     let aside = b.binary(B::Mul, off, off)?;
     let var = b.binary(B::Sub, square, aside)?;
+    let var = b.with(B::Max, var, 0.0)?;
     let rstd = rsqrt(b, var, c.number(4)?)?;
 
     // (v - mean) * rstd

@@ -104,7 +104,7 @@ pub fn var_mean(b: &mut Builder, c: &NodeCall) -> Result<Vec<ValueId>, Refusal> 
 /// Most elements of a part of a longer row: at least eight parts, whose errors are apart.
 const PART: i64 = 1024;
 /// Elements of a row up to which sums in f32, of 64 lanes or more, are as exact as their result can be.
-const SHORT: i64 = 8192;
+pub(super) const SHORT: i64 = 8192;
 
 /// Variance (or its root) and mean, in two passes over the data. Sums are f64, as eager's, but for short rows and parts of
 /// longer ones.
